@@ -1,0 +1,131 @@
+"""From a failure to ranked diagnoses: match → gather quick evidence → diagnose; faults of rules are contained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Status, Verification
+from tfdiag_ipython.errors import BudgetSpent, TfdiagError
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Cancelled, Plan, Progress
+from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.registry import Registry
+from tfdiag_ipython.rule import Hit
+
+SHOWN = 3
+"""Diagnoses shown at most for one failure."""
+log = logging.getLogger("tfdiag")
+
+
+class Engine:
+    """Diagnoses failures with a registry's rules. ``ignored`` holds codes that the person does not want to hear of."""
+
+    def __init__(self, registry: Registry, *, ignored: frozenset[str] = frozenset()) -> None:
+        self.registry = registry
+        self.ignored = ignored
+
+    def diagnose(
+        self, failure: Failure, scene: Scene | None = None, known: Mapping[str, Evidence] | None = None
+    ) -> list[Diagnosis]:
+        """What the rules know of this failure, best first; empty when they know nothing. Never raises on a rule's fault.
+
+        ``known`` is evidence by probe name that was gathered before (recorded values in tests, a deep probe's result).
+        """
+        scene = scene or Scene()
+        gathered: dict[str, Evidence] = dict(known or {})
+        found: list[tuple[tuple[int, int, int, str], Diagnosis]] = []
+        for rule, hit in self.registry.match(failure):
+            if rule.code in self.ignored:
+                continue
+            evidence = {kind.name: self._look(kind, failure, scene, gathered) for kind in rule.needs}
+            try:
+                diagnosis = rule.diagnose(failure, hit, evidence)
+            except Exception:
+                log.exception("Rule %s failed.", rule.code)
+                continue
+            if diagnosis is None:
+                continue
+            if not isinstance(diagnosis, Diagnosis):
+                log.error("Rule %s returned %s instead of a diagnosis.", rule.code, type(diagnosis).__name__)
+                continue
+            found.append((_rank(diagnosis, hit), _complete(diagnosis, failure, evidence)))
+        found.sort(key=lambda pair: pair[0])
+        return [diagnosis for _, diagnosis in found[:SHOWN]]
+
+    def _look(self, kind: type[Probe], failure: Failure, scene: Scene, gathered: dict[str, Evidence]) -> Evidence:
+        if kind.name not in gathered:
+            gathered[kind.name] = _look(kind, failure, scene)
+        return gathered[kind.name]
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene, failure: Failure) -> Plan:
+        """Work a fix out; raises :class:`TfdiagError` with one sentence when that is impossible here."""
+        rule = self.registry.get(diagnosis.code)
+        try:
+            plan = rule.plan(diagnosis, fix, scene)
+        except TfdiagError:
+            raise
+        except Exception as error:
+            log.exception("Rule %s could not plan %s.", diagnosis.code, fix.id)
+            raise TfdiagError(
+                f"This fix could not be worked out ({type(error).__name__}); nothing was changed."
+            ) from error
+        if plan.failure is None:
+            plan.failure = failure
+        return plan
+
+    def apply(self, plan: Plan, progress: Progress | None = None) -> tuple[str, Verification]:
+        """Carry a plan out and verify it: what was done, and how it ended. Raises :class:`TfdiagError` with one sentence."""
+        progress = progress or Progress()
+        try:
+            progress.report("Working …")
+            done = plan.execute(progress)
+        except TfdiagError:
+            raise
+        except Exception as error:
+            log.exception("A fix failed.")
+            raise TfdiagError(f"The fix failed: {type(error).__name__}: {error}") from error
+        try:
+            verification = plan.verify(progress)
+        except Cancelled:
+            verification = Verification(Status.NOT_CHECKED, "The check was cancelled.")
+        except Exception as error:
+            log.exception("A verification failed.")
+            verification = Verification(Status.NOT_CHECKED, f"The check itself failed: {type(error).__name__}: {error}")
+        return done, verification
+
+
+def _look(kind: type[Probe], failure: Failure, scene: Scene) -> Evidence:
+    if failure.stored or not scene.live:
+        return Evidence(missing="stored text: there is no program here to look at" if failure.stored else scene.unseen)
+    if kind.deep:
+        return Evidence(missing=f"a thorough look takes time: `%tfdiag probe {kind.name}`")
+    if scene.deadline.passed:
+        return Evidence(missing="the time for quick looks was used up")
+    try:
+        evidence = kind().look(failure, scene)
+    except BudgetSpent:
+        return Evidence(missing="the time for quick looks was used up")
+    except Exception as error:
+        log.exception("Probe %s failed.", kind.name)
+        return Evidence(missing=f"the look failed ({type(error).__name__})")
+    if not isinstance(evidence, Evidence):
+        log.error("Probe %s returned %s instead of evidence.", kind.name, type(evidence).__name__)
+        return Evidence(missing="the look failed")
+    return evidence
+
+
+def _rank(diagnosis: Diagnosis, hit: Hit) -> tuple[int, int, int, str]:
+    """Certainty first, then what reached the top before its causes, then the rule whose signature says more."""
+    return (diagnosis.certainty.rank, hit.position, -len(hit.groups), diagnosis.code)
+
+
+def _complete(diagnosis: Diagnosis, failure: Failure, evidence: Mapping[str, Evidence]) -> Diagnosis:
+    """Add what every diagnosis has: the cell, and what could not be looked at. Stored text can only be advised on."""
+    unseen = tuple(sorted({seen.missing for seen in evidence.values() if seen.missing and not failure.stored}))
+    fixes, certainty = diagnosis.fixes, diagnosis.certainty
+    if failure.stored:
+        fixes = tuple(replace(fix, applicability=Applicability.DISPLAY_ONLY) for fix in fixes)
+        certainty = Certainty.LIKELY if certainty is Certainty.CONFIRMED else certainty
+    return replace(diagnosis, cell=failure.cell, unseen=(*diagnosis.unseen, *unseen), fixes=fixes, certainty=certainty)

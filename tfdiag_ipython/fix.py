@@ -1,0 +1,116 @@
+"""Remedies in two steps: a plan that states its effect, and its execution (the habit of ``DeleteCacheStrategy``)."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from tfdiag_ipython.diagnosis import Status, Verification
+from tfdiag_ipython.errors import PlanError, TfdiagError
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Cell
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a plan would do: a unified diff, a command line, bytes to be freed, or a sentence."""
+
+    kind: Literal["diff", "command", "bytes", "text"]
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a cell ended: ``failure`` is ``None`` when it succeeded; ``deferred`` says that it cannot be run from here."""
+
+    failure: Failure | None = None
+    deferred: str = ""
+
+
+class Host(Protocol):
+    """What a plan may ask of the place in which the program runs (a notebook's kernel, a terminal, a test)."""
+
+    @property
+    def namespace(self) -> MutableMapping[str, Any]: ...
+
+    def run(self, cell: Cell) -> RunResult:
+        """Run this source as a cell of the person's, outside the history."""
+
+    def release(self) -> None:
+        """Let go of the last traceback and of everything else that holds the failed cell's objects."""
+
+    def restart(self) -> None:
+        """Restart the kernel after this callback; raises ``PlanError`` where that is impossible."""
+
+
+class Cancelled(TfdiagError):
+    """The person pressed Cancel."""
+
+
+class Progress:
+    """How far a plan or probe is; the view gives ``show``, the person may set ``cancel``."""
+
+    def __init__(self, show: Callable[[str, float | None], None] | None = None) -> None:
+        self._show = show
+        self._cancel = threading.Event()
+
+    def report(self, text: str, fraction: float | None = None) -> None:
+        """Say what is being done; raises :class:`Cancelled` when the person no longer wants it."""
+        if self._cancel.is_set():
+            raise Cancelled("Cancelled.")
+        if self._show is not None:
+            self._show(text, fraction)
+
+    def cancel(self) -> None:
+        self._cancel.set()
+
+
+class Plan(ABC):
+    """A fix worked out for one scene. It holds plain data only, never an object of the failed cell."""
+
+    undoable: ClassVar[bool] = True
+
+    def __init__(self, host: Host, *, reruns: tuple[Cell, ...] = (), failure: Failure | None = None) -> None:
+        self.host = host
+        self.reruns = reruns
+        self.failure = failure
+
+    @abstractmethod
+    def preview(self) -> Preview:
+        """What ``execute`` would change; changes nothing itself."""
+
+    @abstractmethod
+    def execute(self, progress: Progress) -> str:
+        """Do it, and say in one sentence what was done; raises ``PlanError`` when it cannot be done."""
+
+    def undo(self) -> str:
+        """Take it back, and say so in one sentence."""
+        raise PlanError("This fix cannot be undone.")
+
+    def verify(self, progress: Progress) -> Verification:
+        """Run the cells that must succeed now, in order; the first failure ends it."""
+        if not self.reruns:
+            return Verification(Status.NOT_CHECKED, "Nothing was run again.")
+        for number, cell in enumerate(self.reruns):
+            progress.report(f"Running {cell.label} …", number / len(self.reruns))
+            result = self.host.run(cell)
+            if result.deferred:
+                return Verification(Status.PENDING, result.deferred)
+            if result.failure is not None:
+                return compare(self.failure, result.failure, cell)
+        names = ", ".join(cell.label for cell in self.reruns)
+        return Verification(Status.VERIFIED, f"{names[0].upper()}{names[1:]} ran without an error.")
+
+
+def compare(before: Failure | None, after: Failure, cell: Cell) -> Verification:
+    """Say whether ``after`` is the failure that was to be cured or another one."""
+    first = after.top.message.strip().splitlines()[0][:200] if after.top.message.strip() else ""
+    told = f"{cell.label} raised {after.top.name}: {first}".rstrip(": ")
+    same = (
+        before is not None and after.top.types[:1] == before.top.types[:1] and after.top.message == before.top.message
+    )
+    return Verification(Status.STILL_FAILING if same else Status.OTHER_FAILURE, f"{told[0].upper()}{told[1:]}")

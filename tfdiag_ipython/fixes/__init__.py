@@ -1,0 +1,1 @@
+"""The kinds of plan that rules make their fixes of."""

@@ -1,0 +1,95 @@
+"""Free what a failed cell still holds: its frames keep every tensor that was alive when it failed."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import traceback
+from typing import Any
+
+from tfdiag_ipython.diagnosis import Status, Verification
+from tfdiag_ipython.fix import Plan, Preview, Progress
+
+
+class FreeMemory(Plan):
+    """Clear the last traceback's frames and everything that holds them, collect, and empty PyTorch's caches.
+
+    ``%tb`` still prints afterwards; ``%debug`` has no variables to show any more.
+    """
+
+    undoable = False
+
+    def preview(self) -> Preview:
+        before = _held()
+        text = (
+            f"{before:,} bytes held by tensors of this process"
+            if before
+            else "the objects that the failed cell's frames hold"
+        )
+        return Preview(
+            "bytes",
+            text,
+            "Clears the failed cell's frames: %debug shows no variables of it any more. It cannot be undone.",
+        )
+
+    def execute(self, progress: Progress) -> str:
+        before = _held()
+        self.host.release()
+        collect()
+        self.freed = before - _held()
+        return f"Freed {self.freed:,} bytes of tensors that the failed cell held."
+
+    def verify(self, progress: Progress) -> Verification:
+        if self.reruns:
+            return super().verify(progress)
+        if self.freed > 0:
+            return Verification(Status.VERIFIED, f"{self.freed:,} bytes are free again.")
+        return Verification(Status.NOT_CHECKED, "Nothing that the failed cell alone held was found.")
+
+
+def clear_traceback(exception: BaseException) -> None:
+    """Clear the frames of an exception and of all that hangs on it, so that their local variables can be freed.
+
+    Through Python 3.12 a frame keeps the snapshot that reading ``f_locals`` made: reading it again empties it.
+    """
+    queue, seen = [exception], set()
+    while queue:
+        current = queue.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        trace = current.__traceback__
+        traceback.clear_frames(trace)
+        while trace is not None:
+            if (
+                trace.tb_frame.f_code.co_flags & 0x1
+            ):  # CO_OPTIMIZED: a function; a module's locals are the namespace itself
+                _ = trace.tb_frame.f_locals
+            trace = trace.tb_next
+        queue += [link for link in (current.__cause__, current.__context__) if link is not None]
+        members = getattr(current, "exceptions", ())
+        queue += [member for member in members if isinstance(member, BaseException)]
+
+
+def collect() -> None:
+    """Collect garbage and give PyTorch's cached blocks back; CUDA is not touched unless it is in use."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _held() -> int:
+    """Bytes of all live tensors' storages of this process, each storage once."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return 0
+    sizes: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), torch.Tensor):
+            try:
+                storage = thing.untyped_storage()
+                sizes[storage._cdata] = storage.nbytes()
+            except Exception:  # fake, meta and wrapper tensors have no storage of their own
+                continue
+    return sum(sizes.values())

@@ -1,0 +1,1 @@
+"""One file per thing looked at; probes are found by walking this package."""

@@ -1,0 +1,1 @@
+"""One diagnosis, three views: text, static HTML, panel."""

@@ -1,0 +1,171 @@
+"""Reads error text as people paste it, and turns it into the same values that a live exception gives.
+
+Plain and IPython tracebacks (7 to 9; coloured or not), chains, exception groups, ``[rank0]:`` prefixes, log lines in front,
+the tracebacks that a DataLoader worker or a spawned process writes into its parent's message, or only the last line.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.failure import Failure, Frame, Raised, Relation
+
+TEXT_LIMIT = 400_000
+ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_PREFIX = re.compile(r"^(?:\[(?:default)?\d*:?(?:rank)?\d+\]:\s?)", re.MULTILINE)
+_GROUP_LINE = re.compile(r"^[ \t]*(?:\| ?|\+ (?=Exception Group))", re.MULTILINE)
+_GROUP_RULE = re.compile(r"^[ \t]*\+-[-+ \d.]*$", re.MULTILINE)
+_LINKS = re.compile(
+    r"^(?P<cause>The above exception was the direct cause of the following exception:)\s*$"
+    r"|^(?P<context>During handling of the above exception, another exception occurred:)\s*$",
+    re.MULTILINE,
+)
+_START = re.compile(
+    r"^[ \t]*(?P<embedded>Original )?(?:\w+Exception |Exception Group )?Traceback \(most recent call last\):?[ \t]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_IPYTHON_START = re.compile(r"^(?P<name>[\w.]+)\s+Traceback \(most recent call last\):?[ \t]*$", re.MULTILINE)
+_FRAME = re.compile(
+    r"""^\s*File\ "(?P<file>[^"\n]+)",\ line\ (?P<line>\d+)(?:,\ in\ (?P<function>\S.*?))?\s*$
+      | ^\s*File\ (?P<file8>[^\s:"][^:"\n]*):(?P<line8>\d+),\ in\ (?P<function8>[^\s(]+).*$
+      | ^\s*(?:Cell|Input)\ In\ ?\[\d+\],(?:\ line|\ in)\ .*$
+      | ^(?P<file7>[~/\w<.][^\n:]*?)\ in\ (?P<function7>[\w<>.]+)(?:\([^\n]*\))?\s*$""",
+    re.MULTILINE | re.VERBOSE,
+)
+_ARROW = re.compile(r"^(?:-+> ?|\s+)\d+\b", re.MULTILINE)
+_NAME = r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*"
+_HEADER = re.compile(rf"^(?P<name>{_NAME})(?::[ \t]+(?P<message>.*)|:?[ \t]*)$", re.DOTALL)
+_FAULT = re.compile(r"(?:Error|Exception|Warning|Interrupt|Exit|Iteration|Group|Failed|Timeout|NotFound|OutOfMemory)$")
+_INLINE = re.compile(
+    rf"(?:^|[\s:>\]])(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)):[ \t]+(?P<message>\S.*)\Z",
+    re.DOTALL,
+)
+
+
+def strip_ansi(text: str) -> str:
+    """``text`` without terminal colour and control sequences."""
+    return ANSI.sub("", text)
+
+
+def embedded_traceback(message: str) -> str:
+    """The traceback that another process wrote into this message, or an empty string."""
+    found = _START.search(message)
+    return message[found.start() :] if found else ""
+
+
+def read_text(text: str, *, versions: Mapping[str, str] | None = None) -> Failure:
+    """The failure that ``text`` tells of; ``versions`` are those of the machine that it was written on, if known."""
+    from tfdiag_ipython.failure import Failure, clip
+
+    clean = strip_ansi(clip(text, TEXT_LIMIT)).replace("\r\n", "\n").replace("\r", "\n")
+    clean = _PREFIX.sub("", clean)
+    if "Exception Group Traceback" in clean:
+        clean = _GROUP_LINE.sub("", _GROUP_RULE.sub("", clean))
+    chain = _chain(clean)
+    return Failure(
+        "exception", tuple(chain), versions=MappingProxyType(dict(versions or {})), text=clean.strip(), stored=True
+    )
+
+
+def _chain(text: str) -> list[Raised]:
+    """The exceptions of the text: what reached the top first, then its causes, then what its message embeds."""
+    cuts = sorted({match.start() for match in (*_START.finditer(text), *_IPYTHON_START.finditer(text))})
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    chain: list[Raised] = []
+    embedded: list[Raised] = []
+    relation: Relation = ""
+    for number, piece in enumerate(pieces):
+        joint = _LINKS.search(piece)
+        body = piece[: joint.start()] if joint else piece
+        inside = bool(number) and _is_embedded(piece, pieces[number - 1])
+        raised = _read_block(body, relation="embedded" if inside else relation, only=not cuts)
+        if raised is not None:
+            (embedded if inside else chain).append(raised)
+        relation = "cause" if joint and joint["cause"] else "context"
+    ordered = [*reversed(chain), *reversed(embedded)]
+    return ordered or [_bare(text)]
+
+
+def _is_embedded(piece: str, before: str) -> bool:
+    start = _START.match(piece)
+    return bool(start and start["embedded"]) or bool(re.search(r"terminated with the following error:\s*\Z", before))
+
+
+def _read_block(block: str, *, relation: Relation, only: bool) -> Raised | None:
+    """One traceback, or a text without any: its frames and its last exception line with the message that follows."""
+    from tfdiag_ipython.failure import Raised, clip
+
+    frames, end = _read_frames(block)
+    for name, message in _headers(block[end:]):
+        return Raised(_types(name), clip(message), frames=tuple(frames), relation=relation)
+    start = _IPYTHON_START.match(block)
+    if start and frames:  # IPython names the class at the top, too
+        return Raised(_types(start["name"]), clip(block[end:].strip()), frames=tuple(frames), relation=relation)
+    if frames or only:
+        raised = _bare(block[end:] if frames else block)
+        return Raised(raised.types, raised.message, frames=tuple(frames), relation=relation)
+    return None
+
+
+def _headers(text: str) -> list[tuple[str, str]]:
+    """The exception lines of a text, the likeliest one first."""
+    lines = text.split("\n")
+    found: list[tuple[str, str]] = []
+    for number, line in enumerate(lines):
+        header = _HEADER.match(line)
+        if not header or not (_FAULT.search(header["name"]) or "." in header["name"]):
+            continue
+        rest = "\n".join([header["message"] or "", *lines[number + 1 :]]).strip()
+        if not rest and number + 1 < len(lines):
+            continue
+        found.append((header["name"], rest))
+        break  # what follows is the message's own text
+    return found
+
+
+def _bare(text: str) -> Raised:
+    """A text without a traceback: a log line with an exception in it, or only a message."""
+    from tfdiag_ipython.failure import Raised, clip
+
+    text = text.strip()
+    found = _INLINE.search(text)
+    if found:
+        return Raised(_types(found["name"]), clip(found["message"].strip()))
+    name = text.rstrip(":")
+    if _FAULT.search(name) and re.fullmatch(_NAME, name):
+        return Raised(_types(name), "")
+    return Raised((), clip(text))
+
+
+def _read_frames(block: str) -> tuple[list[Frame], int]:
+    from tfdiag_ipython.failure import FRAME_LIMIT, Frame
+
+    frames: list[Frame] = []
+    end = 0
+    for match in _FRAME.finditer(block):
+        file = match["file"] or match["file8"] or match["file7"] or "cell"
+        function = match["function"] or match["function8"] or match["function7"] or "<module>"
+        line = match["line"] or match["line8"]
+        follow = block[match.end() :].lstrip("\n").split("\n", 1)[0]
+        source = follow.strip() if match["file"] and follow.startswith("    ") else ""
+        frames.append(Frame(file, function, int(line) if line else None, source[:500]))
+        end = match.end()
+    for arrow in _ARROW.finditer(block, end):  # the code lines that IPython prints under its last frame
+        end = block.find("\n", arrow.end())
+        if end < 0:
+            end = len(block)
+            break
+    return frames[-FRAME_LIMIT:], end
+
+
+def _types(name: str) -> tuple[str, ...]:
+    """The printed class and, for a built-in one, its bases."""
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return tuple(f"builtins.{base.__name__}" for base in kind.__mro__ if base is not object)
+    return (name,)

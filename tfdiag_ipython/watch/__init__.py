@@ -1,0 +1,1 @@
+"""Findings without exceptions: what a watched cell does that raises nothing."""
