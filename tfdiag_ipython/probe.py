@@ -129,7 +129,8 @@ class Scene:
 
     @property
     def frames(self) -> Iterator[LiveFrame]:
-        queue, done = [self._exception] if self._exception is not None else [], set()
+        queue: list[BaseException | None] = [self._exception]
+        done: set[int] = set()
         while queue:
             current = queue.pop(0)
             if current is None or id(current) in done or len(done) > 32:

@@ -17,10 +17,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Status, Verification
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Status
 from tfdiag_ipython.engine import Engine
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
@@ -88,11 +89,11 @@ def cases(pack: str = BUILTIN, registry: Registry | None = None) -> Iterator[tup
     for rule in known:
         if not type(rule).__module__.startswith(pack):
             continue
-        yield f"{rule.code}-declaration", lambda rule=rule: check_declaration(rule)
+        yield f"{rule.code}-declaration", partial(check_declaration, rule)
         for number, case in enumerate(rule.CASES, start=1):
             label = f"{rule.code}-{number}-{type(case).__name__.lower()}"
-            yield label, lambda rule=rule, number=number: check_case(known, rule, number, pack)
-    yield "problems", lambda: _expect(not known.problems, f"packs with problems: {known.problems}")
+            yield label, partial(check_case, known, rule, number, pack)
+    yield "problems", partial(_check_problems, known)
 
 
 def _registry_with(pack: str) -> Registry:
@@ -100,6 +101,10 @@ def _registry_with(pack: str) -> Registry:
     if not any(type(rule).__module__.startswith(pack) for rule in registry):
         registry.add_pack(pack)
     return registry
+
+
+def _check_problems(registry: Registry) -> None:
+    _expect(not registry.problems, f"packs with problems: {registry.problems}")
 
 
 def check_declaration(rule: Rule) -> None:
@@ -291,8 +296,6 @@ def main(arguments: list[str]) -> int:
         return 1
     return 0
 
-
-__all__ = ["PlainHost", "Skip", "Verification", "cases", "check_case", "check_declaration"]
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -109,7 +109,7 @@ class UnrecognizedConfigurationClass(Rule):
         accepting: Mapping[str, str] = seen["accepting"]
         best = _fitting(accepting, seen["architectures"])
         answer = f"use {best}" if best else "no auto class of the installed version fits its saved architecture"
-        fixes = ()
+        fixes: tuple[Fix, ...] = ()
         if best:
             explanation = (
                 f"The checkpoint was saved from {', '.join(seen['architectures'])}; {best} loads {accepting[best]}."
