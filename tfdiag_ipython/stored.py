@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,12 @@ _START = re.compile(
 _IPYTHON_START = re.compile(r"^(?P<name>[\w.]+)\s+Traceback \(most recent call last\):?[ \t]*$", re.MULTILINE)
 _FRAME = re.compile(
     r"""^\s*File\ "(?P<file>[^"\n]+)",\ line\ (?P<line>\d+)(?:,\ in\ (?P<function>\S.*?))?\s*$
-      | ^\s*File\ (?P<file8>[^\s:"][^:"\n]*):(?P<line8>\d+),\ in\ (?P<function8>[^\s(]+).*$
+      | ^\s*File\ (?P<file8>[^\s:"][^:"\n]*):(?P<line8>\d+),?\ in\ (?P<function8>[^\s(]+).*$
       | ^\s*(?:Cell|Input)\ In\ ?\[\d+\],(?:\ line|\ in)\ .*$
       | ^(?P<file7>[~/\w<.][^\n:]*?)\ in\ (?P<function7>[\w<>.]+)(?:\([^\n]*\))?\s*$""",
     re.MULTILINE | re.VERBOSE,
 )
-_ARROW = re.compile(r"^(?:-+> ?|\s+)\d+\b", re.MULTILINE)
+_ARROW = re.compile(r"^(?:-+> ?|[ \t]+)\d+\b", re.MULTILINE)
 _NAME = r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*"
 _HEADER = re.compile(rf"^(?P<name>{_NAME})(?::[ \t]+(?P<message>.*)|:?[ \t]*)$", re.DOTALL)
 _FAULT = re.compile(r"(?:Error|Exception|Warning|Interrupt|Exit|Iteration|Group|Failed|Timeout|NotFound|OutOfMemory)$")
@@ -78,17 +79,16 @@ def _chain(text: str) -> list[Raised]:
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     chain: list[Raised] = []
     embedded: list[Raised] = []
-    relation: Relation = ""
     for number, piece in enumerate(pieces):
         joint = _LINKS.search(piece)
-        body = piece[: joint.start()] if joint else piece
+        relation: Relation = "cause" if joint and joint["cause"] else "context"
         inside = bool(number) and _is_embedded(piece, pieces[number - 1])
+        body = piece[: joint.start()] if joint else piece
         raised = _read_block(body, relation="embedded" if inside else relation, only=not cuts)
         if raised is not None:
             (embedded if inside else chain).append(raised)
-        relation = "cause" if joint and joint["cause"] else "context"
-    ordered = [*reversed(chain), *reversed(embedded)]
-    return ordered or [_bare(text)]
+    ordered = [*reversed(chain), *reversed(embedded)] or [_bare("" if cuts else text)]
+    return [replace(ordered[0], relation=""), *ordered[1:]]
 
 
 def _is_embedded(piece: str, before: str) -> bool:
@@ -101,31 +101,26 @@ def _read_block(block: str, *, relation: Relation, only: bool) -> Raised | None:
     from tfdiag_ipython.failure import Raised, clip
 
     frames, end = _read_frames(block)
-    for name, message in _headers(block[end:]):
-        return Raised(_types(name), clip(message), frames=tuple(frames), relation=relation)
+    header = _header(block[end:])
+    if header is not None:
+        return Raised(_types(header[0]), clip(header[1]), frames=tuple(frames), relation=relation)
     start = _IPYTHON_START.match(block)
     if start and frames:  # IPython names the class at the top, too
         return Raised(_types(start["name"]), clip(block[end:].strip()), frames=tuple(frames), relation=relation)
-    if frames or only:
-        raised = _bare(block[end:] if frames else block)
-        return Raised(raised.types, raised.message, frames=tuple(frames), relation=relation)
+    rest = "\n".join(line for line in block[end:].split("\n") if not line.startswith("    ")) if frames else block
+    if rest.strip() if frames else only:  # a traceback cut off before its last line tells nothing
+        return replace(_bare(rest), frames=tuple(frames), relation=relation)
     return None
 
 
-def _headers(text: str) -> list[tuple[str, str]]:
-    """The exception lines of a text, the likeliest one first."""
+def _header(text: str) -> tuple[str, str] | None:
+    """The exception line of a text, as name and message; what follows the line is the message's own text."""
     lines = text.split("\n")
-    found: list[tuple[str, str]] = []
     for number, line in enumerate(lines):
         header = _HEADER.match(line)
-        if not header or not (_FAULT.search(header["name"]) or "." in header["name"]):
-            continue
-        rest = "\n".join([header["message"] or "", *lines[number + 1 :]]).strip()
-        if not rest and number + 1 < len(lines):
-            continue
-        found.append((header["name"], rest))
-        break  # what follows is the message's own text
-    return found
+        if header and (_FAULT.search(header["name"]) or "." in header["name"]):
+            return header["name"], "\n".join([header["message"] or "", *lines[number + 1 :]]).strip()
+    return None
 
 
 def _bare(text: str) -> Raised:
@@ -152,7 +147,7 @@ def _read_frames(block: str) -> tuple[list[Frame], int]:
         function = match["function"] or match["function8"] or match["function7"] or "<module>"
         line = match["line"] or match["line8"]
         follow = block[match.end() :].lstrip("\n").split("\n", 1)[0]
-        source = follow.strip() if match["file"] and follow.startswith("    ") else ""
+        source = follow.strip() if follow.startswith("    ") and not _ARROW.match(follow) else ""
         frames.append(Frame(file, function, int(line) if line else None, source[:500]))
         end = match.end()
     for arrow in _ARROW.finditer(block, end):  # the code lines that IPython prints under its last frame

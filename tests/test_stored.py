@@ -1,0 +1,133 @@
+"""What people paste is read as what was raised. The texts are made here by raising, with Python's and IPython's own printers."""
+
+import traceback
+
+import pytest
+
+from tfdiag_ipython.failure import Failure
+
+
+def fails():
+    try:
+        int("x")
+    except ValueError as error:
+        raise OSError("We couldn't connect.\nSecond line: with a colon") from error
+
+
+def plain() -> str:
+    try:
+        fails()
+    except OSError:
+        return traceback.format_exc()
+    raise AssertionError
+
+
+def ipython(mode: str, colors: str) -> str:
+    from IPython.core import ultratb
+
+    try:
+        fails()
+    except OSError as error:
+        for options in ({"theme_name": colors.lower()}, {"color_scheme": colors}):
+            try:
+                printer = ultratb.FormattedTB(mode=mode, **options)
+                break
+            except TypeError:
+                continue
+        return printer.text(OSError, error, error.__traceback__)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("mode", ["Plain", "Context", "Verbose"])
+@pytest.mark.parametrize("colors", ["NoColor", "Linux"])
+def test_ipython_traceback(mode, colors):
+    failure = Failure.from_text(ipython(mode, colors))
+    assert failure.top.name == "OSError"
+    assert failure.top.message.splitlines() == ["We couldn't connect.", "Second line: with a colon"]
+    assert failure.find("ValueError") is not None
+    assert any(frame.function == "fails" for frame in failure.frames)
+
+
+def test_plain_traceback():
+    failure = Failure.from_text(plain())
+    assert [(raised.name, raised.relation) for raised in failure.chain] == [("OSError", ""), ("ValueError", "cause")]
+    assert failure.top.message == "We couldn't connect.\nSecond line: with a colon"
+    assert failure.top.frames[-1].function == "fails"
+    assert failure.stored
+
+
+def test_windows_line_ends_and_rank_prefix():
+    text = "\r\n".join(f"[rank0]: {line}" for line in plain().splitlines())
+    assert Failure.from_text(text).top.name == "OSError"
+
+
+def test_log_lines_in_front():
+    text = "2023-07-13 06:32:07,236 INFO step 3\nW0713 something: harmless\n" + plain()
+    failure = Failure.from_text(text)
+    assert failure.top.name == "OSError" and "step 3" in failure.text
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("ValueError: no", "ValueError", "no"),
+        ("torch.cuda.OutOfMemoryError: CUDA out of memory.", "OutOfMemoryError", "CUDA out of memory."),
+        ("KeyboardInterrupt", "KeyboardInterrupt", ""),
+        ("ERROR 12:03 worker: RuntimeError: it broke", "RuntimeError", "it broke"),
+        ("just words: nothing raised", "", "just words: nothing raised"),
+        ("", "", ""),
+    ],
+)
+def test_last_line_only(text, name, message):
+    top = Failure.from_text(text).top
+    assert (top.name, top.message) == (name, message)
+
+
+def test_exception_name_without_known_ending_counts_after_a_traceback():
+    text = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    f()\nqueue.Empty\n'
+    assert Failure.from_text(text).top.types == ("queue.Empty",)
+
+
+def test_exception_group():
+    text = (
+        "  + Exception Group Traceback (most recent call last):\n"
+        '  |   File "a.py", line 1, in <module>\n  |     f()\n'
+        "  | ExceptionGroup: several (1 sub-exception)\n"
+        "  +-+---------------- 1 ----------------\n"
+        "    | Traceback (most recent call last):\n"
+        '    |   File "a.py", line 2, in g\n    |     h()\n'
+        "    | ValueError: inner\n"
+        "    +------------------------------------\n"
+    )
+    failure = Failure.from_text(text)
+    assert failure.find("ExceptionGroup") is not None
+    assert failure.find("ValueError").message == "inner"
+
+
+def test_spawned_process():
+    text = (
+        'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    spawn()\n'
+        "torch.multiprocessing.spawn.ProcessRaisedException: \n\n-- Process 1 terminated with the following error:\n"
+        'Traceback (most recent call last):\n  File "w.py", line 9, in worker\n    go()\nValueError: in the child\n'
+    )
+    failure = Failure.from_text(text)
+    assert failure.top.name == "ProcessRaisedException"
+    assert failure.find("ValueError").message == "in the child"
+
+
+def test_dataloader_worker():
+    text = (
+        'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    next(loader)\n'
+        "IndexError: Caught IndexError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "w.py", line 9, in fetch\n    data[9]\nIndexError: list index out of range\n'
+    )
+    failure = Failure.from_text(text)
+    assert failure.top.message.startswith("Caught IndexError")
+    assert failure.chain[-1].message == "list index out of range"
+
+
+@pytest.mark.parametrize(
+    "text", ["\x00\x01\x1b[31m", "Traceback (most recent call last):", "}{" * 5000, "\u202eabc", "|+-" * 99]
+)
+def test_rubbish_is_no_error(text):
+    assert Failure.from_text(text).stored
