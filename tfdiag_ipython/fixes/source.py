@@ -7,13 +7,15 @@ Python (``%%bash``, a syntax error) is returned as it is.
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import libcst as cst
 
-_MAGIC_LINE = re.compile(r"^(?P<indent>[ \t]*)(?P<magic>(?:%(?!%)|!|\?|[\w.]+\?{1,2}\s*$|[\w., ]+=\s*[%!]\s*\w).*)$")
+_MAGIC_LINE = re.compile(r"^(?P<indent>[ \t]*)(?:%(?!%)|[!?,;/]|[\w.]+\?{1,2}\s*$|[\w., ]+=\s*[%!]\s*\S)")
 _MARK = "__tfdiag_line_{}__"
 _MARKED = re.compile(r"__tfdiag_line_(\d+)__")
 PYTHON_CELL_MAGICS = frozenset({"time", "timeit", "capture", "prun", "tfdiag", "debug"})
@@ -51,28 +53,41 @@ def _mask(source: str) -> tuple[str, str | None, list[str]]:
             return source, None, []
         head.append(rest.pop(0))
     lines: list[str] = []
-    body: list[str] = []
-    pending = ""
-    for line in rest:
-        text = pending + line
-        match = (
-            _MAGIC_LINE.match(text.split("\n")[0].rstrip("\n"))
-            if not pending
-            else _MAGIC_LINE.match(text.split("\n")[0])
-        )
-        if match is None:
-            body.append(line)
-            continue
-        if text.rstrip("\n").endswith("\\"):
-            pending = text
-            continue
-        indent = match["indent"]
-        end = "\n" if text.endswith("\n") else ""
-        body.append(f"{indent}{_MARK.format(len(lines))}{end}")
-        lines.append(text[len(indent) :].rstrip("\n"))
-        pending = ""
-    body.append(pending)
-    return "".join(head), "".join(body), lines
+    for _ in range(len(rest) + 1):
+        number = _syntax_error("".join(rest))
+        if number is None:
+            return "".join(head), "".join(rest), lines
+        if number > len(rest) or not _MAGIC_LINE.match(rest[number - 1]):
+            return source, None, []
+        _replace_line(rest, number - 1, lines)
+    return source, None, []
+
+
+def _syntax_error(body: str) -> int | None:
+    """The line (from 1) at which Python stops reading, which is where IPython's own syntax stands."""
+    import ast
+
+    flags = ast.PyCF_ONLY_AST | getattr(ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in the person's code is not ours to speak of
+            compile(body, "<cell>", "exec", flags)
+    except SyntaxError as error:
+        return max(error.lineno or 1, 1)
+    except (ValueError, RecursionError, MemoryError):
+        return sys.maxsize
+    return None
+
+
+def _replace_line(rest: list[str], index: int, lines: list[str]) -> None:
+    """Put a name in the place of one of IPython's lines (with the lines that it goes on in), keeping its indentation."""
+    text = rest.pop(index)
+    while text.rstrip("\n").endswith("\\") and index < len(rest):
+        text += rest.pop(index)
+    indent = text[: len(text) - len(text.lstrip(" \t"))]
+    end = "\n" if text.endswith("\n") else ""
+    rest.insert(index, f"{indent}{_MARK.format(len(lines))}{end}")
+    lines.append(text[len(indent) :].rstrip("\n"))
 
 
 def dotted(node: cst.BaseExpression) -> str:
@@ -120,7 +135,7 @@ def set_arguments(source: str, wanted: Callable[[cst.Call], bool], arguments: Ma
 
 
 def with_arguments(call: cst.Call, arguments: Mapping[str, str | None]) -> cst.Call:
-    """The call with these keyword arguments set, replaced or (``None``) removed; its layout is kept."""
+    """The call with these keyword arguments set, replaced or (``None``) removed; layout and comments are kept."""
     import libcst as cst
 
     left: dict[str, str | None] = dict(arguments)
@@ -133,42 +148,73 @@ def with_arguments(call: cst.Call, arguments: Mapping[str, str | None]) -> cst.C
         value = left.pop(name)
         if value is not None:
             args.append(arg.with_changes(value=cst.parse_expression(value)))
+    no_space = cst.SimpleWhitespace("")
+    stars = (index for index, arg in enumerate(args) if arg.star == "**")
+    place = next(stars, len(args))
     for name, value in left.items():
-        if value is None:
-            continue
-        addition = cst.Arg(
-            keyword=cst.Name(name),
-            value=cst.parse_expression(value),
-            equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")),
-        )
-        stars = [index for index, arg in enumerate(args) if arg.star == "**"]
-        place = stars[0] if stars else len(args)
-        if place and isinstance(args[place - 1].comma, cst.MaybeSentinel):
-            args[place - 1] = args[place - 1].with_changes(comma=_comma_like(args))
-        if place < len(args):
-            addition = addition.with_changes(comma=_comma_like(args))
-        args.insert(place, addition)
-    if args and args[-1].comma is not cst.MaybeSentinel.DEFAULT and (not call.args or call.args[-1] is not args[-1]):
-        trailing = bool(call.args) and isinstance(call.args[-1].comma, cst.Comma)
-        if not trailing:
-            args[-1] = args[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-    elif call.args and isinstance(call.args[-1].comma, cst.Comma) and args and args[-1] is not call.args[-1]:
-        closing = call.args[-1].comma
-        args[-1] = args[-1].with_changes(comma=closing)
-        for index in range(len(args) - 1):
-            if args[index] is call.args[-1]:
-                args[index] = args[index].with_changes(comma=_comma_like(list(call.args[:-1])))
-    return call.with_changes(args=args)
+        if value is not None:
+            equal = cst.AssignEqual(no_space, no_space)
+            args.insert(place, cst.Arg(keyword=cst.Name(name), value=cst.parse_expression(value), equal=equal))
+            place += 1
+    return call.with_changes(args=_laid_out(args, call))
 
 
-def _comma_like(args: list[cst.Arg]) -> cst.Comma:
-    """The comma between the call's arguments as the person writes it (with its line break, if any)."""
+def _laid_out(args: list[cst.Arg], call: cst.Call) -> list[cst.Arg]:
+    """Give every argument the separator that the person's layout asks for, and the last one the layout's end."""
     import libcst as cst
 
-    for arg in args[:-1]:
+    if not call.args or not args:
+        return args
+    old_last, between, no_space = call.args[-1], _separator(call), cst.SimpleWhitespace("")
+    placed: list[cst.Arg] = []
+    for index, arg in enumerate(args):
+        was_last = arg.comma is old_last.comma and arg.whitespace_after_arg is old_last.whitespace_after_arg
+        if index == len(args) - 1:
+            ending = old_last.comma
+            if isinstance(ending, cst.Comma) and not was_last:
+                ending = ending.with_changes(whitespace_after=_without_comment(ending.whitespace_after))
+            placed.append(arg.with_changes(comma=ending, whitespace_after_arg=old_last.whitespace_after_arg))
+        elif was_last or not isinstance(arg.comma, cst.Comma):
+            comma = between
+            if was_last and isinstance(arg.comma, cst.Comma):  # its comment stays on its line
+                comma = comma.with_changes(
+                    whitespace_after=_comment_of(arg.comma.whitespace_after, between.whitespace_after)
+                )
+            placed.append(arg.with_changes(comma=comma, whitespace_after_arg=no_space))
+        else:
+            placed.append(arg)
+    return placed
+
+
+def _separator(call: cst.Call) -> cst.Comma:
+    """The comma between the call's arguments as the person writes it, with its line break but without a comment."""
+    import libcst as cst
+
+    for arg in call.args[:-1]:
         if isinstance(arg.comma, cst.Comma):
-            return arg.comma
+            return arg.comma.with_changes(whitespace_after=_without_comment(arg.comma.whitespace_after))
+    if isinstance(call.whitespace_before_args, cst.ParenthesizedWhitespace):
+        return cst.Comma(whitespace_after=_without_comment(call.whitespace_before_args))
     return cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+
+
+def _without_comment(space: cst.BaseParenthesizableWhitespace) -> cst.BaseParenthesizableWhitespace:
+    import libcst as cst
+
+    if not isinstance(space, cst.ParenthesizedWhitespace):
+        return space
+    return space.with_changes(first_line=cst.TrailingWhitespace(cst.SimpleWhitespace("")), empty_lines=[])
+
+
+def _comment_of(
+    ending: cst.BaseParenthesizableWhitespace, between: cst.BaseParenthesizableWhitespace
+) -> cst.BaseParenthesizableWhitespace:
+    """``between``, with the comment that stands in ``ending``."""
+    import libcst as cst
+
+    if isinstance(ending, cst.ParenthesizedWhitespace) and isinstance(between, cst.ParenthesizedWhitespace):
+        return between.with_changes(first_line=ending.first_line)
+    return between
 
 
 def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
@@ -182,21 +228,26 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
     from libcst.codemod.visitors import AddImportsVisitor
 
     class Editor(cst.CSTTransformer):
-        used = False
+        def __init__(self) -> None:
+            self.used = False
+            self.labels: set[int] = set()  # names that are attributes or keywords, not variables
+
+        def visit_Attribute(self, node: cst.Attribute) -> None:
+            self.labels.add(id(node.attr))
+
+        def visit_Arg(self, node: cst.Arg) -> None:
+            self.labels.add(id(node.keyword))
 
         def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
             if original_node.attr.value == old and dotted(original_node.value).split(".")[0] == module:
                 return updated_node.with_changes(attr=cst.Name(new))
-            return updated_node.with_changes(attr=original_node.attr)
-
-        def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:
-            return updated_node.with_changes(keyword=original_node.keyword)
+            return updated_node
 
         def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
             return bool(node.module) and dotted(node.module or cst.Name("_")).split(".")[0] == module
 
         def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
-            if original_node.value != old:
+            if original_node.value != old or id(original_node) in self.labels:
                 return updated_node
             self.used = True
             return updated_node.with_changes(value=new)

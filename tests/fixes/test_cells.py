@@ -1,0 +1,65 @@
+"""An edit goes into the cell that must change, and runs again what depends on it, in order."""
+
+import pytest
+
+from tfdiag_ipython.diagnosis import Status
+from tfdiag_ipython.errors import PlanError
+from tfdiag_ipython.fix import Progress
+from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.testing import PlainHost
+
+
+def notebook(*sources: str) -> PlainHost:
+    host = PlainHost()
+    for source in sources:
+        host.add(source)
+    return host
+
+
+def change(source: str) -> str:
+    return source.replace("size = 0", "size = 2")
+
+
+def test_defining_cell_is_edited_and_what_depends_on_it_runs_again_in_order():
+    host = notebook(
+        "size = 0  # here", "other = 1", "double = size * 2", "seen = []", "seen.append(other)", "1 / double"
+    )
+    plan = edit_cells(host.scene(), change)
+    assert [cell.number for cell in plan.reruns] == [1, 3, 6]
+    assert "+size = 2  # here" in plan.preview().text and "cell 1, cell 3, cell 6" in plan.preview().note
+    plan.execute(Progress())
+    assert plan.verify(Progress()).status is Status.VERIFIED
+    assert host.namespace["seen"] == [1], "a cell that does not depend on the edit must not run again"
+
+
+def test_undo_binds_the_names_to_what_they_were():
+    host = notebook("size = 0", "new = 1 / size")
+    plan = edit_cells(host.scene(), change)
+    plan.execute(Progress())
+    plan.verify(Progress())
+    assert host.namespace["new"] == 0.5
+    plan.undo()
+    assert host.namespace["size"] == 0 and "new" not in host.namespace
+
+
+def test_a_cell_run_twice_counts_once_in_its_last_place():
+    host = notebook("size = 0", "x = 3", "size = 0", "1 / size")
+    plan = edit_cells(host.scene(), change)
+    assert [cell.number for cell in plan.reruns] == [3, 4]
+
+
+def test_still_failing_and_other_failure_are_told_apart():
+    host = notebook("size = 0", "{}[size]")
+    plan = edit_cells(host.scene(), change, failure=host.run(host.cells[-1]).failure)
+    plan.execute(Progress())
+    verification = plan.verify(Progress())
+    assert verification.status is Status.OTHER_FAILURE and "KeyError: 2" in verification.detail
+    useless = notebook("size = 0", "{}[size]")
+    unchanged = edit_cells(useless.scene(), lambda s: s + " # x", failure=useless.run(useless.cells[-1]).failure)
+    assert unchanged.verify(Progress()).status is Status.STILL_FAILING
+
+
+def test_code_that_stands_in_no_cell_is_a_sentence():
+    host = notebook("from math import inf", "1 / 0")
+    with pytest.raises(PlanError, match="none of the cells"):
+        edit_cells(host.scene(), change)

@@ -1,0 +1,100 @@
+"""Edits keep everything that is not edited: comments, layout, IPython's own lines."""
+
+import pytest
+
+from tfdiag_ipython.fixes.source import calls_to, names_used, replace_symbol, set_arguments
+
+TRAIN = calls_to("TrainingArguments")
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "after"),
+    [
+        ("f(TrainingArguments(a=1))", {"b": "2"}, "f(TrainingArguments(a=1, b=2))"),
+        ("TrainingArguments()", {"b": "2"}, "TrainingArguments(b=2)"),
+        ("TrainingArguments('out')", {"b": "2"}, "TrainingArguments('out', b=2)"),
+        ("TrainingArguments(a=1, b=9)  # why", {"b": "2"}, "TrainingArguments(a=1, b=2)  # why"),
+        ("TrainingArguments(b=9, a=1)", {"b": "2"}, "TrainingArguments(b=2, a=1)"),
+        ("TrainingArguments(a=1, b=9)", {"b": None}, "TrainingArguments(a=1)"),
+        ("TrainingArguments(b=9, a=1)", {"b": None}, "TrainingArguments(a=1)"),
+        ("TrainingArguments(b=9)", {"b": None}, "TrainingArguments()"),
+        ("TrainingArguments(a=1, **more)", {"b": "2"}, "TrainingArguments(a=1, b=2, **more)"),
+        ("TrainingArguments(**more)", {"b": "2"}, "TrainingArguments(b=2, **more)"),
+        (
+            "x = TrainingArguments(\n    a=1,  # one\n    c=3,\n)\n",
+            {"b": "2"},
+            "x = TrainingArguments(\n    a=1,  # one\n    c=3,\n    b=2,\n)\n",
+        ),
+        (
+            "x = TrainingArguments(\n    a=1,\n    c=3\n)\n",
+            {"b": "2"},
+            "x = TrainingArguments(\n    a=1,\n    c=3,\n    b=2\n)\n",
+        ),
+        (
+            "x = TrainingArguments(\n    a=1,\n    c=3,\n)\n",
+            {"c": None},
+            "x = TrainingArguments(\n    a=1,\n)\n",
+        ),
+        ("other(a=1)", {"b": "2"}, "other(a=1)"),
+        ("transformers.TrainingArguments(a=1)", {"b": "2"}, "transformers.TrainingArguments(a=1, b=2)"),
+    ],
+)
+def test_set_arguments(before, arguments, after):
+    assert set_arguments(before, TRAIN, arguments) == after
+
+
+CELL = """%%time
+# a comment
+%matplotlib inline
+!pip list | head -1
+files = !ls
+paths = %who_ls
+def f():
+    !echo {x} \\
+       more
+    return model?
+x = TrainingArguments(a=1)  # %not magic
+print("%d" % 3, x
+      % 2)
+"""
+
+
+def test_ipython_lines_survive_an_edit_to_the_letter():
+    cell = CELL.replace("    return model?\n", "    %timeit g(1)\n")
+    assert set_arguments(cell, TRAIN, {"b": "2"}) == cell.replace("(a=1)", "(a=1, b=2)")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "%%bash\nTrainingArguments(a=1)",
+        "TrainingArguments(a=1",
+        "",
+        "%%html\n<b>",
+        "%%writefile x.py\nTrainingArguments(a=1)",
+    ],
+)
+def test_what_is_no_python_is_left_alone(source):
+    assert set_arguments(source, TRAIN, {"b": "2"}) == source
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("from transformers import Old\nOld()", "from transformers import New\nNew()"),
+        ("from transformers import Other, Old\nx = Old", "from transformers import Other, New\nx = New"),
+        ("import transformers\ntransformers.Old()", "import transformers\ntransformers.New()"),
+        ("Old()", "from transformers import New\n\nNew()"),
+        ("thing.Old(Old=1)  # Old\n'Old'", "thing.Old(Old=1)  # Old\n'Old'"),
+        ("from elsewhere import Old2\nOld2()", "from elsewhere import Old2\nOld2()"),
+    ],
+)
+def test_replace_symbol(before, after):
+    changed = replace_symbol(before, "Old", "New", module="transformers")
+    assert changed.replace("\n\n", "\n") == after.replace("\n\n", "\n")
+
+
+def test_names_bound_and_read():
+    bound, read = names_used("%time a = b\nimport c.d as e, f\nfor g in h: pass\ndef i(j): return k\n!ls")
+    assert {"e", "f", "g", "i"} <= bound
+    assert {"h", "k"} <= read
