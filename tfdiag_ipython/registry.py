@@ -166,7 +166,7 @@ def _own_rules(module: ModuleType) -> list[type[Rule]]:
 def _defect(rule: Rule) -> str:
     """What is wrong with a rule's declaration, in a few words; empty when it is sound."""
     label = type(rule).__qualname__
-    if not re.fullmatch(r"[A-Z]{3,}\d{3}", getattr(rule, "code", "")):
+    if not re.fullmatch(r"[A-Z]{3,}\d{3,}", getattr(rule, "code", "")):
         return f"{label} has no code of the form ABC123"
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", getattr(rule, "name", "")):
         return f"{rule.code} has no kebab-case name"

@@ -1,0 +1,105 @@
+"""What tfdiag costs, as ratios measured in one run: ``make bench`` or ``python benchmarks/run.py``.
+
+Absolute times depend on the machine and are printed beside the ratios only to read them by.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tfdiag_ipython.diagnosis import Certainty
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.registry import Registry
+from tfdiag_ipython.rule import Rule
+
+SHELL = "from IPython.core.interactiveshell import InteractiveShell as S\ns = S.instance()\n"
+LOAD = "s.run_line_magic('load_ext', 'tfdiag_ipython')\n"
+CELLS = """
+import io, contextlib, time
+def cost(source, rounds):
+    times = []
+    for _ in range(rounds):
+        with contextlib.redirect_stdout(io.StringIO()):
+            started = time.perf_counter()
+            s.run_cell(source)
+            times.append(time.perf_counter() - started)
+    return sorted(times)
+"""
+
+
+def child(code: str) -> float:
+    """Seconds that a fresh interpreter prints on its last line."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def paired(first: str, second: str, rounds: int) -> tuple[float, float]:
+    """Medians of two programs run in turn, so that a drift of the machine meets both."""
+    times = [(child(first), child(second)) for _ in range(rounds)]
+    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times)
+
+
+def loading() -> None:
+    clock = "import time; t = time.perf_counter()\n"
+    stop = "print(time.perf_counter() - t)"
+    bare, loaded = paired(clock + SHELL + stop, clock + SHELL + LOAD + stop, 11)
+    show("load over bare IPython", bare, loaded)
+
+
+def succeeding_cell() -> None:
+    measure = CELLS + "print(cost('1', 2000)[1000])"
+    bare, loaded = paired(SHELL + measure, SHELL + LOAD + measure, 7)
+    show("a cell that succeeds", bare, loaded)
+
+
+def failing_cell() -> None:
+    setup = "import transformers\n"
+    source = "'from transformers import AutoModelForSequenceClasification'"
+    for label, pick in (("first failing cell", "cost({0}, 1)[0]"), ("later failing cell, median", "cost({0}, 41)[20]")):
+        measure = setup + CELLS + f"print({pick.format(source)})"
+        bare, loaded = paired(SHELL + measure, SHELL + LOAD + measure, 3)
+        show(f"raise to displayed diagnosis: {label}", bare, loaded)
+
+
+def matching() -> None:
+    texts = [Failure.from_text(f"ValueError: {noise} fault number 7 of kind alpha") for noise in ("some", "other " * 40)]
+    few, many = _registry(50), _registry(1000)
+    for registry in (few, many):
+        registry.match(texts[0])  # builds the index
+    times = [(timed(lambda: [few.match(t) for t in texts]), timed(lambda: [many.match(t) for t in texts])) for _ in range(31)]
+    show("matching, 1,000 rules against 50", *(statistics.median(column) for column in zip(*times, strict=True)))
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    for _ in range(20):
+        work()
+    return (time.perf_counter() - started) / 20
+
+
+def _registry(count: int) -> Registry:
+    def diagnose(self: Rule, *_: object) -> object:
+        return self.found("fits", Certainty.LIKELY)
+
+    rules = []
+    for number in range(count):
+        pattern = re.compile(rf"fault number {number} of kind (?P<kind>\w+)")
+        values = {"code": f"BEN{number:03d}", "name": f"bench-{number}", "message": pattern, "diagnose": diagnose}
+        rules.append(type(f"Bench{number}", (Rule,), values)())
+    return Registry(rules)
+
+
+def show(label: str, base: float, measured: float) -> None:
+    print(f"{label:55} ratio {measured / base:5.2f}   ({base * 1e3:9.3f} ms → {measured * 1e3:9.3f} ms)", flush=True)
+
+
+if __name__ == "__main__":
+    loading()
+    succeeding_cell()
+    failing_cell()
+    matching()
