@@ -1,0 +1,73 @@
+# `make demo` and `make test` set everything up on a fresh machine; PYTHON must be a Python 3.11 (the CPU build of torch).
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP = -m pip --disable-pip-version-check install --quiet
+MAIN = .venv/.ready
+V4 = .venvs/v4/.ready
+COLAB = .venvs/colab/.ready
+CORE = $(foreach version,3.10 3.12 3.13,$(if $(shell tools/find_python $(version)),.venvs/core-$(version)/.ready))
+# Tests that need no torch; what the environments without it run.
+CORE_TESTS = -m "not hf and not kernel and not browser and not gpu"
+
+.PHONY: demo test lint test-core test-v4 test-colab test-main bench notebooks clean
+
+demo: $(MAIN)
+ifdef HEADLESS
+	.venv/bin/python tools/demo.py
+else
+	cd notebooks && ../.venv/bin/jupyter lab tour.ipynb
+endif
+
+test: lint test-core test-v4 test-colab test-main
+
+lint: $(MAIN)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict -p tfdiag_ipython
+
+test-core: $(CORE)
+	@for ready in $(CORE); do echo "== $$ready"; $${ready%.ready}bin/python -m pytest -q $(CORE_TESTS) || exit 1; done
+
+test-v4: $(V4)
+	@echo "== transformers 4.57, IPython 8"
+	.venvs/v4/bin/python -m pytest -q -m "not browser"
+	cd notebooks && ../.venvs/v4/bin/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env .
+
+test-colab: $(COLAB)
+	@echo "== Colab's IPython 7.34, ipykernel 6.17, ipywidgets 7.7.1"
+	.venvs/colab/bin/python -m pytest -q -m "not browser"
+
+test-main: $(MAIN)
+	@echo "== transformers 5.23, IPython 9"
+	.venv/bin/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg tests notebooks
+
+bench: $(MAIN)
+	.venv/bin/python benchmarks/run.py
+
+notebooks: $(MAIN)
+	.venv/bin/python tools/run_notebooks.py
+
+$(MAIN): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP) -c constraints.txt torch
+	.venv/bin/python $(PIP) -c constraints.txt -e ".[test]"
+	touch $@
+
+$(V4): pyproject.toml constraints/v4.txt
+	$(PYTHON) -m venv .venvs/v4
+	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt torch
+	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt -e ".[hf]" accelerate ipykernel nbclient nbval pytest sentencepiece
+	touch $@
+
+$(COLAB): pyproject.toml constraints/colab.txt
+	$(PYTHON) -m venv .venvs/colab
+	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt torch
+	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt -e ".[hf]" accelerate ipykernel nbclient pytest sentencepiece
+	touch $@
+
+.venvs/core-%/.ready: pyproject.toml
+	$$(tools/find_python $*) -m venv .venvs/core-$*
+	.venvs/core-$*/bin/python $(PIP) -e . pytest
+	touch $@
+
+clean:
+	rm -rf .venv .venvs build dist .mypy_cache .ruff_cache

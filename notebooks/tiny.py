@@ -1,0 +1,99 @@
+"""Tiny random models, tokenizers and a stand-in for a blocked Hub: made on the spot, so that the notebooks run offline.
+
+Each maker takes the folder to write into and returns it as a string, or returns the objects themselves.
+"""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+WORDS = "the a film plot cast was is not good bad dull fine great very quite and but i liked hated it all".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SIZES: dict[str, Any] = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+
+
+def start(seed: int = 0) -> None:
+    """Quiet and repeatable: no progress bars, no telemetry, one seed."""
+    import transformers
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    transformers.set_seed(seed)
+
+
+def tokenizer() -> Any:
+    """A word-level tokenizer with BERT's special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+def bert_config(**changes: Any) -> Any:
+    """A two-layer BERT configuration for that tokenizer."""
+    from transformers import BertConfig
+
+    return BertConfig(vocab_size=len(SPECIAL) + len(WORDS), max_position_embeddings=32, **{**SIZES, **changes})
+
+
+def bert(folder: str = "models/bert", **changes: Any) -> str:
+    """A BERT sequence classifier with its tokenizer, saved."""
+    from transformers import BertForSequenceClassification
+
+    BertForSequenceClassification(bert_config(**changes)).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def vit(folder: str = "models/vit") -> str:
+    """A ViT image classifier, saved."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    ViTForImageClassification(ViTConfig(image_size=8, patch_size=4, **SIZES)).save_pretrained(folder)
+    return folder
+
+
+def cached(name: str = "acme/tiny-bert") -> str:
+    """A BERT classifier in the Hub's cache, as if it had been downloaded earlier; returns its repository name."""
+    from huggingface_hub import constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    shutil.rmtree(repository, ignore_errors=True)
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    bert(str(repository / "snapshots" / commit))
+    return name
+
+
+def blocked_hub(status: int = 403) -> str:
+    """A gateway on this machine that answers every request to the Hub with this status; returns its address.
+
+    Call it before transformers is imported, and put its address into ``HF_ENDPOINT``.
+    """
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing: the notebook's output is the user's."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
