@@ -6,7 +6,6 @@ Extraction and display are two steps joined by these values (the habit of ``trac
 
 from __future__ import annotations
 
-import importlib.metadata
 import linecache
 import re
 import sys
@@ -14,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal
-
-from tfdiag_ipython.stored import embedded_traceback
 
 Kind = Literal["exception", "warning", "check"]
 Relation = Literal["", "cause", "context", "group", "embedded"]
@@ -145,6 +142,8 @@ class Failure:
         versions: Mapping[str, str] | None = None,
     ) -> Failure:
         """Extract the values of a live exception; a hostile one costs at most a placeholder in its place."""
+        from tfdiag_ipython.stored import embedded_traceback
+
         chain = tuple(_walk(exception))
         embedded = embedded_traceback(chain[0].message)
         if embedded:
@@ -198,6 +197,8 @@ def qualified(kind: type) -> str:
 
 def installed_versions() -> dict[str, str]:
     """Versions of the packages that matter: the loaded module's own where it is loaded, else the installed metadata."""
+    import importlib.metadata  # a fifth of what loading the extension may cost
+
     found: dict[str, str] = {}
     for name in PACKAGES:
         loaded = getattr(sys.modules.get(name), "__version__", None)
