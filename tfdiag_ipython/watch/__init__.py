@@ -1,1 +1,26 @@
-"""Findings without exceptions: what a watched cell does that raises nothing."""
+"""Findings without exceptions: what `%%tfdiag` watches while a cell runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.watch.library_warnings import LibraryWarnings
+
+
+class Watcher(Protocol):
+    """Watches one cell: ``start`` before it runs, ``stop`` after it ended, however it ended.
+
+    ``stop`` takes everything back that ``start`` installed and returns what was found, oldest first. ``watched`` says in a few words
+    what is watched, as the line after a clean cell puts it.
+    """
+
+    watched: str
+
+    def start(self) -> None: ...
+
+    def stop(self) -> list[Failure]: ...
+
+
+WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings}
+"""The switchboard: the name that ``%%tfdiag --watch NAME`` takes, and the watcher behind it."""

@@ -1,0 +1,78 @@
+"""Putting things before the person: a MIME bundle in a kernel, plain or coloured text in a terminal."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.diagnosis import Diagnosis
+
+NARROWEST, WIDEST = 40, 100
+
+
+def in_kernel(shell: Any) -> bool:
+    """Whether output goes to a front end over the Jupyter protocol."""
+    return getattr(shell, "kernel", None) is not None
+
+
+def has_widgets(shell: Any) -> bool:
+    """Whether a panel can be shown; ipywidgets is not imported to find out."""
+    return in_kernel(shell) and importlib.util.find_spec("ipywidgets") is not None
+
+
+def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis]) -> None:
+    """The diagnoses as durable output."""
+    from tfdiag_ipython.render.text import render_text
+
+    found = list(diagnoses)
+    if in_kernel(shell):
+        from tfdiag_ipython.render.html import render_html
+
+        _publish(shell, {"text/html": render_html(found), "text/plain": render_text(found)})
+        return
+    print(render_text(found, width=_width(), color=_color(shell)))
+
+
+def show_line(shell: Any, text: str) -> None:
+    """One quiet line, or a few."""
+    if in_kernel(shell):
+        _publish(shell, {"text/plain": text})
+    else:
+        print(text)
+
+
+def show_markdown(shell: Any, text: str) -> None:
+    if in_kernel(shell):
+        _publish(shell, {"text/markdown": text, "text/plain": text})
+    else:
+        print(text)
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as aligned columns, the last one as long as it likes."""
+    kept = [tuple(row) for row in rows]
+    if not kept:
+        return ""
+    wide = [max(len(row[column]) for row in kept) for column in range(len(kept[0]) - 1)]
+    return "\n".join(
+        "  ".join([*(f"{cell:{size}}" for cell, size in zip(row, wide, strict=False)), row[-1]]).rstrip()
+        for row in kept
+    )
+
+
+def _publish(shell: Any, data: dict[str, str]) -> None:
+    shell.display_pub.publish(data=data, metadata={})
+
+
+def _width() -> int:
+    return max(NARROWEST, min(WIDEST, shutil.get_terminal_size((80, 24)).columns))
+
+
+def _color(shell: Any) -> bool:
+    plain = os.environ.get("NO_COLOR") or str(getattr(shell, "colors", "")).lower() == "nocolor"
+    return not plain and sys.stdout.isatty()

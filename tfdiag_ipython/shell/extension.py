@@ -1,0 +1,255 @@
+"""``%load_ext tfdiag`` and ``%unload_ext tfdiag``: what tfdiag adds to one shell, and how it takes it away again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from tfdiag_ipython.diagnosis import Diagnosis, Status
+from tfdiag_ipython.shell.display import has_widgets, show_diagnoses, show_line
+from tfdiag_ipython.shell.journal import Journal, logger
+from tfdiag_ipython.shell.listener import Listener
+from tfdiag_ipython.shell.magics import TfdiagMagics, complete
+from tfdiag_ipython.shell.observe import Observation, unwrap
+from tfdiag_ipython.shell.scene import Mark, cells_up_to, kills_cuda
+from tfdiag_ipython.shell.settings import TfdiagSettings
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.engine import Engine
+    from tfdiag_ipython.failure import Failure
+    from tfdiag_ipython.fix import Host
+    from tfdiag_ipython.probe import Cell, Evidence, Scene
+    from tfdiag_ipython.shell.session import ShellSession
+
+NAMES = ("tfdiag", "tfdiag_ipython")
+"""The modules that ``%load_ext`` takes; both mean this one extension."""
+COMPLETED = ("%tfdiag", "%%tfdiag")
+PENDING_KEPT = 20
+_loaded: WeakKeyDictionary[Any, Extension] = WeakKeyDictionary()
+_ABSENT = object()
+
+
+def load(shell: Any) -> None:
+    """Add tfdiag to a shell, once."""
+    if shell not in _loaded:
+        extension = Extension(shell)
+        extension.install()
+        _loaded[shell] = extension
+
+
+def unload(shell: Any) -> None:
+    """Take tfdiag away from a shell; nothing happens where it is not."""
+    extension = _loaded.pop(shell, None)
+    if extension is not None:
+        extension.remove()
+    shell.extension_manager.loaded.difference_update(NAMES)
+
+
+class _Pending:
+    """A fix whose proof is the next run of a cell."""
+
+    def __init__(self, failure: Failure, cells: Sequence[Cell]) -> None:
+        self.failure = failure
+        self.cells = tuple(cells)
+
+    def is_about(self, cell: Cell) -> bool:
+        return any(
+            wanted.id == cell.id if wanted.id and cell.id else wanted.source.strip() == cell.source.strip()
+            for wanted in self.cells
+        )
+
+
+class Extension:
+    """Everything that tfdiag keeps for one shell: settings, log, hook, magics, the last failure, checks that are due."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.settings = TfdiagSettings(parent=shell)
+        self.journal = Journal()
+        self.listener = Listener(self)
+        self.last: ShellSession | None = None  # the last failure, known or not
+        self.diagnosed: ShellSession | None = None
+        self.cuda_dead = False
+        self._pending: list[_Pending] = []
+        self._magics_before: dict[str, object] = {}
+        self._completers_before: dict[str, object] = {}
+
+    def install(self) -> None:
+        self.journal.attach()
+        self.listener.register()
+        self.shell.input_transformers_cleanup.append(unwrap)
+        tables = self.shell.magics_manager.magics
+        self._magics_before = {kind: tables[kind].get("tfdiag", _ABSENT) for kind in ("line", "cell")}
+        self.shell.register_magics(TfdiagMagics(self.shell, self))
+        completers = self.shell.strdispatchers.get("complete_command")
+        self._completers_before = {key: getattr(completers, "strs", {}).get(key, _ABSENT) for key in COMPLETED}
+        for key in COMPLETED:
+            self.shell.set_hook("complete_command", complete, str_key=key)
+
+    def remove(self) -> None:
+        self.listener.unregister()
+        self.shell.input_transformers_cleanup.remove(unwrap)
+        manager = self.shell.magics_manager
+        for kind, before in self._magics_before.items():
+            _put_back(manager.magics[kind], "tfdiag", before)
+        manager.registry.pop(TfdiagMagics.__name__, None)
+        for key, before in self._completers_before.items():
+            _put_back(self.shell.strdispatchers["complete_command"].strs, key, before)
+        self.journal.detach()
+
+    def engine(self) -> Engine:
+        """The engine with the rules of this process and the person's settings; the rules are loaded on the first call."""
+        from tfdiag_ipython.api import registry
+        from tfdiag_ipython.engine import Engine
+
+        return Engine(registry(), ignored=frozenset(self.settings.ignored))
+
+    def scene(
+        self,
+        exception: BaseException | None,
+        cell: Cell | None,
+        host: Host,
+        *,
+        seconds: float = 60.0,
+        unseen: str = "",
+    ) -> Scene:
+        """The scene of this moment; whoever takes it closes it."""
+        from tfdiag_ipython.probe import Scene
+
+        return Scene(
+            self.shell.user_ns,
+            exception=exception,
+            cells=cells_up_to(self.shell, self.listener.ids, cell),
+            host=host,
+            live=True,
+            cuda_dead=self.cuda_dead,
+            seconds=seconds,
+            unseen=unseen,
+        )
+
+    def on_failure(self, exception: BaseException, cell: Cell, seen: Mark) -> Failure:
+        """Something went wrong in a cell of the person's: say what, if a rule knows."""
+        from tfdiag_ipython.failure import Failure
+
+        failure = Failure.from_exception(exception, source=cell.source, cell=cell.label)
+        self.cuda_dead = self.cuda_dead or kills_cuda(failure)
+        if failure.top.is_a("IPython.core.error.UsageError"):  # a magic was mistyped: it has said so itself
+            return failure
+        try:
+            self.diagnose(failure, exception, cell, seen)
+        except BaseException:
+            logger.exception("A failure was not diagnosed.")
+        return failure
+
+    def diagnose(
+        self,
+        failure: Failure,
+        exception: BaseException | None,
+        cell: Cell | None,
+        seen: Mark | None,
+        known: dict[str, Evidence] | None = None,
+    ) -> ShellSession:
+        """Diagnose a failure and show what was found; an unknown one is remembered, and nothing is shown."""
+        from tfdiag_ipython.shell.host import ShellHost
+        from tfdiag_ipython.shell.session import ShellSession
+
+        host = ShellHost(self, failure, seen)
+        scene = self.scene(exception, cell, host, seconds=self.settings.budget)
+        del exception
+        try:
+            found = self.engine().diagnose(failure, scene, known)[: self.settings.shown]
+        finally:
+            scene.close()
+        self.last = ShellSession(self, failure, found, cell, seen)
+        if found:
+            self.diagnosed = self.last
+            self.show(self.last)
+        return self.last
+
+    def show(self, session: ShellSession) -> None:
+        """The diagnosis as durable output, then its buttons; losing these loses no word of it."""
+        show_diagnoses(self.shell, session.diagnoses)
+        if not self.settings.panel or not has_widgets(self.shell):
+            return
+        try:
+            from tfdiag_ipython.render.panel import show_panel
+
+            show_panel(session)
+        except Exception:
+            logger.exception("The panel could not be shown.")
+
+    @property
+    def waits(self) -> bool:
+        """Whether some check is due when a cell has run."""
+        return bool(self._pending)
+
+    def expect(self, failure: Failure, cells: Sequence[Cell]) -> None:
+        """Say under one of these cells, when it runs next, whether this failure is gone."""
+        self._pending = [*self._pending, _Pending(failure, cells)][-PENDING_KEPT:]
+
+    def on_settled(self, cell: Cell, failure: Failure | None) -> None:
+        """A cell has ended: settle the checks that were waiting for it."""
+        from tfdiag_ipython.fix import compare
+
+        due = [pending for pending in self._pending if pending.is_about(cell)]
+        if not due:
+            return
+        self._pending = [pending for pending in self._pending if pending not in due]
+        label = f"{cell.label[0].upper()}{cell.label[1:]}"
+        if failure is None:
+            show_line(self.shell, f"tfdiag: Verified: {label} ran without an error.")
+            return
+        outcome = compare(due[-1].failure, failure, cell)
+        told = "Still failing" if outcome.status is Status.STILL_FAILING else "Another failure"
+        show_line(self.shell, f"tfdiag: {told}: {outcome.detail}")
+
+    def on_observed(self, observation: Observation, found: list[Failure], cell: Cell, *, failed: bool) -> None:
+        """A cell under ``%%tfdiag`` has ended: diagnose what the watches found, else say what was watched."""
+        from dataclasses import replace
+
+        unknown = 0
+        for finding in found:
+            located = replace(finding, source=cell.source, cell=cell.label)
+            unknown += not self.diagnose(located, None, cell, None).diagnoses
+        if failed or len(found) > unknown or observation.options.quiet:
+            return
+        many = "one warning" if unknown == 1 else f"{unknown} warnings"
+        result = f"{many}, of which no rule knows anything" if unknown else "nothing to report"
+        show_line(self.shell, f"tfdiag watched {observation.watched} in {cell.label}: {result}.")
+
+    def report(self, session: ShellSession | None) -> str:
+        """The redacted report of a failure, or of none."""
+        from tfdiag_ipython.report import build_report
+
+        diagnoses: Sequence[Diagnosis] = session.diagnoses if session is not None else ()
+        failure = session.failure if session is not None else None
+        return build_report(diagnoses, failure, versions(), self.journal.entries)
+
+
+def versions() -> dict[str, str]:
+    """What a reader of a report wants to know about this place."""
+    import importlib.metadata
+    import platform
+
+    from tfdiag_ipython import __version__
+
+    found = {
+        "tfdiag": __version__,
+        "Python": platform.python_version(),
+        "system": f"{sys.platform} {platform.machine()}",
+    }
+    for name in ("ipython", "ipykernel", "ipywidgets"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _put_back(table: dict[str, Any], key: str, before: object) -> None:
+    if before is _ABSENT:
+        table.pop(key, None)
+    else:
+        table[key] = before

@@ -1,0 +1,160 @@
+"""The hook: which cell runs, whether something went wrong in it, and never a word of its own about its own faults."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tfdiag_ipython.shell.journal import logger
+from tfdiag_ipython.shell.observe import Observation, observe
+from tfdiag_ipython.shell.scene import is_new, mark, newest_exception
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.failure import Failure
+    from tfdiag_ipython.probe import Cell
+    from tfdiag_ipython.shell.extension import Extension
+
+IDS_KEPT = 2_000
+
+
+@dataclass
+class _Running:
+    """The cell that runs, from its start to its end; text only."""
+
+    source: str
+    id: str
+    stored: bool
+    observation: Observation | None
+
+
+class Listener:
+    """Registered for ``pre_run_cell`` and ``post_run_cell``; looks at a failure once, after the outermost cell has ended."""
+
+    def __init__(self, extension: Extension) -> None:
+        self.extension = extension
+        self.ids: dict[int, str] = {}
+        self._depth = 0
+        self._running: _Running | None = None
+        self._deaf: int | None = None
+
+    def register(self) -> None:
+        events = self.extension.shell.events
+        events.register("pre_run_cell", self.before)
+        events.register("post_run_cell", self.after)
+        self._ignore_earlier()
+
+    def unregister(self) -> None:
+        events = self.extension.shell.events
+        events.unregister("pre_run_cell", self.before)
+        events.unregister("post_run_cell", self.after)
+        if self._running is not None and self._running.observation is not None:  # unloaded by the very cell it watches
+            self._running.observation.end()
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Cells that run meanwhile in this thread are a button's: they are not looked at."""
+        previous, self._deaf = self._deaf, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._deaf = previous
+
+    def before(self, info: Any) -> None:
+        """``pre_run_cell``."""
+        try:
+            if self._deaf == threading.get_ident():
+                return
+            self._depth += 1
+            if self._depth == 1:
+                self._begin(info)
+        except BaseException:  # whatever leaves a listener reaches the person as a second traceback
+            logger.exception("The start of a cell was not handled.")
+
+    def after(self, result: Any) -> None:
+        """``post_run_cell``."""
+        try:
+            if self._deaf == threading.get_ident() or _is_blank(result):
+                return
+            self._depth = max(0, self._depth - 1)
+            if self._depth == 0:
+                self._end(result)
+        except BaseException:
+            logger.exception("The end of a cell was not handled.")
+
+    def _begin(self, info: Any) -> None:
+        self._ignore_earlier()
+        source = info.raw_cell if isinstance(info.raw_cell, str) else ""
+        identity = getattr(info, "cell_id", None) or self._id_from_kernel()
+        self._running = _Running(source, str(identity or ""), bool(info.store_history), None)
+        self._running.observation = observe(source) if source.lstrip().startswith("%%tfdiag") else None
+
+    def _ignore_earlier(self) -> None:
+        """What failed before this cell began (in a callback, say) is not this cell's failure."""
+        earlier = newest_exception()
+        if earlier is not None and is_new(earlier):
+            mark(earlier)
+
+    def _end(self, result: Any) -> None:
+        running, self._running = self._running, None
+        observation = running.observation if running is not None else None
+        findings = observation.end() if observation is not None else []
+        exception = newest_exception()
+        if exception is not None and not is_new(exception):
+            exception = None
+        number = self._number(running, result)
+        if exception is None and observation is None and not self.extension.waits:
+            return
+        cell = _cell(running, result, number)
+        failure: Failure | None = None
+        if exception is not None:
+            seen = mark(exception)
+            failure = self.extension.on_failure(exception, cell, seen) if self.extension.settings.enabled else None
+            del exception
+        self.extension.on_settled(cell, failure)
+        if observation is not None:
+            self.extension.on_observed(observation, findings, cell, failed=failure is not None)
+
+    def _number(self, running: _Running | None, result: Any) -> int:
+        """The number under which the history has the cell that has just ended; 0 when it has not."""
+        if running is not None and not running.stored:
+            return 0
+        inputs = getattr(getattr(self.extension.shell, "history_manager", None), "input_hist_raw", None) or [""]
+        source = running.source if running is not None else _source(result)
+        number = len(inputs) - 1 if inputs[-1].rstrip("\n") == source.rstrip("\n") else 0
+        if number and running is not None and running.id:
+            self.ids[number] = running.id
+            if len(self.ids) > IDS_KEPT:
+                del self.ids[next(iter(self.ids))]
+        return number
+
+    def _id_from_kernel(self) -> object:
+        """The front end's id of the cell, where IPython does not hand it on."""
+        kernel = getattr(self.extension.shell, "kernel", None)
+        if kernel is None:
+            return None
+        try:
+            return kernel.get_parent("shell").get("metadata", {}).get("cellId")
+        except Exception:  # kernels other than ipykernel have their own ways
+            return None
+
+
+def _cell(running: _Running | None, result: Any, number: int) -> Cell:
+    from tfdiag_ipython.probe import Cell
+
+    if running is not None:
+        return Cell(number, running.source, running.id)
+    return Cell(number, _source(result))
+
+
+def _source(result: Any) -> str:
+    """The cell's source, where its start was not seen: tfdiag was loaded in it."""
+    source = getattr(getattr(result, "info", None), "raw_cell", None)
+    return source if isinstance(source, str) else ""
+
+
+def _is_blank(result: Any) -> bool:
+    """Whether this is the end of an empty cell, whose start is not announced."""
+    return result is not None and not _source(result).strip()

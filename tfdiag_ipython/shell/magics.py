@@ -1,0 +1,251 @@
+"""The magics ``%tfdiag`` and ``%%tfdiag``, and their completion on Tab."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.utils.process import arg_split
+
+from tfdiag_ipython.errors import TfdiagError
+from tfdiag_ipython.shell.display import show_line, show_markdown, table
+from tfdiag_ipython.shell.journal import logger
+from tfdiag_ipython.shell.observe import parse_options
+from tfdiag_ipython.shell.scene import history, newest_exception
+from tfdiag_ipython.shell.settings import TfdiagSettings
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.probe import Evidence, Probe
+    from tfdiag_ipython.registry import Registry
+    from tfdiag_ipython.shell.extension import Extension
+
+
+@magics_class
+class TfdiagMagics(Magics):  # type: ignore[misc]
+    """The two magics of one shell."""
+
+    def __init__(self, shell: Any, extension: Extension) -> None:
+        super().__init__(shell)
+        self._extension = extension
+        self._commands: dict[str, Callable[[str], None]] = {
+            "on": self._on,
+            "off": self._off,
+            "rules": self._rules,
+            "explain": self._explain,
+            "probe": self._probe,
+            "report": self._report,
+            "config": self._config,
+        }
+
+    @no_var_expand  # type: ignore[untyped-decorator]
+    @line_cell_magic  # type: ignore[untyped-decorator]
+    def tfdiag(self, line: str, cell: str | None = None) -> None:
+        """What is wrong in the failing cell, the evidence, and fixes that prove themselves.
+
+        Line magic::
+
+            %tfdiag                         show the last diagnosis again
+            %tfdiag on | off                look at failing cells, or leave them alone
+            %tfdiag rules                   list the faults that tfdiag knows
+            %tfdiag explain CODE            a rule's page: what it means, why, its fixes and their safety
+            %tfdiag probe                   list the probes
+            %tfdiag probe NAME [ARGUMENTS]  look at something thoroughly: %tfdiag probe padding model batch
+            %tfdiag report                  versions, the last diagnosis and tfdiag's own log, redacted, as Markdown
+            %tfdiag config                  print the settings
+            %tfdiag config NAME=VALUE ...   set some: %tfdiag config panel=off ignored=MEM001,HUB002
+
+        Cell magic, as the first line of a cell, which then runs exactly as it would without it::
+
+            %%tfdiag [--watch NAME] [--quiet]
+
+        Besides exceptions it watches what raises nothing: by default everything there is a watch for. ``--watch NAME`` (or
+        ``-w``) picks one, and may be repeated; the one there is now is ``warnings``, the libraries' own warnings. ``--quiet`` (or
+        ``-q``) leaves out the line after a clean cell.
+
+        Nothing is changed without a click, and nothing leaves this machine.
+        """
+        if cell is not None:
+            parse_options(line)
+            if not cell.strip():
+                raise UsageError("%%tfdiag needs a cell to watch: put the code on the lines below it.")
+            self.shell.run_cell(cell)  # called by name; IPython's own way goes through the input transformer
+            return
+        command, _, rest = line.strip().partition(" ")
+        if not command:
+            self._again()
+            return
+        if command not in self._commands:
+            raise UsageError(f"%tfdiag has no subcommand {command!r}. {_nearest(command, self._commands)}")
+        try:
+            self._commands[command](rest.strip())
+        except TfdiagError as error:
+            raise UsageError(str(error)) from None
+
+    def _again(self) -> None:
+        last, diagnosed = self._extension.last, self._extension.diagnosed
+        if last is None:
+            self._say("tfdiag: no cell has failed since tfdiag was loaded.")
+            return
+        if not last.diagnoses:
+            what = f"{last.failure.top.name or 'failure'}{f' in {last.failure.cell}' if last.failure.cell else ''}"
+            self._say(f"tfdiag knows nothing about the last failure ({what}): no rule fits it.")
+        if diagnosed is not None:
+            self._extension.show(diagnosed)
+
+    def _on(self, rest: str) -> None:
+        _arguments("on", rest)
+        self._extension.settings.enabled = True
+        self._say("tfdiag is on: it looks at every failing cell.")
+
+    def _off(self, rest: str) -> None:
+        _arguments("off", rest)
+        self._extension.settings.enabled = False
+        self._say("tfdiag is off: failing cells are left alone until `%tfdiag on`.")
+
+    def _rules(self, rest: str) -> None:
+        _arguments("rules", rest)
+        known = self._registry()
+        ignored = self._extension.settings.ignored
+        rows = [
+            (rule.code, rule.name, f"{_summary(type(rule))}{' (ignored)' if rule.code in ignored else ''}")
+            for rule in known
+        ]
+        left_out = [f"The rule pack {problem.pack} was left out: {problem.reason}." for problem in known.problems]
+        self._say("\n".join([table(rows), *left_out]).strip() or "There are no rules.")
+
+    def _explain(self, rest: str) -> None:
+        (code,) = _arguments("explain", rest, "CODE")
+        show_markdown(self.shell, self._registry().get(code).page())
+
+    def _probe(self, rest: str) -> None:
+        probes = self._registry().probes()
+        if not rest:
+            rows = [(name, f"{kind.usage or '(no arguments)'}", _summary(kind)) for name, kind in probes.items()]
+            self._say(table(rows) or "There are no probes.")
+            return
+        name, _, arguments = rest.partition(" ")
+        if name not in probes:
+            raise UsageError(f"tfdiag has no probe {name!r}. {_nearest(name, probes)}")
+        evidence = self._ask(probes[name], arguments.strip())
+        if evidence is None:
+            return
+        rows = [(seen.what, seen.value, seen.source) for seen in evidence.seen]
+        missing = f"Not looked at: {evidence.missing}" if evidence.missing else ""
+        told = "\n".join(part for part in (table(rows), missing) if part)
+        self._say(told or f"The probe {name} saw nothing to report.")
+        if evidence.finding is not None:
+            self._diagnose(name, evidence)
+
+    def _ask(self, kind: type[Probe], arguments: str) -> Evidence | None:
+        from tfdiag_ipython.failure import Failure
+        from tfdiag_ipython.probe import Evidence
+        from tfdiag_ipython.shell.host import ShellHost
+
+        extension = self._extension
+        host = ShellHost(extension, Failure("check", ()), None)
+        scene = extension.scene(newest_exception(), None, host)
+        try:
+            evidence = kind().ask(arguments, scene)
+        except TfdiagError:
+            raise
+        except Exception as error:
+            logger.exception("Probe %s failed.", kind.name)
+            raise UsageError(
+                f"The probe {kind.name} failed ({type(error).__name__}); `%tfdiag report` has the details."
+            ) from None
+        finally:
+            scene.close()
+        if not isinstance(evidence, Evidence):
+            logger.error("Probe %s returned %s instead of evidence.", kind.name, type(evidence).__name__)
+            raise UsageError(f"The probe {kind.name} returned nothing that can be shown.")
+        return evidence
+
+    def _diagnose(self, name: str, evidence: Evidence) -> None:
+        cells = history(self.shell, self._extension.listener.ids)
+        assert evidence.finding is not None
+        session = self._extension.diagnose(
+            evidence.finding, None, cells[-1] if cells else None, None, known={name: evidence}
+        )
+        if not session.diagnoses:
+            self._say("No rule knows what this finding means.")
+
+    def _report(self, rest: str) -> None:
+        _arguments("report", rest)
+        show_markdown(self.shell, self._extension.report(self._extension.last))
+
+    def _config(self, rest: str) -> None:
+        settings = self._extension.settings
+        if not rest:
+            self._say(table(settings.rows()))
+            return
+        for word in _split(rest):
+            name, equals, value = word.partition("=")
+            if not equals:
+                raise UsageError(f"%tfdiag config takes NAME=VALUE, such as panel=off, not {word!r}.")
+            settings.change(name, value)
+        self._say(table(settings.rows()))
+
+    def _registry(self) -> Registry:
+        return self._extension.engine().registry
+
+    def _say(self, text: str) -> None:
+        show_line(self.shell, text)
+
+
+def complete(shell: Any, event: Any) -> list[str]:
+    """What may follow on the line (the hook ``complete_command`` for both magics)."""
+    try:
+        words = event.line.split()
+        before = words if event.line.endswith((" ", "\t")) else words[:-1]
+        return [word for word in _following(before) if word.startswith(event.symbol)]
+    except Exception:  # no completion is no reason to disturb the one who types
+        logger.exception("A completion failed.")
+        return []
+
+
+def _following(words: list[str]) -> Iterable[str]:
+    from tfdiag_ipython.api import registry
+    from tfdiag_ipython.watch import WATCHERS
+
+    if words[:1] == ["%%tfdiag"]:
+        return WATCHERS if words[-1] in {"-w", "--watch"} else ["--watch", "--quiet"]
+    if len(words) == 1:
+        return ["on", "off", "rules", "explain", "probe", "report", "config"]
+    if words[1] == "config":
+        return [f"{name}=" for name in TfdiagSettings.names()]
+    if words[1:] == ["explain"]:
+        return [rule.code for rule in registry()]
+    if words[1:] == ["probe"]:
+        return registry().probes()
+    return []
+
+
+def _arguments(command: str, rest: str, *names: str) -> list[str]:
+    """The arguments of a subcommand; raises ``UsageError`` with one sentence."""
+    words = _split(rest)
+    if len(words) != len(names):
+        takes = " ".join(names) or "no arguments"
+        given = f"not {' '.join(words)}" if words else "which is missing"
+        raise UsageError(f"%tfdiag {command} takes {takes}, {given}.")
+    return words
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return [str(word) for word in arg_split(text)]
+    except ValueError as error:  # a quote that is not closed
+        raise UsageError(f"%tfdiag cannot read {text!r}: {error}.") from None
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}?" if near else f"There are {', '.join(names)}."
+
+
+def _summary(kind: type) -> str:
+    text = (kind.__doc__ or "").strip()
+    return text.splitlines()[0] if text else ""

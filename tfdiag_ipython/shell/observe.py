@@ -1,0 +1,140 @@
+"""``%%tfdiag``: its first line becomes a comment, so that the cell it wraps runs exactly as it would without it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import MagicArgumentParser
+from IPython.utils.process import arg_split
+
+from tfdiag_ipython.shell.journal import logger
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.failure import Failure
+    from tfdiag_ipython.watch import Watcher
+
+_HEAD = re.compile(r"%%tfdiag(?:[ \t]+(?P<options>.*))?\s*$")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands behind ``%%tfdiag``."""
+
+    watch: tuple[str, ...]
+    quiet: bool
+
+
+class Observation:
+    """One cell under watch."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._watchers: list[Watcher] = []
+
+    @property
+    def watched(self) -> str:
+        """What is watched, in words."""
+        from tfdiag_ipython.watch import WATCHERS
+
+        return " and ".join(["exceptions", *(WATCHERS[name].watched for name in self.options.watch)])
+
+    def begin(self) -> None:
+        from tfdiag_ipython.watch import WATCHERS
+
+        for name in self.options.watch:
+            try:
+                watcher = WATCHERS[name]()
+                watcher.start()
+            except Exception:
+                logger.exception("The watch %s did not start.", name)
+            else:
+                self._watchers.append(watcher)
+
+    def end(self) -> list[Failure]:
+        """Stop every watch, whatever becomes of the others, and hand on what they found."""
+        found: list[Failure] = []
+        while self._watchers:
+            watcher = self._watchers.pop()
+            try:
+                found = [*watcher.stop(), *found]
+            except Exception:
+                logger.exception("The watch %s did not stop.", type(watcher).__name__)
+        return found
+
+
+def observe(source: str) -> Observation | None:
+    """Begin to watch a cell that starts with ``%%tfdiag`` and good options; ``None`` otherwise."""
+    lines = source.lstrip().splitlines()
+    options = _options(lines[0]) if lines else None
+    if options is None:
+        return None
+    observation = Observation(options)
+    observation.begin()
+    return observation
+
+
+def parser() -> MagicArgumentParser:
+    """The options of ``%%tfdiag``."""
+    from tfdiag_ipython.watch import WATCHERS
+
+    made = MagicArgumentParser(prog="%%tfdiag")
+    made.add_argument(
+        "-w",
+        "--watch",
+        action="append",
+        metavar="NAME",
+        help=f"what to watch besides exceptions: {', '.join(WATCHERS)}",
+    )
+    made.add_argument("-q", "--quiet", action="store_true", help="say nothing after a clean cell")
+    return made
+
+
+def parse_options(line: str) -> Options:
+    """Read the options; raises ``UsageError`` with one sentence."""
+    from tfdiag_ipython.watch import WATCHERS
+
+    try:
+        known, rest = parser().parse_known_args(arg_split(line))
+    except ValueError as error:  # a quote that is not closed
+        raise UsageError(f"The options of %%tfdiag cannot be read: {error}.") from None
+    if rest:
+        words = ["--watch", "--quiet"]
+        near = difflib.get_close_matches(rest[0], words, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are {' and '.join(words)}."
+        raise UsageError(f"%%tfdiag has no option {rest[0]!r}. {hint}")
+    names = [name for entry in known.watch or WATCHERS for name in entry.split(",") if name]
+    for name in names:
+        if name not in WATCHERS:
+            near = difflib.get_close_matches(name, WATCHERS, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join(WATCHERS)}."
+            raise UsageError(f"%%tfdiag cannot watch {name!r}. {hint}")
+    return Options(tuple(dict.fromkeys(names)), known.quiet)
+
+
+def unwrap(lines: list[str]) -> list[str]:
+    """The input transformer: the cell without ``%%tfdiag``, its line numbers kept.
+
+    A second cell magic must come first, as it would without ``%%tfdiag``. With options that cannot be read, or nothing to run, the
+    cell stays as it is: IPython then calls the magic, which says what is wrong, and runs nothing.
+    """
+    rest = lines[1:]
+    if not lines or _options(lines[0]) is None or not any(line.strip() for line in rest):
+        return lines
+    first = next(index for index, line in enumerate(rest) if line.strip())
+    if rest[first].startswith("%%"):
+        return unwrap(rest[first:])
+    return [f"# {lines[0]}", *rest]
+
+
+def _options(line: str) -> Options | None:
+    head = _HEAD.match(line)
+    if head is None:
+        return None
+    try:
+        return parse_options(head["options"] or "")
+    except UsageError:
+        return None

@@ -1,0 +1,62 @@
+"""One diagnosed failure, as its panel knows it: values, and a mark by which the exception is found again if it still is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tfdiag_ipython.diagnosis import Diagnosis, Fix, Status, Verification
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Plan, Progress
+from tfdiag_ipython.probe import Cell
+from tfdiag_ipython.shell.host import ShellHost
+from tfdiag_ipython.shell.scene import Mark, still
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.shell.extension import Extension
+
+CHECKED_LATER = "Run the cell again; I will check it then."
+
+
+class ShellSession:
+    """The :class:`tfdiag_ipython.render.panel.Session` of one failure in a shell. It holds nothing of the failed cell's."""
+
+    def __init__(
+        self, extension: Extension, failure: Failure, diagnoses: list[Diagnosis], cell: Cell | None, seen: Mark | None
+    ) -> None:
+        self.diagnoses = diagnoses
+        self.failure = failure
+        self.cell = cell
+        self._extension = extension
+        self._seen = seen
+        self._host = ShellHost(extension, failure, seen)
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix) -> Plan:
+        """Work a fix out for the program as it is now; raises ``TfdiagError`` with one sentence."""
+        exception, unseen = still(self._seen)
+        scene = self._extension.scene(exception, self.cell, self._host, unseen=unseen)
+        del exception
+        try:
+            return self._extension.engine().plan(diagnosis, fix, scene, self.failure)
+        finally:
+            scene.close()
+
+    def apply(self, plan: Plan, progress: Progress) -> tuple[str, Verification]:
+        """Carry a plan out: what was done, and how it ended; what could not be checked here is when the cell runs next."""
+        done, verification = self._extension.engine().apply(plan, progress)
+        if verification.status is Status.PENDING:
+            self.expect(plan)
+        return done, verification
+
+    def expect(self, plan: Plan | None = None) -> Verification:
+        """Check the failing cell when the person runs it next, under the id or with the source that it has then."""
+        cells = plan.reruns if plan is not None else ()
+        self._extension.expect(self.failure, [cell for cell in (self.cell, *cells[-1:]) if cell is not None])
+        return Verification(Status.PENDING, CHECKED_LATER)
+
+    def report(self) -> str:
+        """The redacted report of this failure, as Markdown."""
+        return self._extension.report(self)
+
+    def page(self, code: str) -> str:
+        """A rule's page, as Markdown; raises ``UnknownCodeError``."""
+        return self._extension.engine().registry.get(code).page()

@@ -1,0 +1,78 @@
+"""What a person can set: in ``ipython_config.py`` as ``c.TfdiagSettings.panel = False``, or with ``%tfdiag config panel=off``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from IPython.core.error import UsageError
+from traitlets import Bool, Float, Int, Set, TraitError, Unicode
+from traitlets.config import Configurable
+
+_YES, _NO = ("on", "yes", "true", "1"), ("off", "no", "false", "0")
+
+
+class TfdiagSettings(Configurable):  # type: ignore[misc]
+    """The settings of one shell."""
+
+    enabled = Bool(True, help="Look at failing cells (`%tfdiag on`, `%tfdiag off`).").tag(config=True)
+    panel = Bool(True, help="Show the buttons under a diagnosis, where the front end has widgets.").tag(config=True)
+    shown = Int(3, min=1, max=3, help="Diagnoses shown at most for one failure.").tag(config=True)
+    budget = Float(0.04, min=0.0, max=5.0, help="Seconds that all quick looks at one failure may take.").tag(
+        config=True
+    )
+    ignored = Set(Unicode(), help="Codes of rules that stay silent, separated by commas.").tag(config=True)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Name, value and meaning of each setting."""
+        return [(name, self._told(name), str(self.traits()[name].help)) for name in self.names()]
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The settings, in the order in which they are listed."""
+        return [name for name in ("enabled", "panel", "shown", "budget", "ignored") if name in cls.class_trait_names()]
+
+    def change(self, name: str, text: str) -> None:
+        """Set one setting from what was typed; raises ``UsageError`` with one sentence."""
+        if name not in self.names():
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.names())}."
+            raise UsageError(f"tfdiag has no setting {name!r}. {hint}")
+        trait = self.traits()[name]
+        try:
+            setattr(self, name, _value(trait, text.strip()))
+        except (TraitError, ValueError):
+            raise UsageError(f"{text.strip()!r} is no value for {name}: it takes {_takes(trait)}.") from None
+
+    def _told(self, name: str) -> str:
+        value = getattr(self, name)
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if isinstance(value, (set, frozenset)):
+            return ",".join(sorted(value)) or "none"
+        return str(value)
+
+
+def _value(trait: Any, text: str) -> object:
+    if isinstance(trait, Bool):
+        if text.lower() not in (*_YES, *_NO):
+            raise ValueError(text)
+        return text.lower() in _YES
+    if isinstance(trait, Int):
+        return int(text)
+    if isinstance(trait, Float):
+        return float(text)
+    codes = {code.upper() for code in re.split(r"[,\s]+", text) if code and code.lower() != "none"}
+    if not all(re.fullmatch(r"[A-Z]{3,}\d{3}", code) for code in codes):
+        raise ValueError(text)
+    return codes
+
+
+def _takes(trait: Any) -> str:
+    if isinstance(trait, Bool):
+        return "on or off"
+    if isinstance(trait, (Int, Float)):
+        kind = "a whole number" if isinstance(trait, Int) else "a number"
+        return f"{kind} from {trait.min} to {trait.max}"
+    return "codes such as IDX001, separated by commas, or none"
