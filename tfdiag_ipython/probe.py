@@ -92,8 +92,8 @@ class LiveFrame:
 class Scene:
     """The live surroundings of a failure, open only while somebody looks: close it and it holds nothing.
 
-    ``frames`` are those of the exception that reached the top and then of its causes, each from the outermost call inwards.
-    An empty scene (``Scene()``) stands for stored text.
+    ``frames`` are those of the exception that reached the top, then of its causes and of a group's members, each from the
+    outermost call inwards. An empty scene (``Scene()``) stands for stored text.
     """
 
     def __init__(
@@ -141,6 +141,8 @@ class Scene:
                 yield LiveFrame(trace.tb_frame, trace.tb_lineno)
                 trace = trace.tb_next
             queue += [current.__cause__, current.__context__]
+            members = getattr(current, "exceptions", None)
+            queue += [one for one in members if isinstance(one, BaseException)] if isinstance(members, tuple) else []
 
     def find_frames(self, *functions: str, file: str = "") -> list[LiveFrame]:
         """Frames of these functions in files whose path ends so (forward slashes), the innermost first."""
