@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from tfdiag_ipython.diagnosis import Diagnosis, Status
 from tfdiag_ipython.shell.display import has_widgets, show_diagnoses, show_line
-from tfdiag_ipython.shell.journal import Journal, logger
+from tfdiag_ipython.shell.journal import Journal, fault
 from tfdiag_ipython.shell.listener import Listener
 from tfdiag_ipython.shell.magics import TfdiagMagics, complete
 from tfdiag_ipython.shell.observe import Observation, unwrap
@@ -31,12 +31,18 @@ _loaded: WeakKeyDictionary[Any, Extension] = WeakKeyDictionary()
 _ABSENT = object()
 
 
+def extension_of(shell: Any) -> Extension | None:
+    """What tfdiag keeps for this shell; ``None`` where it is not loaded."""
+    return _loaded.get(shell)
+
+
 def load(shell: Any) -> None:
-    """Add tfdiag to a shell, once."""
+    """Add tfdiag to a shell, once; from then on it counts as loaded under both names, so that either unloads it."""
     if shell not in _loaded:
         extension = Extension(shell)
         extension.install()
         _loaded[shell] = extension
+    shell.extension_manager.loaded.update(name for name in NAMES if name in sys.modules)
 
 
 def unload(shell: Any) -> None:
@@ -73,6 +79,7 @@ class Extension:
         self.diagnosed: ShellSession | None = None
         self.cuda_dead = False
         self._pending: list[_Pending] = []
+        self._magics = TfdiagMagics(shell, self)
         self._magics_before: dict[str, object] = {}
         self._completers_before: dict[str, object] = {}
 
@@ -82,7 +89,7 @@ class Extension:
         self.shell.input_transformers_cleanup.append(unwrap)
         tables = self.shell.magics_manager.magics
         self._magics_before = {kind: tables[kind].get("tfdiag", _ABSENT) for kind in ("line", "cell")}
-        self.shell.register_magics(TfdiagMagics(self.shell, self))
+        self.shell.register_magics(self._magics)
         completers = self.shell.strdispatchers.get("complete_command")
         self._completers_before = {key: getattr(completers, "strs", {}).get(key, _ABSENT) for key in COMPLETED}
         for key in COMPLETED:
@@ -95,6 +102,8 @@ class Extension:
         for kind, before in self._magics_before.items():
             _put_back(manager.magics[kind], "tfdiag", before)
         manager.registry.pop(TfdiagMagics.__name__, None)
+        if self._magics in self.shell.configurables:  # where every Magics puts itself
+            self.shell.configurables.remove(self._magics)
         for key, before in self._completers_before.items():
             _put_back(self.shell.strdispatchers["complete_command"].strs, key, before)
         self.journal.detach()
@@ -140,7 +149,7 @@ class Extension:
         try:
             self.diagnose(failure, exception, cell, seen)
         except BaseException:
-            logger.exception("A failure was not diagnosed.")
+            fault("A failure was not diagnosed.")
         return failure
 
     def diagnose(
@@ -178,7 +187,7 @@ class Extension:
 
             show_panel(session)
         except Exception:
-            logger.exception("The panel could not be shown.")
+            fault("The panel could not be shown.")
 
     @property
     def waits(self) -> bool:

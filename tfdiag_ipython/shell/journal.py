@@ -24,8 +24,6 @@ class Journal(logging.Handler):
             self.entries.append(self.format(record)[:ENTRY_LIMIT])
         except Exception as error:  # an exception whose __str__ raises was being logged
             self.entries.append(f"an entry that could not be formatted ({type(error).__name__})")
-        record.exc_info = None
-        record.args = ()
 
     def attach(self) -> None:
         """Listen; from now on tfdiag's faults no longer reach the person's own log handlers."""
@@ -37,3 +35,11 @@ class Journal(logging.Handler):
         """Leave the logger as it was."""
         logger.removeHandler(self)
         logger.propagate = self._propagated
+
+
+def fault(message: str, *arguments: object) -> None:
+    """Log the exception that is being handled; logging itself must not fail on a hostile one."""
+    try:
+        logger.exception(message, *arguments)
+    except BaseException:
+        logger.error("%s (its traceback could not be formatted)", message)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tfdiag_ipython.shell.journal import logger
+from tfdiag_ipython.shell.journal import fault
 from tfdiag_ipython.shell.observe import Observation, observe
 from tfdiag_ipython.shell.scene import is_new, mark, newest_exception
 
@@ -71,7 +71,7 @@ class Listener:
             if self._depth == 1:
                 self._begin(info)
         except BaseException:  # whatever leaves a listener reaches the person as a second traceback
-            logger.exception("The start of a cell was not handled.")
+            fault("The start of a cell was not handled.")
 
     def after(self, result: Any) -> None:
         """``post_run_cell``."""
@@ -82,7 +82,7 @@ class Listener:
             if self._depth == 0:
                 self._end(result)
         except BaseException:
-            logger.exception("The end of a cell was not handled.")
+            fault("The end of a cell was not handled.")
 
     def _begin(self, info: Any) -> None:
         self._ignore_earlier()

@@ -12,7 +12,7 @@ from IPython.utils.process import arg_split
 
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.shell.display import show_line, show_markdown, table
-from tfdiag_ipython.shell.journal import logger
+from tfdiag_ipython.shell.journal import fault, logger
 from tfdiag_ipython.shell.observe import parse_options
 from tfdiag_ipython.shell.scene import history, newest_exception
 from tfdiag_ipython.shell.settings import TfdiagSettings
@@ -152,7 +152,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         except TfdiagError:
             raise
         except Exception as error:
-            logger.exception("Probe %s failed.", kind.name)
+            fault("Probe %s failed.", kind.name)
             raise UsageError(
                 f"The probe {kind.name} failed ({type(error).__name__}); `%tfdiag report` has the details."
             ) from None
@@ -202,7 +202,7 @@ def complete(shell: Any, event: Any) -> list[str]:
         before = words if event.line.endswith((" ", "\t")) else words[:-1]
         return [word for word in _following(before) if word.startswith(event.symbol)]
     except Exception:  # no completion is no reason to disturb the one who types
-        logger.exception("A completion failed.")
+        fault("A completion failed.")
         return []
 
 

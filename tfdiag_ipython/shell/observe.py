@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 from IPython.utils.process import arg_split
 
-from tfdiag_ipython.shell.journal import logger
+from tfdiag_ipython.shell.journal import fault
 
 if TYPE_CHECKING:
     from tfdiag_ipython.failure import Failure
@@ -50,7 +50,7 @@ class Observation:
                 watcher = WATCHERS[name]()
                 watcher.start()
             except Exception:
-                logger.exception("The watch %s did not start.", name)
+                fault("The watch %s did not start.", name)
             else:
                 self._watchers.append(watcher)
 
@@ -62,7 +62,7 @@ class Observation:
             try:
                 found = [*watcher.stop(), *found]
             except Exception:
-                logger.exception("The watch %s did not stop.", type(watcher).__name__)
+                fault("The watch %s did not stop.", type(watcher).__name__)
         return found
 
 
