@@ -73,6 +73,8 @@ class Plan(ABC):
     """A fix worked out for one scene. It holds plain data only, never an object of the failed cell."""
 
     undoable: ClassVar[bool] = True
+    threaded: ClassVar[bool] = False
+    """Whether ``execute`` touches none of the person's objects, so that a view may run it beside the kernel's main thread."""
 
     def __init__(self, host: Host, *, reruns: tuple[Cell, ...] = (), failure: Failure | None = None) -> None:
         self.host = host
@@ -100,6 +102,8 @@ class Plan(ABC):
             result = self.host.run(cell)
             if result.deferred:
                 return Verification(Status.PENDING, result.deferred)
+            if result.failure is not None and result.failure.top.is_a("KeyboardInterrupt"):
+                return Verification(Status.NOT_CHECKED, f"You stopped {cell.label}.")
             if result.failure is not None:
                 return compare(self.failure, result.failure, cell)
         names = ", ".join(cell.label for cell in self.reruns)

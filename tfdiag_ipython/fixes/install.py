@@ -48,6 +48,7 @@ class InstallPackages(Plan):
     """``pip install`` in this interpreter, with pip's output streamed; asks for a restart where an old module is loaded."""
 
     undoable = False
+    threaded = True
 
     def __init__(
         self, host: Host, modules: tuple[str, ...], *, reruns: tuple[Cell, ...] = (), failure: Failure | None = None
