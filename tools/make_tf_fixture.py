@@ -19,14 +19,14 @@ POSITIONS = dict(max_position_embeddings=16)
 STORED = {
     "bert": ("TFBertModel", SMALL | POSITIONS),
     "bert-classifier": ("TFBertForSequenceClassification", SMALL | POSITIONS | dict(num_labels=3)),
+}
+MORE = {
     "distilbert-classifier": (
         "TFDistilBertForSequenceClassification",
         dict(vocab_size=24, dim=8, n_layers=1, n_heads=2, hidden_dim=12, num_labels=3) | POSITIONS,
     ),
     "roberta-masked-lm": ("TFRobertaForMaskedLM", SMALL | POSITIONS),
     "gpt2-lm": ("TFGPT2LMHeadModel", dict(vocab_size=24, n_embd=8, n_layer=1, n_head=2, n_positions=16)),
-}
-MORE = {
     "bert-pretraining": ("TFBertForPreTraining", SMALL | POSITIONS),
     "bert-masked-lm": ("TFBertForMaskedLM", SMALL | POSITIONS),
     "bert-tokens": ("TFBertForTokenClassification", SMALL | POSITIONS),
@@ -54,7 +54,9 @@ def main(folder: str, *options: str) -> None:
     tf.keras.utils.set_random_seed(0)
     for name, (kind, sizes) in (STORED | MORE if "--all" in options else STORED).items():
         model_class = getattr(transformers, kind)
-        settings = sizes | dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
+        # TensorFlow's RoBERTa counts positions from padding index 1 whatever the configuration says
+        padding = dict(pad_token_id=1, bos_token_id=0) if "Roberta" in kind else dict(pad_token_id=0, bos_token_id=1)
+        settings = sizes | padding | dict(eos_token_id=2)
         model = model_class(model_class.config_class(**settings, initializer_range=0.5))
         ids = tf.constant([[row, row] for row in IDS] if "Choice" in kind else IDS)
         output = model(ids)
@@ -66,7 +68,7 @@ def main(folder: str, *options: str) -> None:
         else:
             model.save_pretrained(str(Path(folder, name)))
         expected = {"input_ids": ids.numpy().tolist(), "class": kind.removeprefix("TF")}
-        expected["output"] = [[float(f"{x:.6g}") for x in row] for row in tf.reshape(output[0], (len(IDS), -1)).numpy()]
+        expected["output"] = [[float(f"{x:.8g}") for x in row] for row in tf.reshape(output[0], (len(IDS), -1)).numpy()]
         Path(folder, name, "expected.json").write_text(json.dumps(expected) + "\n")
 
 

@@ -1,0 +1,261 @@
+"""Which weight files a checkpoint holds, and what their first bytes say that they are (nothing is loaded or unpickled)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tfdiag_ipython.diagnosis import Observation
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence, Probe, Scene
+
+FILES_SHOWN = 24
+HEADER_READ = 4_000_000
+"""Bytes read at most of a safetensors header; a longer one is not checked against the file's size."""
+_FIRST = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
+_TAIL = 65_557  # a zip archive's end record stands in its last 65,557 bytes
+_WEIGHTS = re.compile(
+    r"\.(safetensors|bin|pt|pth|ckpt|h5|keras|msgpack|gguf|onnx|pb|index)$|\.ckpt[^/]*\.(index|meta|data-\d+-of-\d+)$"
+)
+_LOCALS = (
+    "checkpoint_file",
+    "ckpt_file",
+    "shard_file",
+    "file",
+    "resolved_archive_file",
+    "archive_file",
+    "tf_checkpoint_path",
+)
+_IN_MESSAGE = re.compile(r"(?:found in directory|checkpoint file for '[^']*'\s+at) '?([^\s'\"]+)")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file: ``kind`` is what its bytes say, ``framework`` who reads it, ``problem`` why it cannot be read."""
+
+    name: str
+    size: int
+    kind: str
+    framework: str = ""
+    problem: str = ""
+
+    @property
+    def told(self) -> str:
+        return f"{self.kind}, {size_text(self.size)}" + (f": {self.problem}" if self.problem else "")
+
+
+class WeightsFolderProbe(Probe):
+    """The weight files of the folder or file that was being loaded.
+
+    Facts: ``path`` (as given), ``folder`` (absolute, empty for a single file), ``files`` (mappings with ``name``, ``size``,
+    ``kind``, ``framework``, ``problem``), ``model_type`` and ``architectures`` of ``config.json``, ``adapter`` (an
+    ``adapter_config.json`` is there), ``below`` (sub-folders with weights, where it has none itself), ``writable``, ``h5py`` (installed here), ``at`` (the one file being read when it failed).
+    Sources: safetensors' format page, the HDF5, zip and pickle signatures, the Git LFS pointer specification.
+    """
+
+    name: ClassVar[str] = "weights-folder"
+    usage: ClassVar[str] = "weights-folder [PATH]"
+
+    def look(self, failure: Failure, scene: Scene) -> Evidence:
+        given = next((path for path in _paths(failure, scene) if os.path.exists(path)), "")
+        if not given:
+            return Evidence(missing="no folder or file on this machine is named in the failing frames")
+        at = next((path for path in _reading(scene) if os.path.isfile(path)), "")
+        return survey(given, scene, at=at)
+
+    def ask(self, arguments: str, scene: Scene) -> Evidence:
+        path = os.path.expanduser(arguments.strip() or ".")
+        return survey(path, scene) if os.path.exists(path) else Evidence(missing=f"there is no file or folder {path}")
+
+
+def survey(given: str, scene: Scene, *, at: str = "") -> Evidence:
+    """What lies at a path that exists."""
+    from importlib.util import find_spec
+
+    folder = Path(given) if os.path.isdir(given) else None
+    names = _listed(folder) if folder else [Path(given)]
+    if at and Path(at).absolute() not in {path.absolute() for path in names}:
+        names.insert(0, Path(at))
+    files = []
+    for path in names[:FILES_SHOWN]:
+        scene.deadline.check()
+        files.append(examine(path))
+    config = _config((folder or Path(given).parent) / "config.json")
+    facts = {
+        "path": given,
+        "folder": str(folder.absolute()) if folder else "",
+        "files": tuple(asdict(file) for file in files),
+        "others": len(names) - len(files),
+        "below": _below(folder) if folder and not files else (),
+        "model_type": str(config.get("model_type") or ""),
+        "architectures": tuple(str(name) for name in config.get("architectures") or ()),
+        "config": bool(config),
+        "adapter": bool(folder and (folder / "adapter_config.json").is_file()),
+        "writable": os.access(folder or Path(given).parent, os.W_OK),
+        "h5py": find_spec("h5py") is not None,
+        "at": Path(at).name if at else "",
+    }
+    seen = [Observation(file.name, file.told, given) for file in files]
+    if not files:
+        seen.append(Observation("Weight files", "none", given))
+    return Evidence(MappingProxyType(facts), tuple(seen))
+
+
+def weight_files(evidence: Evidence, *frameworks: str) -> list[WeightFile]:
+    """The probe's files again, of these frameworks only if any are named."""
+    files = [WeightFile(**file) for file in evidence.get("files", ())]
+    return [file for file in files if not frameworks or file.framework in frameworks]
+
+
+def examine(path: Path) -> WeightFile:
+    """What one file is by its name, size and first bytes."""
+    if path.is_dir():
+        saved = path / "saved_model.pb"
+        return WeightFile(f"{path.name}/", saved.stat().st_size, "TensorFlow SavedModel", "tensorflow")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            return _by_bytes(path.name, size, stream.read(512), stream)
+    except OSError as error:
+        return WeightFile(path.name, 0, "unreadable", problem=str(error.strerror or error))
+
+
+def size_text(size: int) -> str:
+    """Bytes in the decimal units that file listings and the Hub use."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"
+
+
+def _by_bytes(name: str, size: int, head: bytes, stream: Any) -> WeightFile:
+    if not size:
+        return WeightFile(name, size, "empty file", problem="it holds nothing")
+    if head.startswith(b"version https://git-lfs"):
+        found = re.search(rb"size (\d+)", head)
+        real = f" in place of the real {size_text(int(found[1]))}" if found else ""
+        return WeightFile(name, size, "Git LFS pointer", problem=f"a text of {size} bytes{real}")
+    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
+        return WeightFile(name, size, "web page", problem="a page was saved in place of the file")
+    if name.endswith(".safetensors"):
+        problem = _safetensors_problem(size, head, stream)
+        return WeightFile(name, size, "safetensors", "pytorch", problem)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return WeightFile(name, size, "HDF5 (Keras weights)", "tensorflow")
+    if head.startswith(b"PK\x03\x04"):
+        if name.endswith(".keras"):
+            return WeightFile(name, size, "Keras archive", "tensorflow")
+        stream.seek(max(0, size - _TAIL))
+        whole = b"PK\x05\x06" in stream.read(_TAIL)
+        return WeightFile(
+            name, size, "PyTorch archive", "pytorch", "" if whole else "cut short: the archive's end is missing"
+        )
+    if head.startswith(b"GGUF"):
+        return WeightFile(name, size, "GGUF", "gguf")
+    if name.endswith(".msgpack"):
+        return WeightFile(name, size, "Flax weights", "flax")
+    if re.search(r"\.ckpt.*\.(index|meta|data-\d+-of-\d+)$", name):
+        return WeightFile(name, size, "TensorFlow 1 checkpoint", "tensorflow")
+    if head.startswith(b"\x80") and re.search(r"\.(bin|pt|pth|ckpt)$", name):
+        return WeightFile(name, size, "pickle (PyTorch)", "pytorch")
+    if re.search(r"\.(bin|pt|pth|h5|ckpt)$", name):
+        shown = head[:8].hex(" ")
+        return WeightFile(
+            name, size, "unknown", problem=f"no weight format that this name promises starts with {shown}"
+        )
+    return WeightFile(name, size, Path(name).suffix.lstrip(".") or "file")
+
+
+def _safetensors_problem(size: int, head: bytes, stream: Any) -> str:
+    """Why a safetensors file cannot be whole: 8 bytes of header length, the JSON header, then the tensors' bytes."""
+    length = int.from_bytes(head[:8], "little") if size >= 8 else 0
+    if size < 8 or 8 + length > size:
+        return (
+            "cut short in its header" if head[8:9] == b"{" or size < 8 else "it does not start like a safetensors file"
+        )
+    if length > HEADER_READ:
+        return ""
+    stream.seek(8)
+    try:
+        header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return "its header is not the JSON that safetensors writes"
+    promised = 8 + length + max(ends, default=0)
+    return f"cut short: {size_text(size)} of {size_text(promised)}" if promised > size else ""
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Weight files and SavedModel folders, the names that ``from_pretrained`` looks for first."""
+    found = []
+    with os.scandir(folder) as entries:
+        for number, entry in enumerate(entries):
+            if number > 2000:
+                break
+            if _WEIGHTS.search(entry.name) and entry.is_file() and entry.name != "training_args.bin":
+                found.append(Path(entry.path))
+            elif entry.is_dir() and os.path.isfile(os.path.join(entry.path, "saved_model.pb")):
+                found.append(Path(entry.path))
+    return sorted(found, key=lambda path: (path.name not in _FIRST, path.name))
+
+
+def _below(folder: Path) -> tuple[str, ...]:
+    """Sub-folders that hold weights, the newest checkpoint of the Trainer first."""
+    found = []
+    with os.scandir(folder) as entries:
+        for number, entry in enumerate(entries):
+            if number > 500:
+                break
+            if entry.is_dir() and any(os.path.isfile(os.path.join(entry.path, name)) for name in _FIRST[:2]):
+                found.append(entry.name)
+    return tuple(
+        sorted(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)] or [0], reverse=True)[:5]
+    )
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > 1_000_000:
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _reading(scene: Scene) -> Iterator[str]:
+    """Single files that the libraries were reading, the innermost frame first."""
+    for frame in scene.find_frames():
+        file = frame.file.replace("\\", "/")
+        if file.endswith("torch/serialization.py") and frame.function == "load":
+            yield from _as_path(frame.locals.get("f"))
+        elif "/transformers/" in file or "/safetensors/" in file:
+            for name in _LOCALS:
+                yield from _as_path(frame.locals.get(name))
+            listed = frame.locals.get("checkpoint_files")
+            if isinstance(listed, list) and len(listed) == 1:
+                yield from _as_path(listed[0])
+
+
+def _paths(failure: Failure, scene: Scene) -> Iterator[str]:
+    """What the program gave to ``from_pretrained``, else the file being read, else the path that the message names."""
+    for frame in reversed(scene.find_frames("from_pretrained", "_get_resolved_checkpoint_files")):
+        folder = frame.locals.get("subfolder")
+        for path in _as_path(frame.locals.get("pretrained_model_name_or_path")):
+            yield os.path.join(path, folder) if isinstance(folder, str) and folder else path
+    yield from _reading(scene)
+    for raised in failure.chain:
+        found = _IN_MESSAGE.search(raised.message)
+        if found:
+            yield found[1].rstrip(".,")
+
+
+def _as_path(value: object) -> Iterator[str]:
+    if isinstance(value, str) or (isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)):
+        yield os.fspath(value)  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""TensorFlow and Keras weights given to PyTorch, and Keras around transformers."""

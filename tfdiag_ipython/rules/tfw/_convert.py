@@ -1,0 +1,98 @@
+"""What the rules about TensorFlow weights share: when a folder is convertible, the fix, its plan, and words for versions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tfdiag_ipython.diagnosis import Applicability, Fix
+from tfdiag_ipython.errors import PlanError
+from tfdiag_ipython.fixes.cells import EditCells, edit_cells
+from tfdiag_ipython.fixes.convert import MODEL_TYPES, SOURCE, TARGET, ConvertWeights
+from tfdiag_ipython.fixes.source import calls_to, set_arguments
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.weights_folder import WeightFile, size_text, weight_files
+from tfdiag_ipython.rule import Rule
+
+if TYPE_CHECKING:
+    from tfdiag_ipython.failure import Failure
+
+CONVERT = "convert-to-safetensors"
+
+
+def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
+    """The conversion of the folder's ``tf_model.h5``; only shown, with the reason, where it cannot be carried out."""
+    if not seen or not seen["folder"] or not any(file.name == SOURCE for file in weight_files(seen, "tensorflow")):
+        return ()
+    reason = _hindrance(seen)
+    told = reason or f"Writes {TARGET} beside {SOURCE}, without TensorFlow; every name and shape is checked first."
+    fix = rule.offer(CONVERT, f"Convert {SOURCE} to {TARGET}", told, display=bool(reason), folder=seen["folder"])
+    if not reason and not seen["h5py"]:
+        told = f"{told} Needs h5py, which it installs first."
+        fix = replace(fix, applicability=Applicability.UNSAFE, explanation=told)
+    return (fix,)
+
+
+def plan_conversion(fix: Fix, scene: Scene) -> ConvertWeights:
+    """Convert, take ``from_tf=True`` out of the cells that say it, and run what failed again."""
+    if scene.host is None or scene.cell is None:
+        raise PlanError("The cell that failed is not known here: run it again, then press the button.")
+    edit: EditCells | None = None
+    if any("from_tf" in cell.source for cell in scene.cells):
+        try:
+            edit = edit_cells(scene, without_from_tf)
+        except PlanError:
+            edit = None  # the word stands in a comment or a text
+    return ConvertWeights(scene.host, str(fix.parameters["folder"]), reruns=(scene.cell,), edit=edit)
+
+
+def without_from_tf(source: str) -> str:
+    """The cell with ``from_tf`` taken out of every ``from_pretrained`` call."""
+    return set_arguments(source, calls_to("from_pretrained"), {"from_tf": None})
+
+
+def files_told(files: list[WeightFile]) -> str:
+    """``tf_model.h5, 440 MB`` and how many more."""
+    if not files:
+        return ""
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"{files[0].name}, {size_text(files[0].size)}{more}"
+
+
+def path_told(path: str, limit: int = 60) -> str:
+    """A path of any length in a title: its end says most."""
+    path = " ".join(path.split())
+    return f"`{path}`" if len(path) <= limit else f"`…{path[-limit:]}`"
+
+
+def release(failure: Failure) -> tuple[int, ...]:
+    """The transformers version as numbers; empty when it is not known."""
+    parts = failure.versions.get("transformers", "").split(".")[:3]
+    return tuple(int(part) for part in parts) if parts and all(part.isdigit() for part in parts) else ()
+
+
+def reader_told(failure: Failure) -> str:
+    """What the program's transformers can do with TensorFlow weights."""
+    version = release(failure)
+    name = f"transformers {failure.versions.get('transformers', '')}".strip()
+    if not version:
+        return "transformers 5 cannot read them; 4 only with TensorFlow installed"
+    if version >= (5,):
+        return f"{name} cannot read them"
+    if (4, 52, 4) <= version:
+        return f"{name} cannot load them (its from_tf=True returns a model without weights)"
+    return f"{name} reads them only with from_tf=True and TensorFlow"
+
+
+def _hindrance(seen: Evidence) -> str:
+    if not seen["config"]:
+        return "Needs the model's config.json beside it: copy it there, then run the cell again."
+    if seen["model_type"] not in MODEL_TYPES:
+        return f"tfdiag converts {', '.join(sorted(MODEL_TYPES))}; `{seen['model_type']}` needs transformers 4.50 with TensorFlow."
+    if not seen["architectures"]:
+        return "config.json does not say which class was saved (`architectures`): add it, then run the cell again."
+    if not seen["writable"]:
+        return "The folder cannot be written to: copy it to a place of your own and load it from there."
+    if any(file.name == TARGET for file in weight_files(seen)):
+        return f"{TARGET} exists already; tfdiag overwrites nothing."
+    return ""
