@@ -1,0 +1,69 @@
+"""Diagnoses as durable HTML: escaped, no script, nothing fetched; readable in light and dark themes and without the style."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from tfdiag_ipython.diagnosis import Diagnosis
+from tfdiag_ipython.render.text import (
+    EVIDENCE_SHOWN,
+    MARKS,
+    SAFETY,
+    SHOWN,
+    TEXT_LIMIT,
+    TITLE_LIMIT,
+    line,
+    render_text,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_CODE = re.compile(r"`([^`\n]+)`")
+
+
+def render_html(diagnoses: Sequence[Diagnosis]) -> str:
+    """The diagnoses, best first, as one HTML fragment; an empty string when there are none.
+
+    Where Jinja2 is missing (a broken installation), the plain text stands in a ``<pre>``.
+    """
+    if not diagnoses:
+        return ""
+    try:
+        template = _template()
+    except ImportError:
+        return f"<pre>{html.escape(render_text(diagnoses))}</pre>"
+    first, *others = diagnoses[:SHOWN]
+    return template.render(first=first, others=others)
+
+
+def inline(text: str) -> str:
+    """Escaped text in which ```code``` is set as code."""
+    return _CODE.sub(r"<code>\1</code>", html.escape(text))
+
+
+def resource(name: str) -> str:
+    """The text of one of the views' style or template files."""
+    return (files("tfdiag_ipython.render") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True)
+    environment.filters.update(
+        line=line,
+        title_line=lambda text: line(text, TITLE_LIMIT),
+        paragraph=lambda text: line(text, TEXT_LIMIT),
+        inline=lambda text: Markup(inline(text)),
+        web=lambda url: url if url.startswith(("https://", "http://")) else "#",
+    )
+    environment.globals.update(marks=MARKS, safety=SAFETY, rows=EVIDENCE_SHOWN, style=Markup(resource("style.css")))
+    return environment.from_string(resource("diagnoses.html"))
