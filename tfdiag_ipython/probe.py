@@ -113,9 +113,17 @@ class Scene:
         self.host = host
         self.live = live or exception is not None or namespace is not None
         self.cuda_dead = cuda_dead
-        self.deadline = Deadline(seconds)
+        self._seconds = seconds
+        self._deadline: Deadline | None = None
         self.unseen = unseen
         self._exception = exception
+
+    @property
+    def deadline(self) -> Deadline:
+        """The time for quick looks; it runs from the first look on, not while rules are loaded and matched."""
+        if self._deadline is None:
+            self._deadline = Deadline(self._seconds)
+        return self._deadline
 
     @property
     def exception(self) -> BaseException | None:
