@@ -32,7 +32,9 @@ _SCHEME = re.compile(r"\b(Bearer|Basic|Token)\s+[A-Za-z0-9._~+/\-]{8,}=*", re.I)
 _NAMED = re.compile(
     r"""(?P<name>["']?\b[\w\-]*(?:token|secret|password|passwd|passphrase|api_?key|access_?key|private_?key)["']?
         \s*[=:]\s*)
-        (?P<quote>["']?)(?P<value>(?!None\b|True\b|False\b|null\b|<)[^\s"',;)}\]]{6,})(?P=quote)""",
+        (?:(?P<quote>["'])(?!<)[^\s"']{6,}(?P=quote)      # a literal, though not a special token such as <|pad|>
+          |(?=[^\s,;)}\]]*\d)(?!<)[^\s"',;)}\]]{6,})        # bare: a value, though not an expression of the program
+    """,
     re.I | re.VERBOSE,
 )
 _URL_PASSWORD = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)[^\s/@:]*(?::[^\s/@]*)?@", re.I)
@@ -57,6 +59,6 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     text = _URL_PASSWORD.sub(r"\g<scheme><credentials>@", text)
     text = _KEYS.sub("<key>", text)
     text = _SCHEME.sub(r"\1 <key>", text)
-    text = _NAMED.sub(r"\g<name>\g<quote><secret>\g<quote>", text)
+    text = _NAMED.sub(lambda found: f"{found['name']}{found['quote'] or ''}<secret>{found['quote'] or ''}", text)
     text = _EMAIL.sub("<e-mail address>", text)
     return _HOME.sub(r"\g<root><user>", text)

@@ -1,0 +1,142 @@
+"""``%tfdiag``: its subcommands, what it says to mistakes, and Tab."""
+
+import re
+
+import pytest
+
+from tests.shell.pack import ASSEMBLE, FAILS
+from tfdiag_ipython.shell.extension import extension_of
+
+SPOKEN = "The widget of size 7 is broken"
+
+
+def test_it_shows_the_last_diagnosis_again(run):
+    assert "no cell has failed" in run("%tfdiag")
+    run(ASSEMBLE, FAILS)
+    assert SPOKEN in run("%tfdiag")
+    shown = run("1/0", "%tfdiag")
+    assert "knows nothing about the last failure (ZeroDivisionError in cell 5)" in shown
+    assert SPOKEN in shown
+
+
+def test_a_mistyped_magic_is_not_the_last_failure(run):
+    run(ASSEMBLE, FAILS, "%tfdiag nonsense")
+    assert "knows nothing" not in run("%tfdiag")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("%tfdiag exlain CFG001", "%tfdiag has no subcommand 'exlain'. Did you mean explain?"),
+        ("%tfdiag xyz", "There are on, off, rules, explain, probe, report, config."),
+        ("%tfdiag explain", "%tfdiag explain takes CODE, which is missing."),
+        ("%tfdiag explain TST009", "No rule has the code 'TST009'. Did you mean"),
+        ("%tfdiag rules all", "%tfdiag rules takes no arguments, not all."),
+        ("%tfdiag probe measur things", "tfdiag has no probe 'measur'. Did you mean measure?"),
+        ("%tfdiag config pannel=off", "tfdiag has no setting 'pannel'. Did you mean panel?"),
+        ("%tfdiag config panel=maybe", "'maybe' is no value for panel: it takes on or off."),
+        ("%tfdiag config shown=9", "'9' is no value for shown: it takes a whole number from 1 to 3."),
+        ("%tfdiag config panel", "%tfdiag config takes NAME=VALUE"),
+        ("%tfdiag config 'open", "%tfdiag cannot read"),
+        ("%%tfdiag --wach warnings\n1", "%%tfdiag has no option '--wach'. Did you mean --watch?"),
+        ("%%tfdiag --watch warning\n1", "%%tfdiag cannot watch 'warning'. Did you mean warnings?"),
+    ],
+)
+def test_a_mistake_is_one_sentence_without_a_traceback(run, shell, typed, said):
+    shown = run(typed)
+    assert shown.startswith("UsageError: ") and said in shown
+    assert len(shown.strip().splitlines()) == 1
+    assert shell.last_execution_succeeded is False
+
+
+def test_rules_and_explain(run):
+    assert "TST001  broken-widget  " in run("%tfdiag rules")
+    assert "# TST001 broken-widget" in run("%tfdiag explain tst001")
+    assert "# TST001 broken-widget" in run("%tfdiag explain broken-widget")
+
+
+def test_config_prints_and_sets(run, shell):
+    assert "panel    on" in run("%tfdiag config")
+    shown = run("%tfdiag config panel=off budget=0.5 ignored=TST001,HUB001")
+    assert "panel    off" in shown and "ignored  HUB001,TST001" in shown
+    run(ASSEMBLE)
+    assert SPOKEN not in run(FAILS)
+    run("%tfdiag config ignored=none")
+    assert SPOKEN in run(FAILS)
+    assert extension_of(shell).settings.budget == 0.5
+
+
+def test_settings_can_come_from_the_configuration_file(bare):
+    bare.config.TfdiagSettings.panel = False
+    bare.run_line_magic("load_ext", "tfdiag_ipython")
+    assert extension_of(bare).settings.panel is False
+    bare.run_line_magic("unload_ext", "tfdiag_ipython")
+
+
+def test_a_probe_prints_what_it_saw_and_its_finding_is_diagnosed(run):
+    assert "len(things)  2  variable `things`" in run("things = [1, 2]", "%tfdiag probe measure things")
+    shown = run("things = [1, 2, 3, 4]", "%tfdiag probe measure things")
+    assert "things has 4 items" in shown
+    assert "things has 4 items" in run("%tfdiag")
+
+
+def test_probes_are_listed_with_their_usage(run):
+    assert re.search(r"measure +NAME +The length of a list that the person names\.", run("%tfdiag probe"))
+
+
+def test_a_probe_looks_at_the_frames_of_the_last_failure(run):
+    run(ASSEMBLE, FAILS)
+    assert "size  7  frame `assemble`" in run("%tfdiag probe widget")
+    assert "Not looked at: no frame of assemble" in run("1/0", "%tfdiag probe widget")
+
+
+def test_a_probe_that_fails_says_so_in_one_sentence(run):
+    shown = run("%tfdiag probe measure explode")
+    assert shown.strip() == (
+        "UsageError: The probe measure failed (ZeroDivisionError); `%tfdiag report` has the details."
+    )
+    assert "a fault of the probe" in run("%tfdiag report")
+
+
+def test_braces_and_dollars_reach_the_probe_as_typed(run):
+    assert "KeyError" in run("%tfdiag probe measure {1/0}$x")
+
+
+def test_the_report_is_redacted(run, monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "correct-horse")
+    run(ASSEMBLE, "raise RuntimeError('the widget is hidden: hf_abcdefghijklmnop /home/jane/x correct-horse')")
+    shown = run("%tfdiag report")
+    assert "TST001" in shown and "| tfdiag |" in shown and "| ipython |" in shown
+    for secret in ("hf_abcdefghijklmnop", "jane", "correct-horse"):
+        assert secret not in shown
+
+
+def test_the_manual(shell, run):
+    shell.set_hook("show_in_pager", lambda self, data, start, screen_lines: print(data["text/plain"]))
+    for asked in ("%tfdiag?", "%%tfdiag?"):
+        shown = run(asked)
+        for word in ("explain CODE", "probe NAME", "--watch NAME"):
+            assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("%tfdiag ex", {"explain"}),
+        ("%tfdiag ", {"on", "off", "rules", "explain", "probe", "report", "config"}),
+        ("%tfdiag explain TST00", {"TST001", "TST002", "TST003", "TST004"}),
+        ("%tfdiag probe meas", {"measure"}),
+        ("%tfdiag config pa", {"panel="}),
+        ("%%tfdiag --w", {"--watch"}),
+        ("%%tfdiag --watch wa", {"warnings"}),
+    ],
+)
+def test_tab(shell, line, offered):
+    shell.Completer.use_jedi = False
+    _, found = shell.Completer.complete(line_buffer=line, cursor_pos=len(line))
+    assert offered == set(found)
+
+
+def test_tab_offers_the_magics_themselves(shell):
+    _, found = shell.Completer.complete(line_buffer="%tfd", cursor_pos=4)
+    assert "%tfdiag" in found

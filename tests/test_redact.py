@@ -1,0 +1,60 @@
+"""What a report must not show, and what it must leave alone."""
+
+import pytest
+
+from tfdiag_ipython.redact import redact
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("token hf_AbCdEfGhIjKlMnOpQrSt", "AbCdEfGhIj"),
+        ("OPENAI sk-proj-abcdefghijklmnop1234", "abcdefghijklmnop1234"),
+        ("ghp_0123456789abcdefghij0123456789abcdef", "0123456789"),
+        ("github_pat_11ABCDEFG0123456789_abc", "11ABCDEFG"),
+        ("AKIAIOSFODNN7EXAMPLE", "IOSFODNN7"),
+        ("Authorization: Bearer abc.def-ghi_jkl", "abc.def"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.sig", "eyJzdWIi"),
+        ("https://jane:hunter2@example.org/x", "hunter2"),
+        ("http://sometoken@proxy:3128", "sometoken"),
+        ("login(token='not_a_known_form_123')", "not_a_known_form_123"),
+        ('"api_key": "zzzzzzzzzz"', "zzzzzzzzzz"),
+        ("password=letmein99", "letmein99"),
+        ("/home/jane/project/run.py", "jane"),
+        ("/Users/jane.doe/run.py", "jane"),
+        (r"C:\Users\Jane\run.py", "Jane"),
+        (r"'C:\\Users\\Jane\\run.py'", "Jane"),
+        ("write to jane.doe+x@mail.example.co.uk please", "jane.doe"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----", "MIIabc"),
+    ],
+)
+def test_it_takes_out(text, secret):
+    assert secret not in redact(text, {})
+
+
+def test_values_of_secret_variables_are_taken_out_and_others_left():
+    environment = {"WANDB_API_KEY": "0123456789", "MY_PASSWORD": "swordfish", "LANG": "en_US.UTF-8", "A_TOKEN": "a"}
+    assert redact("0123456789 swordfish en_US.UTF-8 a", environment) == (
+        "<value of WANDB_API_KEY> <value of MY_PASSWORD> en_US.UTF-8 a"
+    )
+
+
+def test_the_longer_of_two_secrets_is_not_torn_apart():
+    assert "extra" not in redact("swordfish-extra", {"A_SECRET": "swordfish", "B_SECRET": "swordfish-extra"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/usr/lib/python3/site-packages/transformers/tokenization_utils.py:12 encode",
+        "tokenizer.pad_token = tokenizer.eos_token",
+        "tokenizer.add_special_tokens({'pad_token': '<|pad|>'})",
+        "max_new_tokens=128, num_tokens: 4096",
+        "token=None, use_auth_token=True",
+        "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 14.76 GiB total capacity)",
+        "https://huggingface.co/bert-base-uncased/resolve/main/config.json",
+        "torch==2.13.0+cpu @ x86_64",
+    ],
+)
+def test_it_leaves_alone(text):
+    assert redact(text, {}) == text
