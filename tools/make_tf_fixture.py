@@ -14,35 +14,38 @@ from pathlib import Path
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-SMALL = dict(vocab_size=24, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12)
-POSITIONS = dict(max_position_embeddings=16)
+SMALL = {"vocab_size": 24, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+POSITIONS = {"max_position_embeddings": 16}
 STORED = {
     "bert": ("TFBertModel", SMALL | POSITIONS),
-    "bert-classifier": ("TFBertForSequenceClassification", SMALL | POSITIONS | dict(num_labels=3)),
+    "bert-classifier": ("TFBertForSequenceClassification", SMALL | POSITIONS | {"num_labels": 3}),
 }
 MORE = {
     "distilbert-classifier": (
         "TFDistilBertForSequenceClassification",
-        dict(vocab_size=24, dim=8, n_layers=1, n_heads=2, hidden_dim=12, num_labels=3) | POSITIONS,
+        {"vocab_size": 24, "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12, "num_labels": 3} | POSITIONS,
     ),
     "roberta-masked-lm": ("TFRobertaForMaskedLM", SMALL | POSITIONS),
-    "gpt2-lm": ("TFGPT2LMHeadModel", dict(vocab_size=24, n_embd=8, n_layer=1, n_head=2, n_positions=16)),
+    "gpt2-lm": ("TFGPT2LMHeadModel", {"vocab_size": 24, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}),
     "bert-pretraining": ("TFBertForPreTraining", SMALL | POSITIONS),
     "bert-masked-lm": ("TFBertForMaskedLM", SMALL | POSITIONS),
     "bert-tokens": ("TFBertForTokenClassification", SMALL | POSITIONS),
     "bert-answers": ("TFBertForQuestionAnswering", SMALL | POSITIONS),
     "bert-choice": ("TFBertForMultipleChoice", SMALL | POSITIONS),
     "bert-next": ("TFBertForNextSentencePrediction", SMALL | POSITIONS),
-    "distilbert": ("TFDistilBertModel", dict(vocab_size=24, dim=8, n_layers=1, n_heads=2, hidden_dim=12) | POSITIONS),
+    "distilbert": (
+        "TFDistilBertModel",
+        {"vocab_size": 24, "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12} | POSITIONS,
+    ),
     "distilbert-masked-lm": (
         "TFDistilBertForMaskedLM",
-        dict(vocab_size=24, dim=8, n_layers=1, n_heads=2, hidden_dim=12) | POSITIONS,
+        {"vocab_size": 24, "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12} | POSITIONS,
     ),
     "roberta": ("TFRobertaModel", SMALL | POSITIONS),
-    "roberta-classifier": ("TFRobertaForSequenceClassification", SMALL | POSITIONS | dict(num_labels=3)),
-    "gpt2": ("TFGPT2Model", dict(vocab_size=24, n_embd=8, n_layer=1, n_head=2, n_positions=16)),
-    "electra": ("TFElectraForSequenceClassification", SMALL | POSITIONS | dict(embedding_size=8, num_labels=3)),
-    "albert": ("TFAlbertModel", SMALL | POSITIONS | dict(embedding_size=8)),
+    "roberta-classifier": ("TFRobertaForSequenceClassification", SMALL | POSITIONS | {"num_labels": 3}),
+    "gpt2": ("TFGPT2Model", {"vocab_size": 24, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}),
+    "electra": ("TFElectraForSequenceClassification", SMALL | POSITIONS | {"embedding_size": 8, "num_labels": 3}),
+    "albert": ("TFAlbertModel", SMALL | POSITIONS | {"embedding_size": 8}),
 }
 IDS = [[2, 5, 7, 9, 3], [2, 11, 4, 3, 6]]
 
@@ -55,8 +58,10 @@ def main(folder: str, *options: str) -> None:
     for name, (kind, sizes) in (STORED | MORE if "--all" in options else STORED).items():
         model_class = getattr(transformers, kind)
         # TensorFlow's RoBERTa counts positions from padding index 1 whatever the configuration says
-        padding = dict(pad_token_id=1, bos_token_id=0) if "Roberta" in kind else dict(pad_token_id=0, bos_token_id=1)
-        settings = sizes | padding | dict(eos_token_id=2)
+        padding = (
+            {"pad_token_id": 1, "bos_token_id": 0} if "Roberta" in kind else {"pad_token_id": 0, "bos_token_id": 1}
+        )
+        settings = sizes | padding | {"eos_token_id": 2}
         model = model_class(model_class.config_class(**settings, initializer_range=0.5))
         ids = tf.constant([[row, row] for row in IDS] if "Choice" in kind else IDS)
         output = model(ids)

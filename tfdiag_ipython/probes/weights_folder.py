@@ -198,9 +198,9 @@ def _listed(folder: Path) -> list[Path]:
         for number, entry in enumerate(entries):
             if number > 2000:
                 break
-            if _WEIGHTS.search(entry.name) and entry.is_file() and entry.name != "training_args.bin":
-                found.append(Path(entry.path))
-            elif entry.is_dir() and os.path.isfile(os.path.join(entry.path, "saved_model.pb")):
+            weights = _WEIGHTS.search(entry.name) and entry.is_file() and entry.name != "training_args.bin"
+            saved_model = entry.is_dir() and os.path.isfile(os.path.join(entry.path, "saved_model.pb"))
+            if weights or saved_model:
                 found.append(Path(entry.path))
     return sorted(found, key=lambda path: (path.name not in _FIRST, path.name))
 
@@ -258,4 +258,4 @@ def _paths(failure: Failure, scene: Scene) -> Iterator[str]:
 
 def _as_path(value: object) -> Iterator[str]:
     if isinstance(value, str) or (isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)):
-        yield os.fspath(value)  # type: ignore[misc]
+        yield os.fspath(value)

@@ -79,7 +79,7 @@ def reader_told(failure: Failure) -> str:
         return "transformers 5 cannot read them; 4 only with TensorFlow installed"
     if version >= (5,):
         return f"{name} cannot read them"
-    if (4, 52, 4) <= version:
+    if version >= (4, 52, 4):
         return f"{name} cannot load them (its from_tf=True returns a model without weights)"
     return f"{name} reads them only with from_tf=True and TensorFlow"
 

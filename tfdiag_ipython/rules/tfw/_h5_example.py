@@ -9,15 +9,15 @@ import re
 from pathlib import Path
 
 _ROOT = "tf_bert_for_sequence_classification"
-SIZES = dict(
-    vocab_size=24,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_position_embeddings=16,
-    num_labels=3,
-)
+SIZES = {
+    "vocab_size": 24,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 16,
+    "num_labels": 3,
+}
 
 
 def save_tensorflow_bert(folder: str) -> None:

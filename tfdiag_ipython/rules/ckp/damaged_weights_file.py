@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Link
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.probes.weights_folder import WeightFile, WeightsFolderProbe, weight_files
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules.tfw._convert import path_told
+
+SETUP = """
+import tempfile, torch
+from transformers import BertConfig, BertModel
+folder = tempfile.mkdtemp()
+sizes = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+model = BertModel(BertConfig(**sizes))
+model.save_pretrained(folder)
+safetensors = folder + "/model.safetensors"
+whole = open(safetensors, "rb").read()
+"""
+POINTER = """
+text = "version https://git-lfs.github.com/spec/v1\\noid sha256:" + "4d" * 32 + "\\nsize 437972328\\n"
+open(safetensors, "w").write(text)
+"""
+TRUNCATED = 'open(safetensors, "wb").write(whole[: len(whole) // 2])\n'
+OLD_FORMAT = 'import os\nos.remove(safetensors)\nbinary = folder + "/pytorch_model.bin"\n'
+LOAD = "model = BertModel.from_pretrained(folder)"
+_STARTS = {"v": "Git LFS pointer", "<": "web page", "\\x89": "HDF5 file (TensorFlow/Keras weights)", "{": "JSON text"}
+
+
+class DamagedWeightsFile(Rule):
+    """A weights file is cut short, or is something else under a weights file's name.
+
+    *What it means*
+    The reader (safetensors, or PyTorch's zip and pickle readers) found bytes that its format cannot have. "If you tried to load a
+    PyTorch model from a TF 2.0 checkpoint, please set from_tf=True" is said for any unreadable file: it is hardly ever TensorFlow.
+
+    *Why it happens*
+    The repository was cloned without git-lfs, so the file is a three-line pointer; the download or the copy broke off; a web page
+    (log-in, error) was saved in its place; the disk was full while saving.
+
+    *How tfdiag confirms it*
+    It reads the size and the first bytes of the files that were being loaded, and compares a safetensors header with the file's size.
+
+    *Fixes and their safety*
+    None is carried out: the whole file must come from where it came from. `git lfs pull` in a clone; `force_download=True`, or
+    deleting the file from the cache, for a download.
+
+    *Example*
+    `UnpicklingError: invalid load key, 'v'.`: the file begins with `version https://git-lfs…`.
+
+    *References*
+    safetensors: format page; Git LFS: pointer specification; torch: `serialization.py`.
+    """
+
+    code = "CKP002"
+    name = "damaged-weights-file"
+    raised = (
+        "builtins.OSError",
+        "builtins.RuntimeError",
+        "builtins.EOFError",
+        "_pickle.UnpicklingError",
+        "SafetensorError",
+    )
+    message = re.compile(
+        r"(?P<unable>Unable to load (?:weights|vocabulary)? ?from (?:pytorch )?checkpoint file(?: for '?(?P<given>[^']*?)'?\s+at '(?P<file>[^']+)')?)"
+        r"|(?P<header>[Ee]rror while deserializing header: ?[\w: ]+|HeaderTooLarge|InvalidHeaderDeserialization|MetadataIncompleteBuffer)"
+        r"|(?P<key>invalid load key, '.{1,4}')"
+        r"|(?P<reader>PytorchStreamReader failed [\w ]+)|(?P<operand>Unsupported operand \d+)"
+        r"|(?P<lfs>cloned a repository without having git-lfs)|(?P<vague>Invalid argument$|^$)"
+        r"|(?P<magic>Invalid magic number; corrupt file|unexpected EOF, expected \d+ more bytes)",
+        re.DOTALL,
+    )
+    needs = (WeightsFolderProbe,)
+    links = (
+        Link("safetensors' format", "https://huggingface.co/docs/safetensors/index#format"),
+        Link("Git LFS", "https://git-lfs.com"),
+    )
+    CASES = (
+        Match(
+            text="OSError: Unable to load weights from pytorch checkpoint file for '/content/small' at '/content/small/pytorch_model.bin'"
+            "If you tried to load a PyTorch model from a TF 2.0 checkpoint, please set from_tf=True.",
+            certainty=Certainty.LIKELY,
+            title="`/content/small/pytorch_model.bin` is no readable PyTorch file",
+        ),
+        Match(text="_pickle.UnpicklingError: invalid load key, 'v'.", title="Git LFS pointer"),
+        Match(text="_pickle.UnpicklingError: invalid load key, '<'.", title="web page"),
+        Match(
+            text="RuntimeError: PytorchStreamReader failed reading zip archive: failed finding central directory",
+            certainty=Certainty.LIKELY,
+            title="cut short",
+        ),
+        Match(
+            text="safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
+            title="cut short",
+        ),
+        Match(
+            text="safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge",
+            title="Git LFS pointer",
+        ),
+        Match(
+            text="_pickle.UnpicklingError: Weights only load failed. In PyTorch 2.6, we changed the default value of the `weights_only` "
+            "argument.\nPlease file an issue with the following: WeightsUnpickler error: \n\nUnsupported operand 118\n",
+            title="by its first byte, a Git LFS pointer",
+        ),
+        NoMatch(text="OSError: [Errno 22] Invalid argument: 'C:\\\\data\\x0bideo.csv'"),
+        NoMatch(text="_pickle.UnpicklingError: pickle data was truncated"),
+        NoMatch(text="EOFError"),
+        Reproduce(
+            (
+                SETUP
+                + "from tfdiag_ipython.rules.tfw._h5_example import save_tensorflow_bert\nsave_tensorflow_bert(folder)\n",
+                "model = BertModel.from_pretrained(folder + '/tf_model.h5', config=folder + '/config.json')",
+            ),
+            title="`.*tf_model.h5` is an HDF5",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5", "h5py"),
+        ),
+        Reproduce(
+            (SETUP + POINTER, LOAD),
+            title=r"`.*model.safetensors` is a Git LFS pointer \(a text of \d+ bytes in place of the real 438 MB\)",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (SETUP + TRUNCATED, LOAD),
+            title=r"`.*model.safetensors` is damaged: cut short: .* of .*",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (SETUP + OLD_FORMAT + POINTER.replace("safetensors", "binary"), LOAD),
+            title="`.*pytorch_model.bin` is a Git LFS pointer",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (
+                SETUP
+                + OLD_FORMAT
+                + "torch.save(model.state_dict(), binary)\nwhole = open(binary, 'rb').read()\n"
+                + TRUNCATED.replace("safetensors", "binary"),
+                LOAD,
+            ),
+            title="`.*pytorch_model.bin` is damaged: cut short: the archive's end is missing",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (SETUP + OLD_FORMAT + "open(binary, 'w').close()", LOAD),
+            title="`.*pytorch_model.bin` is damaged: it holds nothing",
+            certainty=Certainty.CONFIRMED,
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        seen = evidence[WeightsFolderProbe.name]
+        bad = _bad(seen)
+        if bad is None and hit["operand"]:
+            bad = next((file for file in weight_files(seen, "tensorflow") if file.name == seen.get("at")), None)
+        if bad is None:
+            vague = not any(hit.groups.values()) or hit["vague"]
+            return None if seen or vague else self._from_text(failure, hit)
+        where = path_told(f"{seen['path']}/{bad.name}" if seen["folder"] else seen["path"])
+        other = bad.framework == "tensorflow" or bad.kind in {"Git LFS pointer", "web page"}
+        title = (
+            f"{where} is {_article(bad.kind)} {bad.kind} ({bad.problem or 'no PyTorch file'})"
+            if other
+            else f"{where} is damaged: {bad.problem}"
+        )
+        remedy = {"Git LFS pointer": "pointer", "web page": "page"}.get(bad.kind, "other" if other else "cut")
+        return self.found(
+            title,
+            Certainty.CONFIRMED,
+            what=f"The file that was to be read is not a whole weights file: {bad.told}.",
+            why=_REMEDIES[remedy],
+            evidence=seen.seen,
+        )
+
+    def _from_text(self, failure: Failure, hit: Hit) -> Diagnosis | None:
+        named = failure.says(r"checkpoint file for '?[^']*?'?\s+at '(?P<file>[^']+)'")
+        where = path_told(named["file"]) if named else "The weights file"
+        first = _first_byte(failure)
+        if hit["lfs"]:
+            return self._likely(f"{where} is a Git LFS pointer, not the weights", "pointer")
+        if first in _STARTS:
+            remedy = {"v": "pointer", "<": "page"}.get(first, "other")
+            return self._likely(
+                f"{where} is no PyTorch file but, by its first byte, {_article(_STARTS[first])} {_STARTS[first]}",
+                remedy,
+            )
+        if hit["unable"]:
+            title = f"{where} is no readable PyTorch file: cut short, a Git LFS pointer or another format; not a matter of from_tf"
+            return self._likely(title, "cut")
+        if first:
+            return self._likely(f"{where} is no PyTorch checkpoint: the reader stumbled over '{first}'", "cut")
+        if re.search(r"too ?large|header ?deserialization|invalid UTF-8", hit["header"], re.IGNORECASE):
+            title = f"{where} does not start like a safetensors file: a Git LFS pointer, a web page or another format"
+            return self._likely(title, "pointer")
+        said = " ".join((hit["header"] or hit["reader"] or hit["magic"]).split())
+        return self._likely(f"{where} is cut short or overwritten ({said[:80]})", "cut")
+
+    def _likely(self, title: str, remedy: str) -> Diagnosis:
+        return self.found(
+            title,
+            Certainty.LIKELY,
+            what="The reader found bytes that a whole weights file cannot have.",
+            why=_REMEDIES[remedy],
+        )
+
+
+_REMEDIES = {
+    "pointer": "The repository was cloned without git-lfs: run `git lfs install` and `git lfs pull` in it, or load it by its Hub name.",
+    "page": "A log-in or error page was saved in place of the weights: get the file again with the right address or token.",
+    "cut": "The download, the copy or the saving broke off: compare the size with the original's and get the file again "
+    "(`force_download=True` for the Hub).",
+    "other": "The file is in another format than its name says: load it with what wrote it, or convert it.",
+}
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "AEIOUH" else "a"
+
+
+def _first_byte(failure: Failure) -> str:
+    """The byte over which the pickle reader stumbled, as the message gives it; empty when it gives none."""
+    found = failure.says(r"invalid load key, '(\\x[0-9a-f]{2}|.)'")
+    if found:
+        return found[1]
+    operand = failure.says(r"Unsupported operand (\d{1,3})\b")
+    # a file that starts with \x89HDF gets past \x89, a valid opcode, and fails at the H
+    return {72: "\\x89"}.get(int(operand[1]), chr(int(operand[1]))) if operand else ""
+
+
+def _bad(seen: Evidence) -> WeightFile | None:
+    """The file that cannot be read: the one being read when it failed, if that is known."""
+    files = [file for file in weight_files(seen) if file.problem]
+    at = seen.get("at")
+    return next((file for file in files if file.name == at), files[0] if files else None)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+
+_LOADER = re.compile(r"load_tf_weights_in_\w+|convert_tf_checkpoint_to_pytorch")
+
+
+class OriginalTensorFlowCheckpoint(Rule):
+    """A TensorFlow 1 checkpoint has variables for which the PyTorch class has no place.
+
+    *What it means*
+    transformers walks the PyTorch model along each variable's name (`output_bias` → `bias`); it came to a module that has no such
+    attribute.
+
+    *Why it happens*
+    The checkpoint was fine-tuned with another head than the class that is loading it, or a checkpoint of Google's code is loaded with a class
+    for a task (`BertForSequenceClassification`) in place of `BertForPreTraining`.
+
+    *How tfdiag confirms it*
+    The failing frames are transformers' TensorFlow 1 loader; from a last line alone the finding is only possible.
+
+    *Fixes and their safety*
+    None is carried out: convert once with the class that matches the checkpoint, then load the result with any class.
+
+    *Example*
+    `AttributeError: 'BertForPreTraining' object has no attribute 'bias'`
+
+    *References*
+    transformers 4: `load_tf_weights_in_bert`.
+    """
+
+    code = "TFW008"
+    name = "original-tensorflow-checkpoint"
+    raised = ("builtins.AttributeError",)
+    message = re.compile(
+        r"'(?P<model>\w+)' object has no attribute '(?P<attribute>bias|weight|kernel|gamma|beta|\w*global_step\w*)'"
+    )
+    CASES = (
+        Match(
+            text="AttributeError: 'BertForSequenceClassification' object has no attribute 'bias'",
+            certainty=Certainty.POSSIBLE,
+            title="BertForSequenceClassification",
+        ),
+        Match(
+            text='  File "/x/transformers/modeling_bert.py", line 99, in load_tf_weights_in_bert\n    pointer = getattr(pointer, "bias")\n'
+            "AttributeError: 'BertForPreTraining' object has no attribute 'bias'",
+            certainty=Certainty.LIKELY,
+        ),
+        NoMatch(text="AttributeError: 'Sequential' object has no attribute 'weight'"),
+        NoMatch(text="AttributeError: 'LinearRegression' object has no attribute 'bias'"),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        frames = hit.raised.frames
+        loading = any(_LOADER.search(frame.function) for frame in frames)
+        whole = re.fullmatch(
+            r"(?:Al|Distil|Ro)?[A-Z]\w*For(?:PreTraining|MaskedLM|[A-Z]\w+(?:Classification|Answering|Choice))",
+            hit["model"],
+        )
+        if not loading and (frames or not whole):
+            return None
+        return self.found(
+            f"The TensorFlow 1 checkpoint has a variable (`{hit['attribute']}`) for which {hit['model']} has no place",
+            Certainty.LIKELY if loading else Certainty.POSSIBLE,
+            what="transformers follows each variable's name through the PyTorch model, and the model has no such part.",
+            why="Google's checkpoints have the pre-training head, fine-tuned ones their own (output_bias): convert once with the class that "
+            "matches the checkpoint, then load the converted folder with any class.",
+        )

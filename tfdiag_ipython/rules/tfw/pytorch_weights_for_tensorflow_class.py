@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rules.tfw._convert import path_told
+
+
+class PyTorchWeightsForTensorFlowClass(Rule):
+    """A TensorFlow class (`TFAutoModel…`) is to load a checkpoint that has PyTorch weights only.
+
+    *What it means*
+    A `TF…` class looks for `tf_model.h5` first. The repository or folder has PyTorch's file alone, or nothing under that name.
+
+    *Why it happens*
+    Most checkpoints are saved from PyTorch. Older releases say that the model "can't be loaded" and suspect its name.
+
+    *How tfdiag confirms it*
+    From the text: only TensorFlow classes list `tf_model.h5` first, and newer releases say outright which file is there.
+
+    *Fixes and their safety*
+    None is carried out (transformers 4 with TensorFlow only): `from_pt=True` converts on loading; `save_pretrained` keeps the result.
+
+    *Example*
+    `TFBertModel.from_pretrained("acme/bert")`: "… but there is a file for PyTorch weights. Use `from_pt=True`"
+
+    *References*
+    transformers 4: `modeling_tf_utils.py`, `TFPreTrainedModel.from_pretrained`.
+    """
+
+    code = "TFW010"
+    name = "pytorch-weights-for-tensorflow-class"
+    raised = ("builtins.OSError",)
+    message = re.compile(
+        r"Can't load (?P<load>weights|the model) for '(?P<name>[^']+)'.{0,700}?containing a file named (?:one of )?(?P<first>tf_model\.h5)\b"
+        r"|(?:in directory )?(?P<where>\S+)(?: does not appear to have a file named .{1,80}?)? but there is a file for (?P<found>PyTorch) weights",
+        re.DOTALL,
+    )
+    CASES = (
+        Match(
+            text="OSError: Can't load weights for 'acme/fin'. Make sure that:\n\n- 'acme/fin' is a correct model identifier listed on "
+            "'https://huggingface.co/models'\n\n- or 'acme/fin' is the correct path to a directory containing a file named one of "
+            "tf_model.h5, pytorch_model.bin.",
+            certainty=Certainty.POSSIBLE,
+            title="`acme/fin`",
+        ),
+        Match(
+            text="OSError: Error no file named tf_model.h5 found in directory ./m but there is a file for PyTorch weights. Use "
+            "`from_pt=True` to load this model from those weights.",
+            certainty=Certainty.LIKELY,
+            title=r"`\./m` has PyTorch weights",
+        ),
+        NoMatch(
+            text="OSError: Can't load weights for 'acme/fin'. Make sure that: 'acme/fin' is the correct path to a directory containing a "
+            "file named one of pytorch_model.bin, tf_model.h5, model.ckpt."
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        where = path_told(hit["name"] or hit["where"])
+        title = f"{where} has PyTorch weights, and a TensorFlow class (TF…) is to load them: from_pt=True"
+        if not hit["found"]:
+            title = f"A TensorFlow class (TF…) found no tf_model.h5 in {where}: its weights are probably PyTorch's (from_pt=True)"
+        return self.found(
+            title,
+            Certainty.LIKELY if hit["found"] else Certainty.POSSIBLE,
+            what="TF… classes look for tf_model.h5; PyTorch weights are converted on loading only when from_pt=True is given.",
+            why="Add from_pt=True (PyTorch must be installed), or use the class without TF. Otherwise check the name and the access to it.",
+        )

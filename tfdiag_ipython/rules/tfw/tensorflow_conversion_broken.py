@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rules.tfw.tensorflow_not_installed import LOADERS
+
+
+class TensorFlowConversionBroken(Rule):
+    """`from_tf=True` ends inside the library's own conversion code.
+
+    *What it means*
+    To read TensorFlow weights, transformers 4 imports its TensorFlow twin of the model, builds it and copies the tensors. A name that is
+    missing *there* is no mistake of your program.
+
+    *Why it happens*
+    TensorFlow is of a version that this transformers does not load (its TF names are then absent), or the helper of that release is itself
+    broken.
+
+    *How tfdiag confirms it*
+    The failing frames are the library's TensorFlow loader, or the missing name is a TF class inside the library and the call
+    says `from_tf=True`.
+
+    *Fixes and their safety*
+    None is carried out: load a folder that holds `tf_model.h5` without `from_tf=True`; tfdiag then offers to convert it.
+
+    *Example*
+    `ImportError: cannot import name 'TFGenerationMixin' from 'transformers.generation'` under `from_pretrained(…, from_tf=True)`
+
+    *References*
+    transformers 4: `modeling_tf_pytorch_utils.py`.
+    """
+
+    code = "TFW009"
+    name = "tensorflow-conversion-broken"
+    raised = ("builtins.ImportError", "builtins.NameError", "builtins.AttributeError", "builtins.TypeError")
+    message = re.compile(
+        r"cannot import name '(?P<symbol>TF\w+)' from '(?P<module>transformers(?:\.\w+)*)'"
+        r"|name '(?P<undefined>\w+)' is not defined|has no attribute '(?P<attribute>\w+)'|unexpected keyword argument '(?P<argument>\w+)'"
+    )
+    CASES = (
+        Match(
+            text='Traceback (most recent call last):\n  File "t.py", line 5, in <module>\n'
+            '    model = AutoModel.from_pretrained("model-name", from_tf=True)\n'
+            "ImportError: cannot import name 'TFGenerationMixin' from 'transformers.generation' (/x/transformers/generation/__init__.py)",
+            certainty=Certainty.LIKELY,
+            title="TFGenerationMixin",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/transformers/modeling_tf_pytorch_utils.py", line 201, in '
+            "load_tf2_checkpoint_in_pytorch_model\n    tf_inputs = tf.constant(DUMMY_INPUTS)\n"
+            "NameError: name 'DUMMY_INPUTS' is not defined",
+            title="DUMMY_INPUTS",
+        ),
+        NoMatch(text="NameError: name 'theta_hats' is not defined"),
+        NoMatch(text="AttributeError: module 'tensorflow' has no attribute 'placeholder'"),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        frames = hit.raised.frames
+        # load_tf_weights_in_… reads TensorFlow 1 checkpoints: another fault, another rule
+        inside = any(LOADERS.search(frame.function) and "load_tf_weights" not in frame.function for frame in frames)
+        asked = bool(hit["symbol"]) and "from_tf=True" in failure.source + failure.text
+        if not inside and not asked:
+            return None
+        missing = hit["symbol"] or hit["undefined"] or hit["attribute"] or hit["argument"]
+        return self.found(
+            f"from_tf=True failed inside transformers' own conversion code: `{missing}` is missing there, not in your program",
+            Certainty.LIKELY,
+            what="transformers 4 loads TensorFlow weights through its TensorFlow classes, which could not be imported or used.",
+            why="This TensorFlow does not fit this transformers (or the helper of that release is broken). Convert tf_model.h5 to "
+            "safetensors instead: load the folder without from_tf=True and press tfdiag's fix.",
+        )
