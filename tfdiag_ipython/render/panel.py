@@ -1,0 +1,374 @@
+"""The interactive part under a diagnosis: its fixes as buttons, their preview, run, verification and undo.
+
+The diagnosis itself stands above in durable HTML; the panel says nothing that would be lost with it. Everything but the
+buttons is built on demand, and layouts are shared: each widget costs a message to the front end.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Protocol
+
+import ipywidgets as widgets
+from IPython.display import display
+
+from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
+from tfdiag_ipython.errors import TfdiagError
+from tfdiag_ipython.fix import Plan, Preview, Progress
+from tfdiag_ipython.render.html import inline, resource
+from tfdiag_ipython.render.text import OUTCOMES, SAFETY, SHOWN, TEXT_LIMIT, TITLE_LIMIT, clean, line
+
+LIVE_PANELS = 20
+"""Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
+SHOWN_TEXT_LIMIT = 20_000
+"""Characters of a preview, a new source or a report that are sent to the front end."""
+PROGRESS_EVERY = 0.5
+"""Seconds between two progress messages: pip prints hundreds of lines."""
+BUSY = "Another fix is running: wait for it to end."
+STOPPED = "Cancelled before its end."
+KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
+HEADINGS = {
+    "diff": "This is what would change:",
+    "command": "This is what would be done:",
+    "bytes": "This is what would be freed:",
+    "text": "This is what would be done:",
+}
+log = logging.getLogger("tfdiag")
+
+
+class Session(Protocol):
+    """What a panel may ask of the failure that it stands under."""
+
+    diagnoses: list[Diagnosis]
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix) -> Plan:
+        """Work a fix out; raises ``TfdiagError`` with one sentence."""
+
+    def apply(self, plan: Plan, progress: Progress) -> tuple[str, Verification]:
+        """Carry it out: what was done, and how it ended; raises ``TfdiagError`` with one sentence."""
+
+    def report(self) -> str:
+        """The redacted report, as Markdown."""
+
+    def page(self, code: str) -> str:
+        """A rule's page, as Markdown."""
+
+
+_live: deque[Panel] = deque()
+_running = threading.Lock()
+"""Held while a fix runs, by whichever panel: two fixes at once would verify each other's work."""
+_Outcome = tuple[str, Verification]
+
+
+def show_panel(session: Session) -> Panel | None:
+    """Display a panel for the session's diagnoses; ``None`` when there is none to act on."""
+    if not session.diagnoses:
+        return None
+    panel = Panel(session)
+    while len(_live) >= LIVE_PANELS:
+        _live.popleft().close()
+    _live.append(panel)
+    view = {"version_major": 2, "version_minor": 0, "model_id": panel.root.model_id}
+    display({"application/vnd.jupyter.widget-view+json": view, "text/plain": "", "text/html": ""}, raw=True)
+    return panel
+
+
+class Panel:
+    """The widgets under one failure. It keeps values, and of a fix that was carried out its plan, for Undo."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._layout = widgets.Layout()
+        self._style = widgets.ButtonStyle()
+        self._actions: dict[str, Callable[[], None]] = {}
+        self._fixes: dict[str, Any] = {}
+        self._aside_of = ""
+        self._stage = self._box([])
+        self._aside = self._box([])
+        first, *others = session.diagnoses[:SHOWN]
+        rows = [self._html(f"<style>{resource('panel.css')}</style>")]
+        if _executable(first):
+            rows.append(self._row(self._fix_buttons(first)))
+        rows += [self._alternative(other) for other in others if _executable(other)]
+        explain = self._tool("Explain this rule", partial(self._explain, first.code))
+        report = self._tool("Show report to copy", self._report)
+        self.root = self._box([*rows, self._stage, self._row([explain, report]), self._aside])
+        self.root.add_class("tfdiag-panel")
+
+    def close(self) -> None:
+        """Close every widget of this panel; the durable diagnosis above it stays."""
+        self._dispose(self.root)
+        self._layout.close()
+        self._style.close()
+
+    # the fixes
+
+    def _fix_buttons(self, diagnosis: Diagnosis) -> list[Any]:
+        buttons = []
+        for fix in _executable(diagnosis):
+            label = f"{line(fix.label, TITLE_LIMIT)} ({fix.applicability.value})"
+            button = self._button(label, partial(self._choose, diagnosis, fix), tooltip=SAFETY[fix.applicability])
+            self._fixes[button.model_id] = button
+            buttons.append(button)
+        return buttons
+
+    def _alternative(self, diagnosis: Diagnosis) -> Any:
+        """A line that unfolds the fixes of a diagnosis that is not the first."""
+        row = self._row([])
+
+        def unfold() -> None:
+            self._fill(row, self._fix_buttons(diagnosis))
+
+        row.children = (self._tool(f"Fixes, if it is {line(diagnosis.code)}", unfold),)
+        return row
+
+    def _choose(self, diagnosis: Diagnosis, fix: Fix) -> None:
+        if _running.locked():
+            self._say(BUSY)
+            return
+        plan = self.session.plan(diagnosis, fix)
+        if fix.applicability is Applicability.SAFE:
+            self._run(plan)
+            return
+        apply = self._button("Apply", partial(self._run, plan), kind="primary")
+        cancel = self._button("Cancel", partial(self._say, "Nothing was changed."))
+        shown = _preview(plan.preview())
+        self._fill(self._stage, [self._html(shown + _sources(plan, folded=True)), self._row([apply, cancel])])
+
+    def _run(self, plan: Plan) -> None:
+        """Carry a plan out: on this thread, where the kernel's Stop reaches the person's code, or beside it."""
+        self._start(plan, partial(self.session.apply, plan), threaded=plan.threaded)
+
+    def _check(self, plan: Plan) -> None:
+        """Verify on this thread what a plan did beside it."""
+        self._start(plan, lambda progress: ("", plan.verify(progress)), threaded=False)
+
+    def _start(self, plan: Plan, work: Callable[[Progress], _Outcome], *, threaded: bool) -> None:
+        if not _running.acquire(blocking=False):
+            self._say(BUSY)
+            return
+        try:
+            told = self._html("")
+            progress = Progress(_Teller(told, "" if threaded else "The kernel's Stop button cancels it."))
+            captured = widgets.Output(layout=self._layout)
+            cancel = [self._row([self._button("Cancel", progress.cancel)])] if threaded else []
+            self._fill(self._stage, [told, *cancel, captured])
+            self._able(False)
+        except BaseException:
+            _running.release()
+            raise
+        if threaded:
+            arguments = (plan, partial(work, progress), captured, False)
+            threading.Thread(target=self._finish, args=arguments, name="tfdiag-fix", daemon=True).start()
+        else:
+            self._finish(plan, partial(work, progress), captured, True)
+
+    def _finish(self, plan: Plan, work: Callable[[], _Outcome], captured: Any, captures: bool) -> None:
+        """Do the work and show how it ended; the output of cells that it runs again goes into the panel."""
+        outcome: _Outcome | str = "The fix was left before its end."
+        try:
+            with captured if captures else nullcontext():  # another thread's output has no place in the notebook
+                outcome = _carry_out(work)
+        finally:
+            _running.release()
+            self._able(True)
+            self._end(plan, outcome, captured)
+
+    def _end(self, plan: Plan, outcome: _Outcome | str, captured: Any) -> None:
+        buttons = []
+        if isinstance(outcome, str):
+            shown = _said(outcome)
+        else:
+            done, verification = outcome
+            shown = _ended(done, verification) + _sources(plan, folded=False)
+            stale = getattr(plan, "stale", ())
+            if verification.status is Status.PENDING and plan.threaded and plan.reruns and not stale:
+                buttons.append(self._button("Check it now", partial(self._check, plan)))
+        if plan.undoable and (outcome == STOPPED or not isinstance(outcome, str)):
+            buttons.append(self._button("Undo", partial(self._undo, plan)))
+        rows = [self._html(shown), self._row(buttons)] if buttons else [self._html(shown)]
+        self._fill(self._stage, [*rows, captured])
+
+    def _undo(self, plan: Plan) -> None:
+        if _running.locked():
+            self._say(BUSY)
+            return
+        self._say(plan.undo())
+
+    def _able(self, able: bool) -> None:
+        for button in self._fixes.values():
+            button.disabled = not able
+
+    # the rule's page and the report
+
+    def _explain(self, code: str) -> None:
+        if self._unfolds(code):
+            page = self.session.page(code)
+            data = {"text/markdown": page, "text/plain": page}
+            shown = {"output_type": "display_data", "data": data, "metadata": {}}
+            self._fill(self._aside, [widgets.Output(outputs=(shown,), layout=self._layout)])
+
+    def _report(self) -> None:
+        if self._unfolds("report"):
+            self._fill(self._aside, [self._html(_copyable(self.session.report(), "The report, as Markdown:"))])
+
+    def _unfolds(self, what: str) -> bool:
+        """Whether a second part is to be opened; the second click on its button closes it."""
+        self._fill(self._aside, [])
+        self._aside_of = "" if self._aside_of == what else what
+        return bool(self._aside_of)
+
+    # widgets
+
+    def _say(self, sentence: str) -> None:
+        self._fill(self._stage, [self._html(_said(sentence))])
+
+    def _html(self, markup: str) -> Any:
+        return widgets.HTML(f'<div class="tfdiag-say">{markup}</div>', layout=self._layout)
+
+    def _box(self, children: Sequence[Any]) -> Any:
+        return widgets.VBox(children, layout=self._layout)
+
+    def _row(self, children: Sequence[Any]) -> Any:
+        return widgets.HBox(children, layout=self._layout, _dom_classes=("tfdiag-row",))
+
+    def _tool(self, label: str, action: Callable[[], None]) -> Any:
+        return self._button(label, action, classes=("tfdiag-button", "tfdiag-tool"))
+
+    def _button(
+        self,
+        label: str,
+        action: Callable[[], None],
+        *,
+        kind: str = "",
+        tooltip: str = "",
+        classes: tuple[str, ...] = ("tfdiag-button",),
+    ) -> Any:
+        button = widgets.Button(
+            description=label,
+            tooltip=tooltip or label,
+            button_style=kind,
+            layout=self._layout,
+            style=self._style,
+            _dom_classes=classes,
+        )
+        self._actions[button.model_id] = action
+        button.on_click(self._clicked)
+        return button
+
+    def _clicked(self, button: Any) -> None:
+        """Do what a button stands for; whatever goes wrong ends as a sentence in the panel."""
+        action = self._actions.get(button.model_id)
+        if action is None:
+            return
+        try:
+            action()
+        except KeyboardInterrupt:
+            self._say(STOPPED)
+        except TfdiagError as error:
+            self._say(str(error))
+        except Exception as error:
+            log.exception("A button of the panel failed.")
+            self._say(f"That failed ({type(error).__name__}); `%tfdiag report` has the details.")
+
+    def _fill(self, box: Any, children: Sequence[Any]) -> None:
+        """Give a box other children and close those that it had."""
+        before = [child for child in box.children if child not in children]
+        box.children = tuple(children)
+        for child in before:
+            self._dispose(child)
+
+    def _dispose(self, widget: Any) -> None:
+        for child in getattr(widget, "children", ()):
+            self._dispose(child)
+        self._actions.pop(widget.model_id, None)
+        self._fixes.pop(widget.model_id, None)
+        widget.close()
+
+
+class _Teller:
+    """Shows progress, at most every ``PROGRESS_EVERY`` seconds."""
+
+    def __init__(self, told: Any, hint: str) -> None:
+        self._told = told
+        self._hint = hint
+        self._next = 0.0
+
+    def __call__(self, text: str, fraction: float | None) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + PROGRESS_EVERY
+        bar = "" if fraction is None else f' <progress max="1" value="{fraction:.2f}"></progress>'
+        told = f'<p role="status">{inline(line(text))}{bar}</p><p class="tfdiag-quiet">{self._hint}</p>'
+        self._told.value = f'<div class="tfdiag-say">{told}</div>'
+
+
+def _executable(diagnosis: Diagnosis) -> list[Fix]:
+    """The fixes that a button can carry out; the others stand as text in the diagnosis."""
+    return [fix for fix in diagnosis.fixes if fix.applicability is not Applicability.DISPLAY_ONLY]
+
+
+def _carry_out(work: Callable[[], _Outcome]) -> _Outcome | str:
+    """The outcome, or one sentence that says why there is none."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        return STOPPED
+    except TfdiagError as error:
+        return str(error)
+    except Exception as error:
+        log.exception("A fix failed.")
+        return f"The fix failed ({type(error).__name__}); `%tfdiag report` has the details."
+
+
+def _said(sentence: str) -> str:
+    return f'<p role="status" dir="auto">{inline(line(sentence, TEXT_LIMIT))}</p>'
+
+
+def _ended(done: str, verification: Verification) -> str:
+    mark, word = OUTCOMES[verification.status]
+    detail = f": {inline(line(verification.detail, TEXT_LIMIT))}" if verification.detail else ""
+    told = f'<p role="status" class="tfdiag-outcome">{mark} {word}{detail}</p>'
+    return told + (f"<p>{inline(line(done, TEXT_LIMIT))}</p>" if done else "")
+
+
+def _preview(preview: Preview) -> str:
+    """What a plan would do, before it does it."""
+    text = clean(preview.text, SHOWN_TEXT_LIMIT)
+    body = "".join(map(_diff_line, text.splitlines())) if preview.kind == "diff" else html.escape(text)
+    note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note else ""
+    return f"<p>{HEADINGS[preview.kind]}</p><pre>{body}</pre>{note}"
+
+
+def _diff_line(text: str) -> str:
+    if text.startswith(("+++", "---")):
+        return f"{html.escape(text)}\n"
+    tag = {"+": "ins", "-": "del"}.get(text[:1], "span")
+    return f"<{tag}>{html.escape(text)}</{tag}>" + ("\n" if tag == "span" else "")
+
+
+def _sources(plan: Plan, *, folded: bool) -> str:
+    """The new source of each cell that a plan edits, for copying: the notebook's own text is the person's to change."""
+    sources: tuple[str, ...] = getattr(plan, "sources", ())
+    if not sources:
+        return ""
+    if folded:
+        fields = "".join(_copyable(source, "") for source in sources)
+        return f"<details><summary class='tfdiag-quiet'>The new source, to copy</summary>{fields}</details>"
+    return "".join(_copyable(source, KEEP) for source in sources)
+
+
+def _copyable(text: str, heading: str) -> str:
+    """Read-only text to select. Without the attribute JupyterLab would take Ctrl+A and Ctrl+C for its own commands."""
+    text = clean(text, SHOWN_TEXT_LIMIT)
+    head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
+    size = f'rows="{min(text.count(chr(10)) + 2, 12)}"'
+    return f'{head}<textarea readonly {size} data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'
