@@ -59,7 +59,7 @@ class EditCells(Plan):
         bound = set().union(*(names_used(cell.source)[0] for cell in self.reruns))
         self._before = {name: self.host.namespace.get(name, _ABSENT) for name in bound}
         labels = ", ".join(edit.cell.label for edit in self.edits)
-        return f"Edited {labels}."
+        return f"Used an edited copy of {labels}."
 
     def undo(self) -> str:
         for name, value in self._before.items():
