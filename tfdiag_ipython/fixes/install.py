@@ -45,19 +45,29 @@ REQUIREMENTS = {
 
 
 class InstallPackages(Plan):
-    """``pip install`` in this interpreter, with pip's output streamed; asks for a restart where an old module is loaded."""
+    """``pip install`` in this interpreter, with pip's output streamed; asks for a restart where an old module is loaded.
+
+    ``asked_by`` is the library that looks for the package once, while it is being loaded: it needs a restart, too.
+    """
 
     undoable = False
     threaded = True
 
     def __init__(
-        self, host: Host, modules: tuple[str, ...], *, reruns: tuple[Cell, ...] = (), failure: Failure | None = None
+        self,
+        host: Host,
+        modules: tuple[str, ...],
+        *,
+        reruns: tuple[Cell, ...] = (),
+        failure: Failure | None = None,
+        asked_by: str = "",
     ) -> None:
         super().__init__(host, reruns=reruns, failure=failure)
         unknown = [module for module in modules if module not in REQUIREMENTS]
         if unknown:
             raise PlanError(f"tfdiag installs only packages from its own table, and {', '.join(unknown)} is not in it.")
         self.modules = modules
+        self.asked_by = asked_by
         self.stale = tuple(module for module in modules if module in sys.modules)
 
     @property
@@ -92,5 +102,10 @@ class InstallPackages(Plan):
         if self.stale:
             return Verification(
                 Status.PENDING, f"Restart the kernel: the old {', '.join(self.stale)} is still loaded in this process."
+            )
+        if self.asked_by in sys.modules:
+            return Verification(
+                Status.PENDING,
+                f"Restart the kernel: {self.asked_by} looked for {', '.join(self.modules)} when it was loaded, and not since.",
             )
         return super().verify(progress)

@@ -1,0 +1,127 @@
+"""Whether the loaded library has the name that was asked for, the nearest names that it has, and what they need."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any, ClassVar
+
+from tfdiag_ipython.diagnosis import Observation
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence, Probe, Scene
+
+LIBRARIES = (
+    "transformers|huggingface_hub|tokenizers|accelerate|datasets|safetensors|peft|trl|evaluate|diffusers|optimum|timm"
+    "|sentence_transformers|torchvision|torchaudio|torch"
+)
+"""Import names of the libraries that these rules speak of, as a regular expression."""
+_QUOTE = "['\"`‘’]"
+WANTED = re.compile(
+    rf"cannot import name {_QUOTE}?(?P<symbol>\w+){_QUOTE}?"
+    rf"(?: from {_QUOTE}(?P<module>\w+(?:\.\w+)*){_QUOTE}?(?: \((?P<file>[^)\n]*)\))?)?"
+    rf"(?! from partially)"
+    rf"|module {_QUOTE}?(?P<owner>(?:{LIBRARIES})(?:\.\w+)*){_QUOTE}? has no attribute {_QUOTE}?(?P<attribute>\w+)"
+    rf"|Tokenizer class (?P<tokenizer>\w+) does not exist or is not currently imported"
+)
+"""The messages that name a symbol which a module lacks: groups ``symbol``/``module``, ``attribute``/``owner``, ``tokenizer``."""
+_LIMIT = 20_000
+_CUTOFF = 0.84
+
+
+def wanted(groups: Mapping[str, str]) -> tuple[str, str]:
+    """The name that was asked for and the module that lacks it; the module is empty where the message does not say."""
+    if groups.get("tokenizer"):
+        return groups["tokenizer"], "transformers"
+    return groups.get("symbol") or groups.get("attribute") or "", groups.get("module") or groups.get("owner") or ""
+
+
+def names_of(module: ModuleType) -> set[str]:
+    """Public names of a module, read from its tables: nothing is loaded (``dir`` of a lazy module costs 200 ms)."""
+    lazy = vars(module).get("_class_to_module")
+    found = set(vars(module)) | set(lazy if isinstance(lazy, Mapping) else ())
+    return {name for name in list(found)[:_LIMIT] if name and name[0] != "_" and "." not in name}
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
+    """The names most like this one, best first; case does not count."""
+    plain = name.lower()
+    near = {other for other in known if abs(len(other) - len(name)) <= 3 and len(set(other.lower()) ^ set(plain)) <= 4}
+    matcher = difflib.SequenceMatcher(b=plain)
+    scored = []
+    for other in near:
+        matcher.set_seq1(other.lower())
+        if matcher.real_quick_ratio() >= _CUTOFF and matcher.quick_ratio() >= _CUTOFF and matcher.ratio() >= _CUTOFF:
+            scored.append((-matcher.ratio(), other))
+    return tuple(other for _, other in sorted(scored)[:count])
+
+
+class InstalledSymbolsProbe(Probe):
+    """The name that a failed import or attribute asked for, looked up in the loaded module's own tables.
+
+    Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (modules of the library that do have
+    it), ``nearest`` (names like it), ``variants`` (``BertModel`` for ``TFBertModel``, ``ViTImageProcessor`` for ``ViTFeatureExtractor``, where
+    they exist), ``file`` (of the loaded module), ``backends`` (name → what it needs and this environment lacks). Source: ``_class_to_module`` and
+    ``_object_missing_backend`` of the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary.
+    """
+
+    name: ClassVar[str] = "installed-symbols"
+
+    def look(self, failure: Failure, scene: Scene) -> Evidence:
+        found = failure.says(WANTED)
+        symbol, where = wanted(found.groupdict()) if found else ("", "")
+        where = where or imported_from(failure, symbol)
+        module: Any = scene.module(where)
+        top: Any = scene.module(where.split(".")[0])
+        if not symbol or module is None or not re.fullmatch(rf"(?:{LIBRARIES})(?:\.\w+)*", where):
+            return Evidence(missing=f"{where or 'the module'} is not loaded")
+        known = names_of(module)
+        scene.deadline.check()
+        whole = names_of(top) if top is not None and top is not module else known
+        near = nearest(symbol, known) or (nearest(symbol, whole) if whole is not known else ())
+        derived = (re.sub(r"^(?:TF|Flax)(?=[A-Z])", "", symbol), symbol.replace("FeatureExtractor", "ImageProcessor"))
+        lacking = getattr(top, "_object_missing_backend", {})
+        version = str(getattr(top, "__version__", ""))
+        facts = {
+            "symbol": symbol,
+            "module": where,
+            "version": version,
+            "exists": symbol in known,
+            "elsewhere": _elsewhere(scene, top, symbol) if symbol not in known else (),
+            "nearest": near,
+            "variants": tuple(other for other in derived if other != symbol and other in whole),
+            "file": str(getattr(module, "__file__", "") or ""),
+            "backends": {name: tuple(lacking[name]) for name in (symbol, *near) if name in lacking},
+        }
+        source = f"{where.split('.')[0]} {version}".strip()
+        seen = [Observation(f"`{symbol}` in {where}", "yes" if facts["exists"] else "no", source)]
+        if near:
+            seen.append(Observation("Nearest names", ", ".join(near), source))
+        return Evidence(MappingProxyType(facts), tuple(seen))
+
+
+def imported_from(failure: Failure, symbol: str) -> str:
+    """The library from which the failing line (or pasted text) imports the name; empty when it does not say."""
+    if not symbol:
+        return ""
+    texts = [failure.source, failure.text, *(frame.source for raised in failure.chain for frame in raised.frames)]
+    pattern = re.compile(rf"from\s+((?:{LIBRARIES})(?:\.\w+)*)\s+import\b(?:[^\n]*|\s*\([^)]*)\b{re.escape(symbol)}\b")
+    found = (pattern.search(text) for text in texts if text)
+    return next((match[1] for match in found if match), "")
+
+
+def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
+    """Loaded modules of the library that hold the name."""
+    import sys
+
+    root = getattr(top, "__name__", "")
+    places = []
+    for name, module in list(sys.modules.items())[:_LIMIT]:
+        if module is None or not name.startswith(f"{root}."):
+            continue
+        lazy = vars(module).get("_class_to_module")
+        if symbol in vars(module) or (isinstance(lazy, Mapping) and symbol in lazy):
+            places.append(name)
+    scene.deadline.check()
+    return tuple(sorted(places, key=lambda name: (name.count("."), name))[:3])

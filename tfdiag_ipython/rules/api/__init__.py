@@ -1,0 +1,1 @@
+"""Arguments and methods that were renamed or removed."""

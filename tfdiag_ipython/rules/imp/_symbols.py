@@ -1,0 +1,137 @@
+"""What the rules about missing names share: the name, the module, the versions, and which of them has to speak."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfdiag_ipython.data import table
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.probes.installed_symbols import LIBRARIES, imported_from, wanted
+from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
+from tfdiag_ipython.rule import Hit
+
+_OTHER_FRAMEWORK = re.compile(r"^(?P<framework>TF|Flax)(?P<plain>[A-Z]\w+)")
+_FEATURE_EXTRACTOR = re.compile(r"^(?P<family>\w+)FeatureExtractor(?:Fast)?$")
+_FLASH_CLASS = re.compile(r"(?:Flash|Sdpa)Attention2?$")
+_HF_CLASS = re.compile(
+    r"^(?:Auto(?:Model|Tokenizer|Config|Processor)\w*|\w+For(?:CausalLM|MaskedLM|ConditionalGeneration|\w+Classification|"
+    r"QuestionAnswering|PreTraining)|\w*(?:Bert|GPT2|T5|Llama)\w*(?:Model|Tokenizer|TokenizerFast|Config))$"
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A name that a library lacks."""
+
+    symbol: str
+    module: str
+    version: str = ""
+
+    @property
+    def library(self) -> str:
+        return self.module.split(".")[0] or "transformers"
+
+    @property
+    def told(self) -> str:
+        """The library and its version, as titles name it."""
+        return f"{self.library} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What became of a name: the module and name that replace it (empty: nothing does), and what differs."""
+
+    gone: str = ""
+    new: str = ""
+    module: str = "transformers"
+    note: str = ""
+    other_framework: str = ""
+    pattern: bool = False  # the successor's name is derived, not listed
+    calls_differ: bool = False
+
+    @property
+    def target(self) -> str:
+        return self.new if self.module == "transformers" else f"{self.module}.{self.new}"
+
+
+def read(failure: Failure, hit: Hit) -> Wanted | None:
+    """The name and its module; ``None`` where it belongs to no library that tfdiag speaks of."""
+    symbol, module = wanted(hit.groups)
+    module = module or imported_from(failure, symbol)
+    if not module and (
+        symbol in table("symbols")["removed"] or _OTHER_FRAMEWORK.match(symbol) or _HF_CLASS.match(symbol)
+    ):
+        module = "transformers"  # old Pythons do not name the module; these names are nobody else's
+    if not re.fullmatch(rf"(?:{LIBRARIES})(?:\.\w+)*", module):
+        return None
+    version = failure.versions.get(module.split(".")[0], "")
+    return Wanted(symbol, module, version)
+
+
+def removal(name: Wanted) -> Removal | None:
+    """What is known to have become of this name."""
+    known: Mapping[str, Any] | None = table("symbols")["removed"].get(name.symbol)
+    if known is not None and known.get("library", "transformers") == name.library:
+        return Removal(
+            gone=known.get("gone", ""),
+            new=known.get("new", ""),
+            module=known.get("module", "transformers"),
+            note=known.get("note", ""),
+            calls_differ=bool(known.get("calls_differ")),
+        )
+    if name.library != "transformers":
+        return None
+    other = _OTHER_FRAMEWORK.match(name.symbol)
+    if other:
+        framework = "TensorFlow" if other["framework"] == "TF" else "Flax"
+        return Removal(gone="5", new=other["plain"], other_framework=framework, pattern=True)
+    extractor = _FEATURE_EXTRACTOR.match(name.symbol)
+    if extractor:
+        return Removal(gone="5", new=f"{extractor['family']}ImageProcessor", pattern=True)
+    if _FLASH_CLASS.search(name.symbol):
+        return Removal(
+            gone="4.48",
+            note="One attention class serves all implementations now; `attn_implementation=` picks one of them.",
+        )
+    return None
+
+
+def first_release(symbol: str) -> str:
+    """The release of transformers in which the family of this name appeared; empty when it is not known."""
+    families: Mapping[str, str] = table("symbols")["first"]
+    fitting = [family for family in families if symbol.startswith(family)]
+    return families[max(fitting, key=len)] if fitting else ""
+
+
+def older(version: str, other: str) -> bool:
+    """Whether the first version is known and before the second."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return bool(version) and Version(version.replace("x", "0").rstrip(".")) < Version(other)
+    except InvalidVersion:
+        return False
+
+
+def stale(evidence: Mapping[str, Evidence], library: str) -> tuple[str, str] | None:
+    """Loaded and installed version where this process holds another version than is installed."""
+    seen = evidence.get(PackageVersionsProbe.name)
+    if not seen or library not in seen["stale"]:
+        return None
+    return seen["packages"][library]["loaded"], seen["packages"][library]["installed"]
+
+
+def in_cell(failure: Failure, symbol: str) -> bool:
+    """Whether the person's own cell spells this name (an imported file cannot be edited from here)."""
+    return bool(re.search(rf"\b{re.escape(symbol)}\b", failure.source)) or not failure.source
+
+
+def culprit(failure: Failure) -> str:
+    """The file whose import failed, where that is not the person's cell; in words for the title's end, else empty."""
+    frames = [frame for frame in failure.frames if frame.function == "<module>" and frame.file.endswith(".py")]
+    outside = [frame for frame in frames if not re.search(r"[/\\](?:transformers|importlib)[/\\]", frame.file)]
+    return outside[-1].file if outside else ""

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Status
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.install import REQUIREMENTS
+from tfdiag_ipython.fixes.restart import RestartKernel
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.imp._packages import INSTALL_LOCALLY, host_of, package_of, plan_install
+
+
+class MissingBackend(Rule):
+    """A class or option of Transformers needs a package that this environment, or this kernel, does not have.
+
+    *What it means*
+    Transformers imports without its optional packages and puts a placeholder in the place of what needs them; the placeholder fails
+    when it is used: "X requires the PIL library but it was not found in your environment".
+
+    *Why it happens*
+    The package is not installed, is older than the required version, or was installed after this kernel had loaded transformers,
+    which looks for its packages only once. bitsandbytes and flash-attn also count as missing without a usable GPU.
+
+    *How tfdiag confirms it*
+    It asks the installed metadata. Installed now but reported missing means: the kernel is older than the installation.
+
+    *Fixes and their safety*
+    `install` (unsafe: it changes the environment; the command is shown first) installs the package from tfdiag's own table;
+    `restart-kernel` (unsafe: variables are lost) where it is installed already. `install-by-hand` is shown for packages that are not
+    in the table.
+
+    *Example*
+    `ViTImageProcessor()` without Pillow.
+
+    *References*
+    transformers: `utils/import_utils.py`, `requires_backends`, `BACKENDS_MAPPING`.
+    """
+
+    code = "IMP004"
+    name = "missing-backend"
+    raised = ("builtins.ImportError", "builtins.ValueError", "builtins.RuntimeError", "builtins.NameError")
+    message = re.compile(
+        r"(?P<symbol>\w+) requires (?:the )?(?P<library>[\w. -]+?) library(?:\.| but| and)[^\n]{0,20}(?:\s+\w+)*?\s*not found in your env"
+        r"|(?P<symbol2>\w+) requires the (?P<library2>[\w. -]+?) library but it was not found"
+        r"|Using [^\n]{3,80}? requires (?:the latest version of )?`?(?P<option>[A-Za-z]\w*)[^\n]{0,80}?pip install"
+        r"|requires the following packages that were not found in your environment: (?P<listed>[\w-]+)"
+        r"|make sure you have `(?P<asked>\w+)` installed"
+        r"|You need to (?:have|install) (?P<needed>sentencepiece|tiktoken|protobuf)\b"
+        r"|[Tt]he package (?P<flash>flash_attn) seems to be not installed"
+        r"|(?P<peft>PEFT) is not installed|needs (?P<module>\w+) to be installed"
+    )
+    needs = (PackageVersionsProbe,)
+    fixes = (
+        Offer("install", Applicability.UNSAFE),
+        Offer("restart-kernel", Applicability.UNSAFE),
+        Offer("install-by-hand", Applicability.DISPLAY_ONLY),
+    )
+    CASES = (
+        Match(
+            text="ImportError:\nLlamaTokenizer requires the SentencePiece library but it was not found in your environment. Checkout the "
+            "instructions on the\ninstallation page of its repo: https://github.com/google/sentencepiece#installation",
+            certainty=Certainty.LIKELY,
+            title="`LlamaTokenizer` needs the package sentencepiece",
+            fixes=("install",),
+        ),
+        Match(
+            text="ImportError: Using the `Trainer` with `PyTorch` requires `accelerate>=1.1.0`: Please run `pip install "
+            "transformers[torch]` or `pip install 'accelerate>=1.1.0'`",
+            evidence={
+                "package-versions": {
+                    "packages": {"accelerate": {"loaded": "", "installed": "1.15.0"}},
+                    "stale": (),
+                }
+            },
+            certainty=Certainty.CONFIRMED,
+            title="accelerate 1.15.0 is installed.* restart the kernel",
+            fixes=("restart-kernel",),
+        ),
+        Match(
+            text="ImportError: FlashAttention2 has been toggled on, but it cannot be used due to the following error: the package "
+            "flash_attn seems to be not installed.",
+            title="the package flash-attn",
+            fixes=("install-by-hand",),
+        ),
+        Match(
+            text="ValueError: Couldn't instantiate the backend tokenizer from one of: \n(1) a `tokenizers` library serialization file, \n"
+            "(3) an equivalent slow tokenizer class to instantiate and convert. \nYou need to have sentencepiece installed to convert a "
+            "slow tokenizer to a fast one.",
+            title="sentencepiece.*or.*tokenizer.json",
+        ),
+        NoMatch(text="ImportError: Missing optional dependency 'openpyxl'. Use pip or conda to install openpyxl."),
+        NoMatch(text="ImportError: Plotly express requires pandas to be installed."),
+        Reproduce(
+            (
+                INSTALL_LOCALLY.format(name="pillow", module="PIL"),
+                "from transformers import ViTImageProcessor\nViTImageProcessor()",
+            ),
+            title="`ViTImageProcessor` needs the package pillow",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("install", status=Status.PENDING),),
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                "import sys\nsys.modules['accelerate'] = None  # as if it were not installed yet\nimport transformers\n"
+                "from transformers.utils import is_accelerate_available\nis_accelerate_available()\ndel sys.modules['accelerate']",
+                "from transformers import TrainingArguments\narguments = TrainingArguments('out', use_cpu=True)\narguments.device",
+            ),
+            title="accelerate .* is installed, .* restart the kernel",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("restart-kernel", status=Status.NOT_CHECKED),),
+            needs=("torch", "transformers", "accelerate"),
+            isolated=True,
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        groups = {key.rstrip("2"): value for key, value in hit.groups.items() if value}
+        spoken = next((groups[key] for key in groups if key not in ("symbol",)), "")
+        package = package_of(spoken)
+        symbol = groups.get("symbol", "")
+        who = f"`{symbol}`" if symbol else "This call"
+        if package is None and not symbol and "listed" not in groups and "flash" not in groups:
+            return None
+        distribution = REQUIREMENTS[package] if package else spoken.replace("_", "-").lower()
+        seen = evidence[PackageVersionsProbe.name]
+        state = seen["packages"].get(package) if seen and package else None
+        slow = "backend tokenizer from one of" in hit.raised.message
+        if state and state["installed"]:
+            return self._installed(who, distribution, state["installed"], seen, slow)
+        title = f"{who} needs the package {distribution}, which is not installed"
+        if slow:
+            title = (
+                f"The tokenizer cannot be built: {distribution} is not installed, or the folder lacks `tokenizer.json`"
+            )
+        elif not state:
+            title = f"{who} needs the package {distribution}, which was not found (or was installed after the kernel started)"
+        note = "Then restart the kernel: transformers looks for its packages only while it is loaded."
+        fix = (
+            self.offer("install", f"Install {distribution}", note, module=package)
+            if package
+            else self.offer("install-by-hand", f"Install {distribution} by hand", note)
+        )
+        return self.found(
+            title,
+            Certainty.CONFIRMED if state else Certainty.LIKELY,
+            what=f"{symbol or 'The option'} is only a placeholder without {distribution}.",
+            why="Transformers imports without its optional packages and fails when something that needs one is used.",
+            evidence=seen.seen,
+            fixes=(fix,),
+        )
+
+    def _installed(self, who: str, distribution: str, version: str, seen: Evidence, slow: bool) -> Diagnosis:
+        if slow:
+            return self.found(
+                f"The folder lacks `tokenizer.json` and a vocabulary to convert ({distribution} {version} is installed)",
+                Certainty.LIKELY,
+                what="Neither a fast tokenizer's file nor a slow tokenizer's vocabulary was found where the model was loaded from.",
+                why="Often only the weights were copied: call `tokenizer.save_pretrained(folder)` too.",
+                evidence=seen.seen,
+            )
+        gpu = distribution in ("bitsandbytes",)
+        reason = (
+            "it needs a usable GPU, or this kernel is older"
+            if gpu
+            else "but this kernel loaded transformers before, or needs a newer one"
+        )
+        return self.found(
+            f"{distribution} {version} is installed, {reason}: restart the kernel",
+            Certainty.LIKELY if gpu else Certainty.CONFIRMED,
+            what=f"{who} was told that {distribution} is missing, yet its metadata says {version}.",
+            why="Transformers looks for its packages only while it is loaded, and remembers the answer.",
+            evidence=seen.seen,
+            fixes=(
+                self.offer(
+                    "restart-kernel", "Restart the kernel", "All variables are lost; run the cells again from the top."
+                ),
+            ),
+        )
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        if fix.id == "restart-kernel":
+            return RestartKernel(host_of(scene))
+        return plan_install(scene, str(fix.parameters["module"]), asked_by="transformers")

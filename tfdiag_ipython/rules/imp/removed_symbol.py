@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tfdiag_ipython.data import table
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.fixes.source import calls_to, keep_defaults, move_symbol, replace_symbol
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
+from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.imp._symbols import Removal, Wanted, culprit, in_cell, older, read, removal, stale
+
+TRAIN = """\
+import torch
+from transformers import (
+    AdamW,
+    get_linear_schedule_with_warmup,
+)
+
+layer = torch.nn.Linear(2, 2)
+optimizer = AdamW(layer.parameters(), lr=1e-3, correct_bias=False)  # as in the old examples
+assert optimizer.defaults["weight_decay"] == 0.0 and optimizer.defaults["eps"] == 1e-6
+"""
+
+
+class RemovedSymbol(Rule):
+    """A name that earlier releases had and the installed one has no more, or has elsewhere.
+
+    *What it means*
+    The code was written for an older release: `cannot import name 'AdamW' from 'transformers'`.
+
+    *Why it happens*
+    Each major release drops deprecated names: transformers 5 dropped all TensorFlow (`TF…`) and Flax classes, `…FeatureExtractor` of
+    vision models, `AutoModelForVision2Seq`; others went earlier (`AdamW`, `shard_checkpoint`). Where transformers is old, a
+    `TF…` class is missing because TensorFlow is.
+
+    *How tfdiag confirms it*
+    The name stands in a table checked by hand against 4.57 and 5.23, and the tables of the loaded module do not have it.
+
+    *Fixes and their safety*
+    `use-replacement` (safe) imports the successor instead; for AdamW it writes out the old defaults (`weight_decay=0.0`,
+    `eps=1e-6`) in the calls of the cell. `use-pytorch-class` (unsafe: another framework, other tensors) drops `TF` or `Flax`.
+    `adapt-calls` is shown only: the successor takes other arguments.
+
+    *Example*
+    `from transformers import AutoModelForVision2Seq` on transformers 5.
+
+    *References*
+    transformers: `MIGRATION_GUIDE_V5.md`.
+    """
+
+    code = "IMP002"
+    name = "removed-symbol"
+    raised = ("builtins.ImportError", "builtins.AttributeError")
+    message = WANTED
+    needs = (InstalledSymbolsProbe, PackageVersionsProbe)
+    fixes = (
+        Offer("use-replacement", Applicability.SAFE),
+        Offer("use-pytorch-class", Applicability.UNSAFE),
+        Offer("adapt-calls", Applicability.DISPLAY_ONLY),
+    )
+    CASES = (
+        Match(
+            text="ImportError: cannot import name 'AdamW' from 'transformers' (/usr/lib/transformers/__init__.py)",
+            certainty=Certainty.LIKELY,
+            title="`AdamW` is gone from transformers: use `torch.optim.AdamW`",
+            fixes=("use-replacement",),
+        ),
+        Match(
+            text='  File "x.py", line 3, in <module>\n    from transformers import TFBertForMaskedLM\n'
+            "ImportError: cannot import name 'TFBertForMaskedLM' from 'transformers' (/usr/lib/python3.7/transformers/__init__.py)",
+            certainty=Certainty.LIKELY,
+            title="`TFBertForMaskedLM` needs TensorFlow, which transformers did not find",
+        ),
+        Match(
+            text="ImportError: cannot import name 'AutoModelForVision2Seq'", title="use `AutoModelForImageTextToText`"
+        ),
+        Match(
+            text="ImportError: cannot import name 'cached_download' from 'huggingface_hub' (/x/huggingface_hub/__init__.py). "
+            "Did you mean: 'hf_hub_download'?",
+            title="`cached_download` is gone from huggingface_hub",
+            fixes=("adapt-calls",),
+        ),
+        NoMatch(text="ImportError: cannot import name 'AdamW' from 'torchopt' (x.py)"),
+        NoMatch(text="ImportError: cannot import name frombuffer_empty"),
+        Reproduce(
+            (TRAIN,),
+            title=r"`AdamW` is gone from transformers \d.*: use `torch.optim.AdamW`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-replacement"),),
+        ),
+        Reproduce(
+            ("import transformers", "kind = transformers.AutoModelForVision2Seq"),
+            title="AutoModelForImageTextToText",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-replacement"),),
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            ("from transformers import ViTFeatureExtractor",),
+            title="`ViTFeatureExtractor` is gone .*: use `ViTImageProcessor`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-replacement"),),
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            ("from transformers import BertConfig, TFBertModel\nmodel = TFBertModel(BertConfig(num_hidden_layers=1))",),
+            title="TFBertModel.* is a TensorFlow class, which transformers 5.* no longer has: use `BertModel`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-pytorch-class"),),
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            ("from transformers.modeling_utils import shard_checkpoint",),
+            title="`shard_checkpoint` is gone",
+            certainty=Certainty.CONFIRMED,
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        name, seen = read(failure, hit), evidence[InstalledSymbolsProbe.name]
+        if name is None or stale(evidence, name.library):
+            return None
+        known = removal(name)
+        if known is None or (seen and (seen["exists"] or _wrong(known, seen))):
+            return None
+        if not seen and older(name.version, known.gone or "0") and not known.other_framework:
+            return None  # the version told of still had it: something else is wrong
+        return self.found(
+            _title(name, known, hit.raised.message, bool(seen)),
+            Certainty.CONFIRMED if seen else Certainty.LIKELY,
+            what=f"{name.module} has no `{name.symbol}`{f' since {known.gone}' if known.gone else ''}.",
+            why=_why(failure, known),
+            evidence=seen.seen,
+            fixes=self._fixes(failure, name, known),
+        )
+
+    def _fixes(self, failure: Failure, name: Wanted, known: Removal) -> tuple[Fix, ...]:
+        if not known.new:
+            return ()
+        values = {"old": name.symbol, "new": known.new, "module": name.library, "new_module": known.module}
+        elsewhere = not in_cell(failure, name.symbol)
+        if known.calls_differ:
+            return (self.offer("adapt-calls", f"Use {known.target} and adapt the calls", known.note, **values),)
+        if known.other_framework:
+            label = f"Write {known.new}, the PyTorch class"
+            note = f"The code after it must speak PyTorch: other tensors, no {known.other_framework} training loop."
+            return (self.offer("use-pytorch-class", label, note, display=elsewhere, **values),)
+        return (self.offer("use-replacement", f"Use {known.target}", known.note, display=elsewhere, **values),)
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        old, new, module, new_module = (str(fix.parameters[key]) for key in ("old", "new", "module", "new_module"))
+        known = table("symbols")["removed"].get(old, {})
+        defaults = {key: (int(place), str(value)) for key, (place, value) in known.get("defaults", {}).items()}
+
+        def change(source: str) -> str:
+            if new_module == module:
+                return replace_symbol(source, old, new, module=module)
+            moved = move_symbol(source, old, new, module=module, new_module=new_module)
+            if moved == source or not defaults:
+                return moved
+            return keep_defaults(moved, calls_to(new), defaults, tuple(known.get("dropped", ())))
+
+        note = f"{known['note']} The calls in the edited cell keep the old values." if defaults else ""
+        return edit_cells(scene, change, note=note)
+
+
+def _wrong(known: Removal, seen: Evidence) -> bool:
+    """Whether a derived successor is none in this library (a misspelt name, an extractor for sound)."""
+    return known.pattern and known.new not in seen["variants"]
+
+
+def _title(name: Wanted, known: Removal, message: str, live: bool) -> str:
+    if known.other_framework:
+        old_python = "python3.6" in message or "python3.7" in message or "unknown location" in message
+        if not live and (older(name.version, "5") or old_python):
+            where = name.told if name.version else "transformers"
+            return (
+                f"`{name.symbol}` needs {known.other_framework}, which {where} did not find (or it is older than the class); "
+                f"the PyTorch class is `{known.new}`"
+            )
+        return (
+            f"`{name.symbol}` is a {known.other_framework} class, which {name.told if name.version else 'transformers 5'} "
+            f"no longer has: use `{known.new}`"
+        )
+    place = name.told
+    if name.symbol == "TRANSFORMERS_CACHE":
+        return f"`{name.symbol}` is gone from {place}: use `huggingface_hub.constants.HF_HUB_CACHE`"
+    return (
+        f"`{name.symbol}` is gone from {place}{f': use `{known.target}`' if known.new else f': {_first(known.note)}'}"
+    )
+
+
+def _first(note: str) -> str:
+    return (
+        note[:1].lower() + note[1:].rstrip(".")
+        if note and not note[1:2].isupper()
+        else note.rstrip(".") or "nothing replaces it"
+    )
+
+
+def _why(failure: Failure, known: Removal) -> str:
+    where = culprit(failure)
+    asked = (
+        f"`{where}` asks for it: it is written for an older release. "
+        if where
+        else "The code is written for an older release. "
+    )
+    return f"{asked}{known.note}".strip()
