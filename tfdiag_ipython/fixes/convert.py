@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import re
 import shutil
@@ -196,20 +197,29 @@ def _pytorch_model(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str], 
     """Names and shapes of the model that ``config.json`` describes (built without memory), those that may be missing, its prefix."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
-    if not (folder / "config.json").is_file():
-        raise PlanError(f"{folder} has no config.json: the model's sizes are not known.")
-    config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    if config.model_type not in MODEL_TYPES:
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_type, architectures = str(settings["model_type"]), settings.get("architectures") or ()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise PlanError(
+            f"{folder} has no config.json that names a model type: the model's sizes are not known."
+        ) from None
+    if model_type not in MODEL_TYPES:
         known = ", ".join(sorted(MODEL_TYPES))
-        raise PlanError(f"tfdiag cannot convert the architecture {config.model_type!r} yet, only {known}.")
-    names = [str(name).removeprefix("TF") for name in config.architectures or ()]
+        raise PlanError(f"tfdiag cannot convert the architecture {model_type!r} yet, only {known}.")
+    names = [str(name).removeprefix("TF") for name in architectures]
     kind = getattr(transformers, names[0], None) if names else None
     if kind is None:
         raise PlanError(
-            f"config.json names no PyTorch class in `architectures` ({names or 'empty'}): add the class saved."
+            f"config.json names no PyTorch class in `architectures` ({names or 'empty'}): add the one that was saved."
         )
-    with torch.device("meta"):
-        model = kind(config)
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        with torch.device("meta"):
+            model = kind(config)
+    except Exception as error:
+        told = " ".join(str(error).split())[:200]
+        raise PlanError(f"The model of config.json cannot be built ({type(error).__name__}: {told}).") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied = [re.compile(str(pattern)) for pattern in getattr(model, "_tied_weights_keys", None) or ()]
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
