@@ -143,7 +143,8 @@ def test_a_hostile_exception_is_shown_as_without_tfdiag(outcome, kind):
     outcome("%load_ext tfdiag_ipython")
     escaped, watched = outcome(HOSTILE[kind])
     assert escaped == native[0]
-    assert watched.partition("TST")[0] == native[1]
+    assert watched.startswith(native[1])
+    assert watched == native[1] or "TST" in watched
     assert outcome("'fine'")[1].strip().endswith("'fine'")
 
 

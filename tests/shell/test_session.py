@@ -32,7 +32,7 @@ def test_an_edit_runs_the_cell_again_and_is_verified_and_undone(failed, shell):
     assert "+result = assemble(7, 'whole')" in plan.preview().text
     assert "result" not in shell.user_ns
     done, verification = failed.apply(plan, Progress())
-    assert (done, verification.status) == ("Edited cell 2.", Status.VERIFIED)
+    assert "cell 2" in done and verification.status is Status.VERIFIED
     assert shell.user_ns["result"] == 7
     plan.undo()
     assert "result" not in shell.user_ns
@@ -68,7 +68,7 @@ def test_after_a_later_failure_the_frames_are_not_looked_at(run, shell):
     assert still(failed._seen)[1] == ""
     run("1/0")
     assert still(failed._seen) == (None, LATER)
-    done, verification = failed.apply(plan_of(failed, "mend"), Progress())
+    _, verification = failed.apply(plan_of(failed, "mend"), Progress())
     assert verification.status is Status.VERIFIED
 
 
@@ -77,11 +77,11 @@ def test_a_cell_cannot_be_run_from_another_thread(failed):
     thread = threading.Thread(target=lambda: results.append(failed._host.run(failed.cell)))
     thread.start()
     thread.join()
-    assert "run the cell again yourself" in results[0].deferred
+    assert "run it again yourself" in results[0].deferred
 
 
 def test_a_pending_check_is_settled_when_the_cell_runs_next(failed, run):
-    done, verification = failed.apply(plan_of(failed, "later"), Progress())
+    _, verification = failed.apply(plan_of(failed, "later"), Progress())
     assert verification.status is Status.PENDING
     assert "Verified" not in run("'another cell'")
     again = f"result = {FAILS}"

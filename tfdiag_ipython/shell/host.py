@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tfdiag_ipython.shell.extension import Extension
 
 AWAITS = "This cell awaits something, which a button cannot: run the cell again yourself; I will check it then."
-ELSEWHERE = "This front end runs buttons beside the program: run the cell again yourself; I will check it then."
+ELSEWHERE = "The cell cannot be run from here: run it again yourself; I will check it then."
 ASKS = "This cell asks for input, which a button cannot: run the cell again yourself; I will check it then."
 RESTART_BY_HAND = "tfdiag cannot restart the program from here: use Kernel → Restart, or start IPython again."
 RESTART_AFTER = 0.3

@@ -1,0 +1,74 @@
+"""A restart that tfdiag asks for, under a kernel manager that restarts what ends, as Jupyter's server does."""
+
+import asyncio
+
+import pytest
+
+from tests.shell.kernels import LOAD, ROOT, environment, specification
+from tests.shell.pack import ASSEMBLE, FAILS
+
+pytestmark = pytest.mark.kernel
+
+CLICK = """
+from tfdiag_ipython.fix import Progress
+from tfdiag_ipython.shell.extension import extension_of
+session = extension_of(get_ipython()).last
+plan = session.plan(session.diagnoses[0], session.diagnoses[0].fix('restart'))
+print(plan.preview().text, session.apply(plan, Progress())[0])
+"""
+
+
+async def result_of(client, code):
+    """What the cell printed."""
+    identity = client.execute(code)
+    printed = ""
+    while True:
+        got = await client.get_iopub_msg(timeout=60)
+        if got["parent_header"].get("msg_id") != identity:
+            continue
+        if got["msg_type"] == "stream":
+            printed += got["content"]["text"]
+        if got["msg_type"] == "status" and got["content"]["execution_state"] == "idle":
+            return printed
+
+
+async def alive_again(client):
+    """Wait for the new kernel; until it has been started, the client finds the old one dead."""
+    for _ in range(100):
+        try:
+            return await client.wait_for_ready(timeout=60)
+        except RuntimeError:
+            await asyncio.sleep(0.1)
+    raise TimeoutError("no new kernel came")
+
+
+async def restart_by_click():
+    from jupyter_client.ioloop import AsyncIOLoopKernelManager
+    from traitlets.config import Config
+
+    config = Config()
+    config.KernelRestarter.time_to_dead = 0.3
+    manager = AsyncIOLoopKernelManager(autorestart=True, config=config)
+    manager._kernel_spec = specification()
+    await manager.start_kernel(env=environment(), cwd=str(ROOT))
+    ended = asyncio.Event()
+    manager.add_restart_callback(ended.set, "restart")
+    client = manager.client()
+    client.start_channels()
+    try:
+        await client.wait_for_ready(timeout=60)
+        for cell in (LOAD, ASSEMBLE, FAILS):
+            await result_of(client, cell)
+        told = await result_of(client, CLICK)
+        await asyncio.wait_for(ended.wait(), 30)
+        await alive_again(client)
+        return told, await result_of(client, "print('assemble' in globals())")
+    finally:
+        client.stop_channels()
+        await manager.shutdown_kernel(now=True)
+
+
+def test_the_click_is_answered_and_a_fresh_kernel_comes():
+    told, left = asyncio.run(restart_by_click())
+    assert "variables are lost. The kernel restarts." in told
+    assert left.strip() == "False"
