@@ -23,6 +23,7 @@ from tfdiag_ipython.fix import Host, Plan, Preview, Progress
 from tfdiag_ipython.fixes.cells import EditCells, diff
 from tfdiag_ipython.fixes.install import InstallPackages
 from tfdiag_ipython.probe import Cell
+from tfdiag_ipython.probes.weights_folder import size_text
 
 MODEL_TYPES = frozenset({"bert", "camembert", "distilbert", "electra", "gpt2", "roberta", "xlm-roberta"})
 """Architectures whose converted outputs were compared with TensorFlow's; another layout could fit by name and be wrong."""
@@ -70,12 +71,8 @@ class ConvertWeights(Plan):
         return self.edit.sources if self.edit else ()
 
     def preview(self) -> Preview:
-        size = (self.folder / SOURCE).stat().st_size
-        what = (
-            f"{len(self.tensors)} tensors, about {size / 1e6:,.1f} MB"
-            if self.tensors
-            else f"about {size / 1e6:,.1f} MB"
-        )
+        size = f"about {size_text((self.folder / SOURCE).stat().st_size)}"
+        what = f"{len(self.tensors)} tensors, {size}" if self.tensors else size
         text = f"Write {self.folder / TARGET} ({what}) from {SOURCE}."
         if self.install:
             text = f"{self.install.preview().text}\n{text}"
@@ -236,7 +233,7 @@ def _check_place(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise PlanError(f"{folder} cannot be written to: copy it to a place of your own and load it from there.")
     if shutil.disk_usage(folder).free < source.stat().st_size * 1.05:
-        raise PlanError(f"The disk of {folder} has no room for another {source.stat().st_size / 1e6:,.0f} MB.")
+        raise PlanError(f"The disk of {folder} has no room for another {size_text(source.stat().st_size)}.")
 
 
 def _write(source: Path, tensors: tuple[Tensor, ...], partial: Path, progress: Progress) -> None:

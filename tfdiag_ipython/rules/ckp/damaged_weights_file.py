@@ -65,7 +65,7 @@ class DamagedWeightsFile(Rule):
         "SafetensorError",
     )
     message = re.compile(
-        r"(?P<unable>Unable to load (?:weights|vocabulary)? ?from (?:pytorch )?checkpoint file(?: for '?(?P<given>[^']*?)'?\s+at '(?P<file>[^']+)')?)"
+        r"(?P<unable>Unable to load (?:weights|vocabulary)? ?from (?:h5|(?:pytorch )?checkpoint) file(?: for '?(?P<given>[^']*?)'?\s+at '(?P<file>[^']+)')?)"
         r"|(?P<header>[Ee]rror while deserializing header: ?[\w: ]+|HeaderTooLarge|InvalidHeaderDeserialization|MetadataIncompleteBuffer)"
         r"|(?P<key>invalid load key, '.{1,4}')"
         r"|(?P<reader>PytorchStreamReader failed [\w ]+)|(?P<operand>Unsupported operand \d+)"
@@ -84,6 +84,11 @@ class DamagedWeightsFile(Rule):
             "If you tried to load a PyTorch model from a TF 2.0 checkpoint, please set from_tf=True.",
             certainty=Certainty.LIKELY,
             title="`/content/small/pytorch_model.bin` is no readable PyTorch file",
+        ),
+        Match(
+            text="OSError: Unable to load weights from h5 file. If you tried to load a TF 2.0 model from a PyTorch checkpoint, please "
+            "set from_pt=True.",
+            title="h5 file cannot be read",
         ),
         Match(text="_pickle.UnpicklingError: invalid load key, 'v'.", title="Git LFS pointer"),
         Match(text="_pickle.UnpicklingError: invalid load key, '<'.", title="web page"),
@@ -187,6 +192,9 @@ class DamagedWeightsFile(Rule):
                 f"{where} is no PyTorch file but, by its first byte, {_article(_STARTS[first])} {_STARTS[first]}",
                 remedy,
             )
+        if "h5 file" in hit["unable"]:
+            title = "The h5 file cannot be read into this TensorFlow model: cut short, a Git LFS pointer, or of another model"
+            return self._likely(title, "cut")
         if hit["unable"]:
             title = f"{where} is no readable PyTorch file: cut short, a Git LFS pointer or another format; not a matter of from_tf"
             return self._likely(title, "cut")
@@ -232,6 +240,6 @@ def _first_byte(failure: Failure) -> str:
 
 def _bad(seen: Evidence) -> WeightFile | None:
     """The file that cannot be read: the one being read when it failed, if that is known."""
-    files = [file for file in weight_files(seen) if file.problem]
-    at = seen.get("at")
-    return next((file for file in files if file.name == at), files[0] if files else None)
+    files = weight_files(seen)
+    reading = [file for file in files if file.name == seen.get("at")]
+    return next((file for file in reading or files if file.problem), None)

@@ -45,7 +45,7 @@ class NoWeightsFile(Rule):
     name = "no-weights-file"
     raised = ("builtins.OSError",)
     message = re.compile(
-        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_tf`|\.?\s*$| but there is)"
+        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_(?:tf|pt)`|\.?\s*$| but there is)"
         r"|(?P<repo>\S+) does not appear to have a file named (?P<named>(?:pytorch_model\.bin|model\.safetensors|tf_model\.h5)\b)"
         r".{0,200}?(?:\.$|\.\s|flax_model\.msgpack|and thus|Checkout)",
         re.DOTALL,
@@ -61,6 +61,10 @@ class NoWeightsFile(Rule):
             text="OSError: Error no file named ['pytorch_model.bin', 'tf_model.h5', 'model.ckpt.index'] found in directory ./uncased "
             "or `from_tf` set to False",
             title=r"`\./uncased` holds no weights",
+        ),
+        Match(
+            text="OSError: Error no file named ['pytorch_model.bin', 'tf_model.h5'] found in directory /models/exp1 or `from_pt` set to False",
+            title="`/models/exp1` holds no weights",
         ),
         Match(
             text="OSError: acme/gguf does not appear to have a file named pytorch_model.bin, model.safetensors, tf_model.h5, "

@@ -37,9 +37,10 @@ class OriginalTensorFlowCheckpoint(Rule):
 
     code = "TFW008"
     name = "original-tensorflow-checkpoint"
-    raised = ("builtins.AttributeError",)
+    raised = ("builtins.AttributeError", "builtins.NotImplementedError")
     message = re.compile(
         r"'(?P<model>\w+)' object has no attribute '(?P<attribute>bias|weight|kernel|gamma|beta|\w*global_step\w*)'"
+        r"|(?P<topology>Weights may only be loaded based on topology into Models when loading TensorFlow-formatted)"
     )
     CASES = (
         Match(
@@ -52,12 +53,31 @@ class OriginalTensorFlowCheckpoint(Rule):
             "AttributeError: 'BertForPreTraining' object has no attribute 'bias'",
             certainty=Certainty.LIKELY,
         ),
+        Match(
+            text='  File "/x/transformers/modeling_tf_utils.py", line 317, in from_pretrained\n    model.load_weights(file, by_name=True)\n'
+            "NotImplementedError: Weights may only be loaded based on topology into Models when loading TensorFlow-formatted weights "
+            "(got by_name=True to load_weights).",
+            certainty=Certainty.LIKELY,
+            title="TF… classes read tf_model.h5 only",
+        ),
+        NoMatch(
+            text="NotImplementedError: Weights may only be loaded based on topology into Models when loading TensorFlow-formatted"
+        ),
         NoMatch(text="AttributeError: 'Sequential' object has no attribute 'weight'"),
         NoMatch(text="AttributeError: 'LinearRegression' object has no attribute 'bias'"),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         frames = hit.raised.frames
+        if hit["topology"]:
+            if not any("modeling_tf_utils" in frame.file for frame in frames):
+                return None
+            return self.found(
+                "The file is a TensorFlow checkpoint (.ckpt), and transformers' TF… classes read tf_model.h5 only",
+                Certainty.LIKELY,
+                what="TF… classes load weights by name, which Keras does for HDF5 files only.",
+                why="Convert it once: load it into the PyTorch class with from_tf=True in transformers 4, save_pretrained, then use that.",
+            )
         loading = any(_LOADER.search(frame.function) for frame in frames)
         whole = re.fullmatch(
             r"(?:Al|Distil|Ro)?[A-Z]\w*For(?:PreTraining|MaskedLM|[A-Z]\w+(?:Classification|Answering|Choice))",

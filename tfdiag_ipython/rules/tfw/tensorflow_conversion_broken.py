@@ -39,8 +39,9 @@ class TensorFlowConversionBroken(Rule):
     name = "tensorflow-conversion-broken"
     raised = ("builtins.ImportError", "builtins.NameError", "builtins.AttributeError", "builtins.TypeError")
     message = re.compile(
-        r"cannot import name '(?P<symbol>TF\w+)' from '(?P<module>transformers(?:\.\w+)*)'"
-        r"|name '(?P<undefined>\w+)' is not defined|has no attribute '(?P<attribute>\w+)'|unexpected keyword argument '(?P<argument>\w+)'"
+        r"cannot import name '?(?P<symbol>TF\w+)'? from '(?P<module>transformers(?:\.\w+)*)'(?: \((?P<file>[^)\n]*)\))?"
+        r"|name '(?P<undefined>\w+)' is not defined|(?P<owner>\S+) (?:object )?has no attribute '(?P<attribute>\w+)'"
+        r"|unexpected keyword argument '(?P<argument>\w+)'"
     )
     CASES = (
         Match(

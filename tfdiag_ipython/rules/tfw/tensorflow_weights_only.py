@@ -75,7 +75,7 @@ class TensorFlowWeightsOnly(Rule):
     name = "tensorflow-weights-only"
     raised = ("builtins.OSError",)
     message = re.compile(
-        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_tf`|\.?\s*$| but there is)"
+        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_(?:tf|pt)`|\.?\s*$| but there is)"
         r"|(?P<repo>\S+) does not appear to have a file named .{1,200}? but there is a file for TensorFlow",
         re.DOTALL,
     )
