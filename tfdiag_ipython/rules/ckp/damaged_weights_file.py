@@ -181,7 +181,7 @@ class DamagedWeightsFile(Rule):
         )
 
     def _from_text(self, failure: Failure, hit: Hit) -> Diagnosis | None:
-        named = failure.says(r"checkpoint file for '?[^']*?'?\s+at '(?P<file>[^']+)'")
+        named = failure.says(r"checkpoint file for\s+'?[^']*?'?\s*at\s+'(?P<file>[^']+)'")
         where = path_told(named["file"]) if named else "The weights file"
         first = _first_byte(failure)
         if hit["lfs"]:

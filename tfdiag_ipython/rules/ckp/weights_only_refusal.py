@@ -80,7 +80,7 @@ class WeightsOnlyRefusal(Rule):
         inside = f"`{refused}`" if refused else "more than tensors"
         explanation = "The file may run any code while it is read: only for a file that you made or trust."
         return self.found(
-            f"torch.load refuses {inside} in this file: since torch 2.6 it reads tensors only (weights_only=True)",
+            f"torch.load refuses this file, which holds {inside}: since torch 2.6 it reads tensors only (weights_only=True)",
             Certainty.CONFIRMED if refused else Certainty.LIKELY,
             what=f"The file holds {inside}{', which is not a tensor or a plain container' if refused else ''}.",
             why="If you trust the file: weights_only=False, or torch.serialization.add_safe_globals for the class named. Save "

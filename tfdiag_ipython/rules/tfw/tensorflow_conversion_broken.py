@@ -57,14 +57,23 @@ class TensorFlowConversionBroken(Rule):
             "NameError: name 'DUMMY_INPUTS' is not defined",
             title="DUMMY_INPUTS",
         ),
+        NoMatch(
+            text='  File "/x/transformers/convert_bert_original_tf_checkpoint_to_pytorch.py", line 36, in convert_tf_checkpoint_to_pytorch\n'
+            "    load_tf_weights_in_bert(model, config, path)\n"
+            '  File "/x/transformers/modeling_bert.py", line 99, in load_tf_weights_in_bert\n    pointer = getattr(pointer, "bias")\n'
+            "AttributeError: 'BertForPreTraining' object has no attribute 'bias'",
+            code="TFW008",
+        ),
         NoMatch(text="NameError: name 'theta_hats' is not defined"),
         NoMatch(text="AttributeError: module 'tensorflow' has no attribute 'placeholder'"),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         frames = hit.raised.frames
+        functions = [frame.function for frame in frames]
         # load_tf_weights_in_… reads TensorFlow 1 checkpoints: another fault, another rule
-        inside = any(LOADERS.search(frame.function) and "load_tf_weights" not in frame.function for frame in frames)
+        original = any("load_tf_weights" in function for function in functions)
+        inside = any(map(LOADERS.search, functions)) and not original
         asked = bool(hit["symbol"]) and "from_tf=True" in failure.source + failure.text
         if not inside and not asked:
             return None
