@@ -259,6 +259,10 @@ class Panel:
             style=self._style,
             _dom_classes=classes,
         )
+        if hasattr(button.comm, "_reply_subshell_for"):
+            # From 7.4 on ipykernel delivers a click to the thread whose message opened the widget. JupyterLab's clicks come on
+            # a subshell, and so would those on all buttons made by a click; the person's code belongs on the main thread.
+            button.comm._reply_subshell_for = _main_shell
         self._actions[button.model_id] = action
         button.on_click(self._clicked)
         return button
@@ -309,6 +313,10 @@ class _Teller:
         bar = "" if fraction is None else f' <progress max="1" value="{fraction:.2f}"></progress>'
         told = f'<p role="status">{inline(line(text))}{bar}</p><p class="tfdiag-quiet">{self._hint}</p>'
         self._told.value = f'<div class="tfdiag-say">{told}</div>'
+
+
+def _main_shell(data: object, default: str | None) -> None:
+    """The identity of the main thread's shell among ipykernel's subshells."""
 
 
 def _executable(diagnosis: Diagnosis) -> list[Fix]:
