@@ -20,6 +20,11 @@ _REPORTED = re.compile(
     r"torch\.Size\(\[(?P<wanted>[\d, ]*)\]\)"
 )
 """A row of the loading report that transformers 5 logs."""
+_ASSIGNED = re.compile(
+    r"Trying to set a tensor of shape torch\.Size\(\[(?P<stored>[\d, ]*)\]\) in \"(?P<name>[\w.]+)\" "
+    r"\(which has shape torch\.Size\(\[(?P<wanted>[\d, ]*)\]\)\)"
+)
+"""What accelerate's ``set_module_tensor_to_device`` says."""
 LIMIT = 200
 
 
@@ -61,7 +66,7 @@ Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 def mismatches(failure: Failure) -> list[Mismatch]:
     """The shape mismatches that the message, or the loading report in front of it, lists."""
     text = failure.text or "\n".join(raised.message for raised in failure.chain)
-    found = [*MISMATCH.finditer(text), *_REPORTED.finditer(text)][:LIMIT]
+    found = [hit for form in (MISMATCH, _REPORTED, _ASSIGNED) for hit in form.finditer(text)][:LIMIT]
     return [(hit["name"], _shape(hit["stored"]), _shape(hit["wanted"])) for hit in found]
 
 
