@@ -378,5 +378,5 @@ def _copyable(text: str, heading: str) -> str:
     """Read-only text to select. Without the attribute JupyterLab would take Ctrl+A and Ctrl+C for its own commands."""
     text = clean(text, SHOWN_TEXT_LIMIT)
     head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
-    size = f'rows="{min(text.count(chr(10)) + 2, 12)}"'
+    size = f'rows="{min(text.count(chr(10)) + 1, 12)}"'
     return f'{head}<textarea readonly {size} data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'

@@ -98,6 +98,9 @@ def _table(evidence: Sequence[Observation], width: int) -> list[str]:
     for name, seen in zip(names, evidence, strict=True):
         value = line(seen.value) + (f"  ({line(seen.source)})" if seen.source else "")
         lead = f"  {name:{column}}  "
+        if len(name) > column:
+            rows.append(_fill(name, width, "  ", "  "))
+            lead = " " * (column + 4)
         rows.append(_fill(value, width, lead, " " * (column + 4)))
     return rows
 
