@@ -31,7 +31,6 @@ SHOWN_TEXT_LIMIT = 20_000
 """Characters of a preview, a new source or a report that are sent to the front end."""
 PROGRESS_EVERY = 0.5
 """Seconds between two progress messages: pip prints hundreds of lines."""
-BUSY = "Another fix is running: wait for it to end."
 STOPPED = "Cancelled before its end."
 KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
 HEADINGS = {
@@ -90,6 +89,7 @@ class Panel:
         self._actions: dict[str, Callable[[], None]] = {}
         self._fixes: dict[str, Any] = {}
         self._aside_of = ""
+        self._works = False
         self._stage = self._box([])
         self._aside = self._box([])
         first, *others = session.diagnoses[:SHOWN]
@@ -130,8 +130,7 @@ class Panel:
         return row
 
     def _choose(self, diagnosis: Diagnosis, fix: Fix) -> None:
-        if _running.locked():
-            self._say(BUSY)
+        if self._must_wait():
             return
         plan = self.session.plan(diagnosis, fix)
         if fix.applicability is Applicability.SAFE:
@@ -151,9 +150,9 @@ class Panel:
         self._start(plan, lambda progress: ("", plan.verify(progress)), threaded=False)
 
     def _start(self, plan: Plan, work: Callable[[Progress], _Outcome], *, threaded: bool) -> None:
-        if not _running.acquire(blocking=False):
-            self._say(BUSY)
+        if self._must_wait() or not _running.acquire(blocking=False):
             return
+        self._works = True
         try:
             told = self._html("")
             progress = Progress(_Teller(told, "" if threaded else "The kernel's Stop button cancels it."))
@@ -162,6 +161,7 @@ class Panel:
             self._fill(self._stage, [told, *cancel, captured])
             self._able(False)
         except BaseException:
+            self._works = False
             _running.release()
             raise
         if threaded:
@@ -177,6 +177,7 @@ class Panel:
             with captured if captures else nullcontext():  # another thread's output has no place in the notebook
                 outcome = _carry_out(work)
         finally:
+            self._works = False
             _running.release()
             self._able(True)
             self._end(plan, outcome, captured)
@@ -197,10 +198,15 @@ class Panel:
         self._fill(self._stage, [*rows, captured])
 
     def _undo(self, plan: Plan) -> None:
-        if _running.locked():
-            self._say(BUSY)
+        if self._must_wait():
             return
         self._say(plan.undo())
+
+    def _must_wait(self) -> bool:
+        """Whether a fix runs; this panel's own goes on showing its progress."""
+        if _running.locked() and not self._works:
+            self._say("Another fix is running: wait for it to end.")
+        return _running.locked()
 
     def _able(self, able: bool) -> None:
         for button in self._fixes.values():

@@ -1,0 +1,284 @@
+"""Clicks on the panel, sent over the comm to a real kernel as a browser sends them."""
+
+from __future__ import annotations
+
+import html
+import os
+import queue
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.kernel
+ROOT = Path(__file__).resolve().parents[2]
+SETUP = """
+from tfdiag_ipython.diagnosis import *
+from tfdiag_ipython.errors import PlanError
+from tfdiag_ipython.fix import *
+from tfdiag_ipython.render.panel import show_panel
+import threading, time, gc, ipywidgets
+
+where, state = [], {"broken": True}
+
+class Mend(Plan):
+    sources = ("state['broken'] = False  # </textarea><script>",)
+    def preview(self): return Preview("diff", "--- cell 1\\n+++ cell 1\\n-x = '<b>'\\n+x = 2", "Runs cell 1 again.")
+    def execute(self, progress):
+        where.append(threading.current_thread() is threading.main_thread())
+        state["broken"] = False
+        return "Mended it."
+    def undo(self):
+        state["broken"] = True
+        return "Broke it again."
+    def verify(self, progress):
+        print("the cell's own output")
+        return Verification(Status.STILL_FAILING if state["broken"] else Status.VERIFIED, "Cell 1 ran.")
+
+class Slow(Plan):
+    threaded, undoable = True, False
+    def preview(self): return Preview("command", "sleep")
+    def execute(self, progress):
+        where.append(threading.current_thread() is threading.main_thread())
+        while True:
+            progress.report("Sleeping <b>", 0.5)
+            time.sleep(0.05)
+
+class Interrupted(Mend):
+    def execute(self, progress): raise KeyboardInterrupt
+
+class Refused(Mend):
+    def execute(self, progress): raise PlanError("It cannot be mended <here>.")
+
+class Faulty(Mend):
+    def execute(self, progress): raise ZeroDivisionError
+
+PLANS = {"mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
+
+class Session:
+    def __init__(self, diagnoses): self.diagnoses = diagnoses
+    def plan(self, diagnosis, fix):
+        if fix.id == "unplanned": raise PlanError("No cell to edit.")
+        return PLANS[fix.id](None)
+    def apply(self, plan, progress):
+        return plan.execute(progress), plan.verify(progress)
+    def report(self): return "# report </textarea>"
+    def page(self, code): return f"# page of {code}"
+
+def fixes(*kinds):
+    return tuple(Fix(id, f"Do {id}", Applicability(kind)) for id, kind in kinds)
+
+first = Diagnosis("AAA001", "a", "The answer", Certainty.CONFIRMED, fixes=fixes(
+    ("mend", "unsafe"), ("slow", "safe"), ("stop", "safe"), ("refused", "safe"), ("faulty", "safe"),
+    ("unplanned", "safe"), ("hand", "display-only")))
+second = Diagnosis("BBB002", "b", "Another answer", Certainty.POSSIBLE, fixes=fixes(("mend", "safe")))
+"""
+
+
+class Page:
+    """What a notebook page does: it runs cells, clicks, and keeps the state of the widgets."""
+
+    def __init__(self, client) -> None:
+        self.client = client
+        self.widgets: dict[str, dict] = {}
+        self.traffic = 0
+        self.messages = 0
+
+    def run(self, source: str) -> list[dict]:
+        return self._until_idle(self.client.execute(source))
+
+    def value(self, expression: str) -> str:
+        shown = self.run(f"print({expression})")
+        assert shown and "ename" not in shown[0], shown
+        return shown[0]["text"].strip()
+
+    @property
+    def shown(self) -> set[str]:
+        """The widgets that stand on the page: those under the newest panel."""
+        roots = [m for m, s in self.widgets.items() if "tfdiag-panel" in s.get("_dom_classes", ())]
+        reached, queue_ = set(), roots[-1:]
+        while queue_:
+            model = queue_.pop()
+            reached.add(model)
+            queue_ += [child.removeprefix("IPY_MODEL_") for child in self.widgets[model].get("children", ())]
+        return reached
+
+    def buttons(self) -> dict[str, str]:
+        return {
+            self.widgets[model]["description"]: model
+            for model in self.shown
+            if self.widgets[model]["_model_name"] == "ButtonModel"
+        }
+
+    def markup(self) -> str:
+        values = (self.widgets[model] for model in self.shown)
+        return "\n".join(str(s.get("value", "")) for s in values if s["_model_name"] == "HTMLModel")
+
+    def text(self) -> str:
+        plain = re.sub(r"<style>.*?</style>|<[^>]+>", " ", self.markup(), flags=re.DOTALL)
+        return re.sub(r"\s+", " ", html.unescape(plain))
+
+    def click(self, label: str) -> None:
+        data = {"method": "custom", "content": {"event": "click"}}
+        message = self.client.session.msg("comm_msg", {"comm_id": self.buttons()[label], "data": data})
+        self.client.shell_channel.send(message)
+        self._until_idle(message["header"]["msg_id"])
+
+    def wait_for(self, told: str, seconds: float = 20) -> None:
+        """Read messages until the page says so."""
+        end = time.monotonic() + seconds
+        while told not in self.text():
+            assert time.monotonic() < end, self.text()
+            self._receive()
+
+    def _until_idle(self, identity: str, seconds: float = 60) -> list[dict]:
+        shown: list[dict] = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            message = self._receive()
+            if message is None:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind in {"display_data", "stream", "error"}:
+                shown.append(content)
+            ours = message["parent_header"].get("msg_id") == identity
+            if ours and kind == "status" and content["execution_state"] == "idle":
+                return shown
+        raise TimeoutError("The kernel did not become idle.")
+
+    def _receive(self) -> dict | None:
+        try:
+            message = self.client.get_iopub_msg(timeout=0.5)
+        except queue.Empty:
+            return None
+        kind, content = message["msg_type"], message["content"]
+        if kind.startswith("comm_"):
+            self.messages += 1
+            self.traffic += len(str(content))
+        if kind == "comm_open":
+            self.widgets[content["comm_id"]] = dict(content["data"].get("state", {}))
+        elif kind == "comm_close":
+            self.widgets.pop(content["comm_id"], None)
+        elif kind == "comm_msg" and content["data"].get("method") == "update":
+            self.widgets[content["comm_id"]].update(content["data"]["state"])
+        return message
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import KernelManager
+
+    manager = KernelManager()
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    manager._kernel_spec = KernelSpec(argv=argv, language="python", display_name="tests")
+    home = str(tmp_path_factory.mktemp("ipython"))
+    manager.start_kernel(env={**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": home})
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    page = Page(client)
+    assert not page.run(SETUP)
+    yield client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def page(kernel):
+    page = Page(kernel)
+    page.run("where.clear(); state['broken'] = True")
+    page.shown_first = page.run("panel = show_panel(Session([first, second]))")
+    return page
+
+
+def test_the_panel_is_light_and_leaves_no_text_of_its_own(page):
+    (display,) = page.shown_first
+    assert display["data"]["text/plain"] == display["data"]["text/html"] == ""
+    assert page.messages < 30 and page.traffic < 30_000
+
+
+def test_buttons_say_their_safety_and_none_is_dead(page):
+    labels = set(page.buttons())
+    assert {"Do mend (unsafe)", "Do slow (safe)", "Explain this rule", "Show report to copy"} <= labels
+    assert not any("hand" in label for label in labels)
+
+
+def test_unsafe_is_previewed_then_applied_verified_and_undone(page):
+    page.click("Do mend (unsafe)")
+    assert page.value("state") == "{'broken': True}"
+    assert "<del>-x = &#x27;&lt;b&gt;&#x27;</del><ins>+x = 2</ins>" in page.markup()
+    assert "Runs cell 1 again." in page.text()
+    page.click("Apply")
+    assert "Verified: Cell 1 ran." in page.text() and "Mended it." in page.text()
+    assert page.value("(state, where)") == "({'broken': False}, [True])"
+    assert "To keep the fix, copy this" in page.text() and "<script>" not in page.markup()
+    assert "Apply" not in page.buttons()
+    page.click("Undo")
+    assert page.value("state") == "{'broken': True}" and "Broke it again." in page.text()
+
+
+def test_cancelling_a_preview_changes_nothing(page):
+    page.click("Do mend (unsafe)")
+    page.click("Cancel")
+    assert "Nothing was changed." in page.text() and page.value("where") == "[]"
+
+
+def test_what_runs_beside_the_program_can_be_cancelled(page):
+    page.click("Do slow (safe)")
+    page.wait_for("Sleeping <b>")
+    slow = page.widgets[page.buttons()["Do slow (safe)"]]
+    assert slow["disabled"] is True
+    page.click("Do stop (safe)")  # a click that was under way
+    assert "Sleeping" in page.text()
+    page.click("Cancel")
+    page.wait_for("Cancelled.")
+    assert page.value("where") == "[False]" and slow["disabled"] is False
+
+
+@pytest.mark.parametrize(
+    ("fix", "told"),
+    [
+        ("Do stop (safe)", "Cancelled before its end."),
+        ("Do refused (safe)", "It cannot be mended <here>."),
+        ("Do faulty (safe)", "The fix failed (ZeroDivisionError)"),
+        ("Do unplanned (safe)", "No cell to edit."),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_the_panel_lives_on(page, fix, told):
+    page.click(fix)
+    assert told in page.text()
+    page.click("Do mend (unsafe)")
+    page.click("Apply")
+    assert "Verified" in page.text()
+
+
+def test_fixes_of_another_diagnosis_unfold(page):
+    page.click("Fixes, if it is BBB002")
+    page.click("Do mend (safe)")
+    assert "Verified" in page.text()
+
+
+def test_the_page_and_the_report_open_and_close(page):
+    page.click("Explain this rule")
+    (output,) = [page.widgets[model] for model in page.shown if page.widgets[model]["_model_name"] == "OutputModel"]
+    assert output["outputs"][0]["data"]["text/markdown"] == "# page of AAA001"
+    page.click("Show report to copy")
+    assert "# report &lt;/textarea&gt;</textarea>" in page.markup()
+    page.click("Show report to copy")
+    assert "# report" not in page.text()
+
+
+def test_old_panels_are_closed(page):
+    page.run("from tfdiag_ipython.render import panel as module")
+    page.run("for _ in range(module.LIVE_PANELS * 2): show_panel(Session([first]))")
+    roots = [state for state in page.widgets.values() if "tfdiag-panel" in state.get("_dom_classes", ())]
+    assert len(roots) == int(page.value("module.LIVE_PANELS"))
+    page.click("Do mend (unsafe)")
+    assert "Apply" in page.buttons()
+
+
+def test_nothing_known_shows_no_panel(page):
+    assert page.run("assert show_panel(Session([])) is None") == []
