@@ -337,6 +337,20 @@ def move_symbol(source: str, old: str, new: str, *, module: str, new_module: str
     return transform(source, edit)
 
 
+def move_module(source: str, old: str, new: str) -> str:
+    """Write the module path ``new`` for ``old`` in the cell's imports and in dotted uses."""
+    import libcst as cst
+
+    class Editor(cst.CSTTransformer):
+        def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
+            return not node.relative
+
+        def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
+            return cst.parse_expression(new) if dotted(original_node) == old else updated_node
+
+    return transform(source, lambda tree: tree.visit(Editor()))
+
+
 def _inside(name: str, module: str) -> bool:
     return name == module or name.startswith(f"{module}.")
 
