@@ -72,7 +72,7 @@ class Progress:
 class Plan(ABC):
     """A fix worked out for one scene. It holds plain data only, never an object of the failed cell."""
 
-    undoable: ClassVar[bool] = True
+    undoable: bool = True
     threaded: ClassVar[bool] = False
     """Whether ``execute`` touches none of the person's objects, so that a view may run it beside the kernel's main thread."""
 

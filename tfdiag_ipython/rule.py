@@ -95,6 +95,7 @@ class Reproduce:
     needs: tuple[str, ...] = ("torch", "transformers")
     environment: Mapping[str, str | None] = field(default_factory=dict)
     isolated: bool = False
+    gpu: bool = False  # needs a CUDA device
 
 
 Case = Match | NoMatch | Reproduce

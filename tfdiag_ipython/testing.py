@@ -262,6 +262,11 @@ def _require(case: Reproduce) -> None:
             raise Skip(f"needs {need.name}") from None
         if not need.specifier.contains(version, prereleases=True):
             raise Skip(f"needs {line}, here is {version}")
+    if case.gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise Skip("needs a CUDA device")
 
 
 def _run_isolated(pack: str, rule: Rule, case: Reproduce, number: int) -> None:

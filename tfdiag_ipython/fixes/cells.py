@@ -38,9 +38,11 @@ class EditCells(Plan):
         *,
         failure: Failure | None = None,
         note: str = "",
+        undoable: bool = True,
     ) -> None:
         super().__init__(host, reruns=tuple(reruns), failure=failure)
         self.edits = tuple(edits)
+        self.undoable = undoable
         self.note = note
         self._before: dict[str, Any] = {}
 
@@ -52,7 +54,10 @@ class EditCells(Plan):
     def preview(self) -> Preview:
         diffs = [diff(edit.cell.source, edit.source, edit.cell.label) for edit in self.edits]
         names = ", ".join(cell.label for cell in self.reruns)
-        note = f"Then runs again, in this order: {names}. Undo binds the variables to what they were before."
+        back = "Undo binds the variables to what they were before."
+        if not self.undoable:
+            back = "It cannot be undone: an object of yours is changed in place."
+        note = f"Then runs again, in this order: {names}. {back}"
         return Preview("diff", "\n".join(diffs), f"{self.note} {note}".strip())
 
     def execute(self, progress: Progress) -> str:
@@ -72,10 +77,17 @@ class EditCells(Plan):
 
 
 def edit_cells(
-    scene: Scene, change: Callable[[str], str], *, failure: Failure | None = None, note: str = "", every: bool = False
+    scene: Scene,
+    change: Callable[[str], str],
+    *,
+    failure: Failure | None = None,
+    note: str = "",
+    every: bool = False,
+    undoable: bool = True,
 ) -> EditCells:
     """Plan the edit of the newest cell in which ``change`` changes something (``every``: of all that feed the failing cell).
 
+    ``undoable=False`` says that the edited cells change an object in place, which binding names cannot take back.
     Raises :class:`PlanError` when no cell that was run is changed by it: the code stands in an imported file, for example.
     """
     if scene.host is None or not scene.cells:
@@ -90,7 +102,7 @@ def edit_cells(
                 break
     if not edits:
         raise PlanError("The code to change stands in none of the cells that were run: make the change by hand.")
-    return EditCells(scene.host, edits, _affected(cells, edits), failure=failure, note=note)
+    return EditCells(scene.host, edits, _affected(cells, edits), failure=failure, note=note, undoable=undoable)
 
 
 def _newest_versions(cells: Sequence[Cell]) -> list[Cell]:

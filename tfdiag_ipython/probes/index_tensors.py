@@ -1,0 +1,236 @@
+"""The tensor whose values are out of range: found in the frames of the failing call, with the limit and where that comes from.
+
+Source: ``torch/nn/functional.py`` (``embedding``: ``input``, ``weight``; ``cross_entropy`` and ``nll_loss``: ``input``, ``target``,
+``ignore_index``) and ``torch/nn/modules/sparse.py`` of torch 2.13. CUDA tensors are never read: after a device-side assert that would
+fail, and before it would wait for the device; of them only shapes are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tfdiag_ipython.diagnosis import Observation
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
+
+MOST_ELEMENTS = 20_000_000
+"""Index tensors larger than this are not read: a quick look must stay quick."""
+LIMITS = ("num_labels", "vocab_size", "max_position_embeddings", "type_vocab_size", "pad_token_id", "model_type")
+
+
+class IndexTensorsProbe(Probe):
+    """The indices, their limit, and the objects that both come from.
+
+    Facts: ``kind`` (``embedding``, ``target`` or ``none``), ``values`` (``smallest``, ``largest``, ``first`` (value), ``place``, ``count``,
+    ``total``; absent for a CUDA tensor), ``limit``, ``module`` (dotted name in the model), ``role`` (``tokens``, ``positions``,
+    ``token types`` or empty), ``config`` (the model's numbers), ``model``, ``tokenizer``, ``variable`` (names in the notebook),
+    ``tokenizer_length``, ``length`` (tokens per row of ``input_ids``), ``ignore_index``, ``device``.
+    """
+
+    name: ClassVar[str] = "index-tensors"
+
+    def look(self, failure: Failure, scene: Scene) -> Evidence:
+        torch: Any = scene.module("torch")
+        if torch is None:
+            return Evidence(missing="torch is not loaded")
+        frames = list(scene.frames)
+        scene.deadline.check()
+        model = _model(frames, torch)
+        facts = _call(frames, torch, model)
+        facts["config"] = _numbers(getattr(model, "config", None))
+        facts["length"] = _length(frames, torch)
+        facts["model"] = _name_of(scene.namespace, lambda value: value is model) if model is not None else ""
+        facts.update(_tokenizer(scene.namespace))
+        tensor = facts.pop("tensor", None)
+        facts["variable"] = _variable(scene.namespace, tensor, torch)
+        return Evidence(MappingProxyType(facts), _observations(facts))
+
+
+def _call(frames: list[LiveFrame], torch: Any, model: Any) -> dict[str, Any]:
+    """What the failing functional call was given; ``tensor`` is the index tensor itself, for the caller alone."""
+    for frame in reversed(frames):
+        if not frame.file.replace("\\", "/").endswith("torch/nn/functional.py"):
+            continue
+        values = frame.locals
+        if frame.function == "embedding" and isinstance(values.get("input"), torch.Tensor):
+            module, role = _embedding_module(frames, torch, model)
+            limit = int(values["weight"].shape[0])
+            found = {"kind": "embedding", "limit": limit, "module": module, "role": role, "where": _where(frame)}
+            return found | _indices(values["input"], limit, None, torch)
+        if frame.function in {"cross_entropy", "nll_loss"} and isinstance(values.get("target"), torch.Tensor):
+            scores, ignored = values["input"], int(values.get("ignore_index", -100))
+            limit = int(scores.shape[1 if scores.dim() > 1 else 0])
+            found = {
+                "kind": "target",
+                "limit": limit,
+                "ignore_index": ignored,
+                "where": _where(frame),
+                "module": "",
+                "role": "",
+            }
+            return found | _indices(values["target"], limit, ignored, torch)
+    return {"kind": "none", "module": "", "role": "", "where": ""}
+
+
+def _indices(tensor: Any, limit: int, ignored: int | None, torch: Any) -> dict[str, Any]:
+    """The range of an index tensor on the host and its first value that is out of it."""
+    facts: dict[str, Any] = {
+        "device": str(tensor.device),
+        "shape": tuple(int(size) for size in tensor.shape),
+        "tensor": tensor,
+    }
+    readable = tensor.device.type == "cpu" and 0 < tensor.numel() <= MOST_ELEMENTS
+    if not readable or tensor.is_floating_point() or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return facts
+    with torch.no_grad():
+        flat = tensor.reshape(-1)
+        kept = flat if ignored is None else flat[flat != ignored]
+        wrong = (flat < 0) | (flat >= limit)
+        if ignored is not None:
+            wrong &= flat != ignored
+        places = wrong.nonzero()
+        facts["values"] = {"smallest": int(kept.min()), "largest": int(kept.max())} if kept.numel() else {}
+        if places.numel() and facts["values"]:
+            first = int(places[0])
+            facts["values"] |= {
+                "first": int(flat[first]),
+                "place": _unravel(first, facts["shape"]),
+                "count": int(places.shape[0]),
+                "total": int(kept.numel()),
+            }
+    return facts
+
+
+def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    place: list[int] = []
+    for size in reversed(shape):
+        index, rest = divmod(index, size)
+        place.insert(0, rest)
+    return tuple(place)
+
+
+def _model(frames: list[LiveFrame], torch: Any) -> Any:
+    """The outermost module that is running: the user's model."""
+    for frame in frames:
+        this = (
+            frame.locals.get("self")
+            if frame.function in {"forward", "_call_impl", "__call__", "_wrapped_call_impl"}
+            else None
+        )
+        if isinstance(this, torch.nn.Module):
+            return this
+    return None
+
+
+def _embedding_module(frames: list[LiveFrame], torch: Any, model: Any) -> tuple[str, str]:
+    """The dotted name of the embedding that was indexed, and what its rows stand for."""
+    embedding = next(
+        (f.locals.get("self") for f in reversed(frames) if isinstance(f.locals.get("self"), torch.nn.Embedding)), None
+    )
+    if model is None or embedding is None:
+        return "", ""
+    name = next((name for name, module in model.named_modules() if module is embedding), "")
+    last = name.rpartition(".")[2]
+    if last in {"wpe", "embed_positions"} or "position" in last:
+        return name, "positions"
+    if "token_type" in last or "segment" in last:
+        return name, "token types"
+    if (
+        last in {"wte", "embed_tokens", "shared", "word_embedding", "word_embeddings"}
+        or "word" in last
+        or "token" in last
+    ):
+        return name, "tokens"
+    return name, ""
+
+
+def _numbers(config: Any) -> dict[str, Any]:
+    found = {name: getattr(config, name, None) for name in LIMITS}
+    return {
+        name: value for name, value in found.items() if isinstance(value, (int, str)) and not isinstance(value, bool)
+    }
+
+
+def _length(frames: list[LiveFrame], torch: Any) -> int:
+    """Tokens per row of the ``input_ids`` that the model was called with; 0 when they were not found."""
+    for frame in frames:
+        ids = frame.locals.get("input_ids") if frame.function == "forward" else None
+        if isinstance(ids, torch.Tensor) and ids.dim() == 2:
+            return int(ids.shape[1])
+    return 0
+
+
+def _name_of(namespace: Mapping[str, Any], wanted: Any) -> str:
+    names = (name for name, value in list(namespace.items()) if not name.startswith("_") and wanted(value))
+    return next(names, "")
+
+
+def _tokenizer(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The notebook's tokenizer, if there is exactly one: its name and how many tokens it has."""
+    found = [
+        name
+        for name, value in list(namespace.items())
+        if not name.startswith("_") and any(base.__name__ == "PreTrainedTokenizerBase" for base in type(value).__mro__)
+    ]
+    if len(found) != 1:
+        return {"tokenizer": "", "tokenizer_length": 0}
+    return {"tokenizer": found[0], "tokenizer_length": len(namespace[found[0]])}
+
+
+def _variable(namespace: Mapping[str, Any], tensor: Any, torch: Any) -> str:
+    """The notebook's name of the index tensor, or of the tensor that it is a view of."""
+    if tensor is None or tensor.device.type != "cpu":
+        return ""
+    pointer = tensor.untyped_storage().data_ptr()
+
+    def same(value: Any) -> bool:
+        return (
+            type(value) is torch.Tensor and value.device.type == "cpu" and value.untyped_storage().data_ptr() == pointer
+        )
+
+    def members() -> Iterator[str]:
+        for name, value in list(namespace.items()):
+            if name.startswith("_"):
+                continue
+            if same(value):
+                yield name
+            elif isinstance(value, Mapping) or (
+                hasattr(value, "data") and isinstance(getattr(value, "data", None), dict)
+            ):
+                inner = value if isinstance(value, Mapping) else value.data
+                yield from (f'{name}["{key}"]' for key, part in list(inner.items())[:50] if same(part))
+
+    return next(members(), "")
+
+
+def _where(frame: LiveFrame) -> str:
+    return f"frame `{frame.function}`, torch/nn/functional.py line {frame.line}"
+
+
+def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
+    seen: list[Observation] = []
+    values = facts.get("values") or {}
+    if "first" in values:
+        name = facts["variable"] or ("target" if facts["kind"] == "target" else "input")
+        place = ", ".join(map(str, values["place"]))
+        seen.append(Observation(f"{name}[{place}]", str(values["first"]), facts["where"]))
+        seen.append(Observation("out of range", f"{values['count']} of {values['total']}", facts["where"]))
+        seen.append(Observation("smallest and largest", f"{values['smallest']}, {values['largest']}", facts["where"]))
+    elif facts["kind"] != "none":
+        seen.append(Observation("indices", f"shape {facts['shape']} on {facts['device']}, not read", facts["where"]))
+    if facts["kind"] == "embedding":
+        seen.append(Observation("rows", str(facts["limit"]), facts["module"] or "the embedding's weight"))
+    elif facts["kind"] == "target":
+        seen.append(Observation("classes", str(facts["limit"]), "the scores' shape"))
+    seen += [
+        Observation(f"config.{key}", str(value), "the model")
+        for key, value in facts["config"].items()
+        if key != "model_type"
+    ]
+    if facts["tokenizer"]:
+        seen.append(Observation(f"len({facts['tokenizer']})", str(facts["tokenizer_length"]), "the notebook"))
+    if facts["length"]:
+        seen.append(Observation("tokens per row", str(facts["length"]), "`input_ids` of the call"))
+    return tuple(seen)

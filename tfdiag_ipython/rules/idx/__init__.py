@@ -1,0 +1,1 @@
+"""Indices out of range and device-side asserts."""

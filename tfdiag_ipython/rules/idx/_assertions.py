@@ -1,0 +1,42 @@
+"""What CUDA kernels print on file descriptor 2 when they assert, and which operation that was.
+
+Source: ``aten/src/ATen/native/cuda/`` of PyTorch 1.7 to 2.13 (``Indexing.cu``, ``Loss.cu``, ``NLLLoss2d.cu``, ``IndexKernel.cu``,
+``ScatterGatherKernel.cu``) and ``THC/THCTensorIndex.cu`` before.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tfdiag_ipython.failure import Failure
+
+_LINE = re.compile(
+    r"(?P<file>[\w]+\.cuh?)\b.{0,400}?[Aa]ssertion [`'\"]?(?P<words>[^`'\"\n]+?)[`'\"]? failed", re.DOTALL
+)
+_WORDS = re.compile(r"[Aa]ssertion [`'\"]?(?P<words>[^`'\"\n]+?)[`'\"]? failed")
+_KINDS = (
+    (re.compile(r"srcIndex < srcSelectDimSize|vectorized_gather|vectorized gather"), "id"),
+    (re.compile(r"n_classes|cur_target|t >= 0"), "label"),
+)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """The assertion: its words, the kernel's file, and what was indexed (``id``, ``label`` or empty)."""
+
+    words: str
+    file: str
+    kind: str
+
+
+def asserted(failure: Failure) -> Operation | None:
+    """The assertion that the failure's text holds, if any."""
+    found = failure.says(_LINE)
+    words = found or failure.says(_WORDS)
+    if words is None or not re.search(r"Index|idx|n_classes|target|\bt >= 0|dim|gather|index", words["words"]):
+        return None
+    kind = next((kind for pattern, kind in _KINDS if pattern.search(words["words"])), "")
+    if not kind and found and found["file"].startswith(("Loss", "NLLLoss", "ClassNLLCriterion", "SpatialClassNLL")):
+        kind = "label"
+    return Operation(words["words"].strip(), found["file"] if found else "a CUDA kernel", kind)

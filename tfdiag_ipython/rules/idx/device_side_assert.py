@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
+from tfdiag_ipython.failure import Failure, Frame, Raised
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.restart import RestartKernel
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.idx._assertions import asserted
+
+RECORDED = Failure(
+    "exception",
+    (
+        Raised(
+            ("torch.AcceleratorError", "builtins.RuntimeError", "builtins.Exception", "builtins.BaseException"),
+            "CUDA error: device-side assert triggered\nSearch for `cudaErrorAssert' in the CUDA runtime documentation.",
+            frames=(Frame("torch/nn/functional.py", "cross_entropy", 3458, "return torch._C._nn.cross_entropy_loss("),),
+        ),
+    ),
+)
+
+
+class DeviceSideAssert(Rule):
+    """A CUDA kernel met an index that is out of range, and this process's CUDA context is dead.
+
+    *What it means*
+    A kernel checked its own input, found it impossible, and stopped. CUDA reports it later and elsewhere, often at an innocent line, and
+    nothing on the GPU can be used in this process any more.
+
+    *Why it happens*
+    A label outside the classes, a token id outside the embedding, a text longer than the positions, or an index given to `gather`.
+
+    *How tfdiag confirms it*
+    It never touches CUDA again. The assertion that the kernel printed names the operation; the frames on the host give the shapes, the model's
+    limits and whatever indices are still in host memory.
+
+    *Fixes and their safety*
+    `restart-kernel` (unsafe: all variables are lost). Then run the failing step on the CPU, where the same call names the value.
+
+    *Example*
+    `torch.nn.functional.cross_entropy(scores.cuda(), torch.tensor([5]).cuda())` with three classes.
+
+    *References*
+    torch: CUDA semantics, asynchronous execution; `aten/src/ATen/native/cuda/Indexing.cu`, `Loss.cu`, `IndexKernel.cu`.
+    """
+
+    code = "IDX004"
+    name = "device-side-assert"
+    raised = ("builtins.RuntimeError", "torch.AcceleratorError")
+    message = re.compile(
+        r"device-side assert(?:ion)? triggered|CUDA error: an illegal memory access was encountered[\s\S]*Assertion"
+        r"|Assertion [`']?[^`'\n]*(?:srcIndex < srcSelectDimSize|index out of bounds|n_classes|idx_dim)[^\n]*failed"
+    )
+    needs = (IndexTensorsProbe,)
+    fixes = (Offer("restart-kernel", Applicability.UNSAFE),)
+    links = (Link("CUDA semantics", "https://docs.pytorch.org/docs/stable/notes/cuda.html#asynchronous-execution"),)
+    CASES = (
+        Match(
+            text="RuntimeError: CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported at some other "
+            "API call, so the stacktrace below might be incorrect.",
+            certainty=Certainty.LIKELY,
+            title="out of range.*restart",
+        ),
+        Match(
+            text="RuntimeError: CUDA error: device-side assert triggered\n/pytorch/aten/src/ATen/native/cuda/Loss.cu:245: nll_loss_forward: "
+            "block: [0,0,0], thread: [4,0,0] Assertion `t >= 0 && t < n_classes` failed.",
+            certainty=Certainty.LIKELY,
+            title="label",
+        ),
+        Match(
+            text="RuntimeError: ../aten/src/ATen/native/cuda/Indexing.cu:1290: indexSelectLargeIndex: block: [1,0,0], thread: [5,0,0] "
+            "Assertion `srcIndex < srcSelectDimSize` failed.",
+            certainty=Certainty.LIKELY,
+            title="embedding",
+        ),
+        Match(
+            failure=RECORDED,
+            evidence={
+                "index-tensors": {
+                    "kind": "target",
+                    "limit": 3,
+                    "ignore_index": -100,
+                    "device": "cuda:0",
+                    "shape": (8,),
+                    "config": {"num_labels": 3},
+                    "model": "model",
+                    "variable": "",
+                    "length": 0,
+                }
+            },
+            certainty=Certainty.LIKELY,
+            title=r"label.*`model.config.num_labels` is 3",
+            fixes=("restart-kernel",),
+        ),
+        NoMatch(text="RuntimeError: CUDA error: no kernel image is available for execution on the device"),
+        NoMatch(text="AssertionError: index out of bounds"),
+        Reproduce(
+            (
+                "import torch\nlabels = torch.tensor([0, 5]).cuda()\nscores = torch.zeros(2, 3).cuda()",
+                "loss = torch.nn.functional.cross_entropy(scores, labels)\ntorch.cuda.synchronize()",
+            ),
+            certainty=Certainty.LIKELY,
+            title="restart",
+            fixes=(Try("restart-kernel", Status.NOT_CHECKED),),
+            needs=("torch",),
+            isolated=True,
+            gpu=True,
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        seen = evidence[IndexTensorsProbe.name]
+        operation = asserted(failure)
+        kind = operation.kind if operation else {"target": "label", "embedding": "id"}.get(str(seen.get("kind")), "")
+        if kind == "label":
+            answer = "A label is outside the model's classes"
+        elif kind == "id":
+            answer = "An id is outside the embedding that it is looked up in"
+        else:
+            answer = "An index is out of range on the GPU"
+        number = (seen.get("config") or {}).get("num_labels")
+        if kind == "label" and number is not None:
+            answer += f" (`{seen.get('model') or 'model'}.config.num_labels` is {number})"
+        elif seen.get("limit"):
+            answer += f" (valid are 0 to {seen['limit'] - 1:,})"
+        what = "CUDA's context in this process is dead: nothing on the GPU can be used until the kernel restarts."
+        if operation:
+            what = f"The kernel's own words: {operation.words} ({operation.file}). {what}"
+        fix: Fix = self.offer(
+            "restart-kernel", "Restart the kernel", "All variables are lost; then run the failing step on the CPU."
+        )
+        return self.found(
+            f"{answer}; CUDA is unusable in this process: restart the kernel",
+            Certainty.LIKELY,
+            what=what,
+            why="Run the failing step on the CPU after the restart (`model.to('cpu')`, inputs too): there the same call names the value.",
+            evidence=seen.seen,
+            fixes=(fix,),
+        )
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        assert scene.host is not None
+        return RestartKernel(scene.host)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.fixes.statements import insert_before_call
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.idx._examples import SETUP
+
+
+class EmbeddingIndexOutOfRange(Rule):
+    """An id is not a row of the embedding that it is looked up in.
+
+    *What it means*
+    An embedding with N rows takes ids 0 to N - 1. One of the ids given is outside; on a GPU the same call is a device-side assert.
+
+    *Why it happens*
+    Tokens were added to the tokenizer and the embedding was not resized; the tokenizer belongs to another checkpoint; a home-made model
+    has a smaller `vocab_size`; `token_type_ids` are given to a model with one type.
+
+    *How tfdiag confirms it*
+    It finds the call in the frames, reads the ids (on the host only), names the module whose rows they index, and compares the tokenizer's
+    length with the rows.
+
+    *Fixes and their safety*
+    `resize-embeddings` (unsafe: the new rows are untrained) adds `model.resize_token_embeddings(len(tokenizer))` before the call.
+
+    *Example*
+    `tokenizer.add_tokens(["x"]); model(**tokenizer("x", return_tensors="pt"))`
+
+    *References*
+    torch: `nn.functional.embedding`; transformers: `PreTrainedModel.resize_token_embeddings`.
+    """
+
+    code = "IDX001"
+    name = "embedding-index-out-of-range"
+    raised = ("builtins.IndexError",)
+    message = re.compile(
+        r"index out of range in self|index out of range: Tried to access index (?P<index>\d+) out of table"
+    )
+    needs = (IndexTensorsProbe,)
+    fixes = (Offer("resize-embeddings", Applicability.UNSAFE),)
+    links = (
+        Link(
+            "resize_token_embeddings",
+            "https://huggingface.co/docs/transformers/main_classes/model#transformers.PreTrainedModel.resize_token_embeddings",
+        ),
+    )
+    CASES = (
+        Match(text="IndexError: index out of range in self", certainty=Certainty.LIKELY, title="id .* embedding"),
+        Match(
+            text="IndexError: index out of range in self",
+            evidence={
+                "index-tensors": {
+                    "kind": "embedding",
+                    "limit": 30522,
+                    "module": "bert.embeddings.word_embeddings",
+                    "role": "tokens",
+                    "values": {
+                        "smallest": 0,
+                        "largest": 30523,
+                        "first": 30523,
+                        "place": (0, 4),
+                        "count": 2,
+                        "total": 9,
+                    },
+                    "config": {"vocab_size": 30522},
+                    "model": "model",
+                    "tokenizer": "tokenizer",
+                    "tokenizer_length": 30524,
+                    "length": 9,
+                }
+            },
+            certainty=Certainty.CONFIRMED,
+            title="30523.*30,?522 rows.*tokenizer.*30,?524",
+            fixes=("resize-embeddings",),
+        ),
+        NoMatch(text="IndexError: list index out of range"),
+        NoMatch(text="IndexError: index 5 is out of bounds for axis 0 with size 5"),
+        Reproduce(
+            (
+                SETUP,
+                "tokenizer = make_tokenizer()\ntokenizer.add_tokens(['brilliant'])\nmodel = BertForSequenceClassification(BertConfig(**sizes))",
+                "batch = tokenizer('a brilliant film', return_tensors='pt')\nscores = model(**batch).logits",
+            ),
+            title=r"token id 7.*7 rows.*8 tokens",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("resize-embeddings"),),
+        ),
+        Reproduce(
+            (SETUP, "table = torch.nn.Embedding(4, 2)", "table(torch.tensor([[0, 1], [9, 3]]))"),
+            title=r"id 9.*4 rows",
+            certainty=Certainty.CONFIRMED,
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        seen = evidence[IndexTensorsProbe.name]
+        values = seen.get("values") or {}
+        if seen.get("role") == "positions":
+            return None  # the sequence is too long: another rule's fault
+        if seen.get("kind") != "embedding" or "first" not in values:
+            return self.found(
+                f"An id{' (' + hit['index'] + ')' if hit['index'] else ''} is not a row of the embedding that it is looked up in",
+                Certainty.LIKELY,
+                what="An embedding with N rows takes ids 0 to N - 1; one of the ids given is outside.",
+                why="Most often tokens were added without resizing the embedding, the tokenizer belongs to another model, or the text is "
+                "longer than the model has positions.",
+            )
+        limit, role = seen["limit"], {"tokens": "token id", "token types": "token type id"}.get(seen["role"], "id")
+        longer = seen["role"] == "tokens" and seen["tokenizer_length"] > limit
+        module = f"`{seen['module']}`" if seen["module"] else "the embedding"
+        title = f"The inputs hold {role} {values['first']}, and {module} has {limit:,} rows (0 to {limit - 1:,})"
+        if longer:
+            title += f": `{seen['tokenizer']}` has {seen['tokenizer_length']:,} tokens"
+        offered: tuple[Fix, ...] = ()
+        if longer and seen["model"]:
+            statement = f"{seen['model']}.resize_token_embeddings(len({seen['tokenizer']}))"
+            offered = (
+                self.offer(
+                    "resize-embeddings",
+                    "Resize the embedding to the tokenizer",
+                    f"Adds `{statement}` before the call. The new rows are random until they are trained.",
+                    statement=statement,
+                    model=seen["model"],
+                ),
+            )
+        return self.found(
+            title,
+            Certainty.CONFIRMED,
+            what=f"{values['count']} of {values['total']} ids are out of range; the largest is {values['largest']}.",
+            why=_why(seen, longer),
+            evidence=seen.seen,
+            fixes=offered,
+        )
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        model, statement = str(fix.parameters["model"]), str(fix.parameters["statement"])
+        return edit_cells(scene, lambda source: insert_before_call(source, model, statement), undoable=False)
+
+
+def _why(seen: Evidence, longer: bool) -> str:
+    if longer:
+        return "Tokens were added to the tokenizer, or it belongs to another checkpoint, and the embedding was not resized."
+    if seen["role"] == "token types":
+        return f"The model knows {seen['limit']} token type(s), and the tokenizer gave more: it belongs to another kind of model."
+    return "The ids were not made for this model: its tokenizer or its `vocab_size` is another one."

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rules.idx._assertions import asserted
+
+
+class LibraryCallAfterBadIndex(Rule):
+    """cuBLAS or cuDNN failed at its first call: memory is full, or an earlier kernel met an index out of range.
+
+    *What it means*
+    The library could not start. Its own words do not say why, and both causes are common.
+
+    *Why it happens*
+    An index out of range in an earlier kernel (a token id outside the embedding, a label outside the classes) killed the CUDA context, and
+    the next call into cuBLAS was the first to notice. Or the GPU's memory is full.
+
+    *How tfdiag confirms it*
+    It cannot from here: both causes stay possible. Where the text has an index kernel's assertion, IDX004 says so instead.
+
+    *Fixes and their safety*
+    None here: run the failing step on the CPU, where an index out of range names its value.
+
+    *Example*
+    `CUBLAS_STATUS_NOT_INITIALIZED when calling cublasCreate(handle)` in the first linear layer after the embedding.
+
+    *References*
+    cuBLAS documentation, `cublasStatus_t`; PyTorch forum threads on `cublasCreate`.
+    """
+
+    code = "IDX005"
+    name = "library-call-after-bad-index"
+    raised = ("builtins.RuntimeError",)
+    message = re.compile(r"CUBLAS_STATUS_(?:NOT_INITIALIZED|ALLOC_FAILED|EXECUTION_FAILED|INTERNAL_ERROR)")
+    CASES = (
+        Match(
+            text="RuntimeError: CUDA error: CUBLAS_STATUS_INTERNAL_ERROR when calling `cublasCreate(handle)`",
+            certainty=Certainty.POSSIBLE,
+        ),
+        NoMatch(
+            text="RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`\n"
+            "../aten/src/ATen/native/cuda/Indexing.cu:1146: indexSelectLargeIndex: block: [8,0,0], thread: [1,0,0] "
+            "Assertion `srcIndex < srcSelectDimSize` failed.",
+            code="IDX004",
+        ),
+        NoMatch(text="tensorflow.python.framework.errors_impl.InternalError: CUBLAS_STATUS_NOT_INITIALIZED"),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if asserted(failure) is not None:
+            return None  # the assertion says it plainly: IDX004
+        return self.found(
+            "cuBLAS could not start: perhaps an earlier kernel met an index out of range",
+            Certainty.POSSIBLE,
+            what="The message does not say why; a token id or label out of range in an earlier call ends like this.",
+            why="Run the failing step on the CPU: an index out of range names its value there. If it passes, the GPU's memory was full.",
+        )

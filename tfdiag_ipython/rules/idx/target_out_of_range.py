@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
+from tfdiag_ipython.errors import PlanError
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.statements import insert_after_assignment
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.idx._examples import SETUP
+
+BATCH = "batch = make_tokenizer()(['a film', 'good film', 'bad film'], return_tensors='pt')\n"
+
+
+class TargetOutOfRange(Rule):
+    """A label is not one of the model's classes.
+
+    *What it means*
+    A model with N classes takes labels 0 to N - 1 (and the ignored value, -100). One of the labels is outside; on a GPU the same call is a
+    device-side assert.
+
+    *Why it happens*
+    The labels count from one, the model was made with fewer classes (`num_labels` is 2 unless it is said), or -1 stands for "no label".
+
+    *How tfdiag confirms it*
+    It finds the loss in the frames and reads the labels on the host: their range, the first one outside, and the classes of the scores.
+
+    *Fixes and their safety*
+    All are unsafe, because they change what is learnt: `shift-labels` subtracts one where labels run from 1 to N; `set-num-labels` makes the
+    model with enough classes; `mask-labels` turns -1 into the ignored value.
+
+    *Example*
+    `num_labels=3` and labels 1, 2, 3.
+
+    *References*
+    torch: `nn.functional.cross_entropy`; transformers: `PretrainedConfig.num_labels`.
+    """
+
+    code = "IDX003"
+    name = "target-out-of-range"
+    raised = ("builtins.IndexError",)
+    message = re.compile(r"Target (?P<target>-?\d+) is out of bounds")
+    needs = (IndexTensorsProbe,)
+    fixes = (
+        Offer("shift-labels", Applicability.UNSAFE),
+        Offer("mask-labels", Applicability.UNSAFE),
+        Offer("set-num-labels", Applicability.UNSAFE),
+    )
+    links = (Link("cross_entropy", "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html"),)
+    CASES = (
+        Match(
+            text="IndexError: Target 12 is out of bounds.",
+            certainty=Certainty.LIKELY,
+            title="label 12.*at most 12 classes",
+        ),
+        Match(
+            text="IndexError: Target -1 is out of bounds.",
+            evidence={
+                "index-tensors": {
+                    "kind": "target",
+                    "limit": 3,
+                    "ignore_index": -100,
+                    "values": {"smallest": -1, "largest": 2, "first": -1, "place": (4,), "count": 1, "total": 8},
+                    "config": {"num_labels": 3},
+                    "model": "model",
+                    "variable": "labels",
+                }
+            },
+            certainty=Certainty.CONFIRMED,
+            title=r"`labels` holds -1.*num_labels` is 3",
+            fixes=("mask-labels",),
+        ),
+        NoMatch(text="IndexError: Dimension out of range (expected to be in range of [-1, 0], but got 1)"),
+        NoMatch(text="ValueError: Target is multiclass but average='binary'. Please choose another average setting."),
+        Reproduce(
+            (
+                SETUP,
+                "labels = torch.tensor([1, 2, 3])",
+                "model = BertForSequenceClassification(BertConfig(num_labels=3, **sizes))",
+                BATCH + "loss = model(**batch, labels=labels).loss",
+            ),
+            title=r"`labels` holds 3.*`model.config.num_labels` is 3",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("shift-labels"), Try("set-num-labels")),
+        ),
+        Reproduce(
+            (
+                SETUP,
+                "labels = torch.tensor([0, 1, -1])",
+                "model = BertForSequenceClassification(BertConfig(num_labels=3, **sizes))",
+                BATCH + "loss = model(**batch, labels=labels).loss",
+            ),
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("mask-labels"),),
+        ),
+        Reproduce(
+            (
+                SETUP + "import tempfile\nfolder = tempfile.mkdtemp()\n"
+                "BertForSequenceClassification(BertConfig(num_labels=2, **sizes)).save_pretrained(folder)",
+                "labels = torch.tensor([0, 4, 2])",
+                "model = BertForSequenceClassification.from_pretrained(folder)",
+                BATCH + "loss = model(**batch, labels=labels).loss",
+            ),
+            title=r"`labels` holds 4.*`model.config.num_labels` is 2",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("set-num-labels"),),
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        seen = evidence[IndexTensorsProbe.name]
+        values = seen.get("values") or {}
+        if seen.get("kind") != "target" or "first" not in values:
+            number = int(hit["target"])
+            most = f"the model has at most {number} classes" if number > 0 else "labels start at 0"
+            return self.found(
+                f"There is a label {number}, and {most}",
+                Certainty.LIKELY,
+                what="A model with N classes takes labels 0 to N - 1, and -100 for what is to be ignored.",
+                why="The labels count from one, `num_labels` is too small (its default is 2), or a negative value stands for no label.",
+            )
+        limit, name = seen["limit"], seen["variable"]
+        model = seen["model"] or "model"
+        told = seen["config"].get("num_labels") == limit
+        has = f"`{model}.config.num_labels` is {limit}" if told else f"the scores have {limit} classes"
+        worst = values["largest"] if values["largest"] >= limit else values["first"]
+        return self.found(
+            f"`{name or 'labels'}` holds {worst}, and {has}: labels go from 0 to {limit - 1}",
+            Certainty.CONFIRMED,
+            what=f"{values['count']} of {values['total']} labels are out of range ({has}, {limit} classes).",
+            why=_why(values, limit),
+            evidence=seen.seen,
+            fixes=self._remedies(seen, values, limit, name),
+        )
+
+    def _remedies(self, seen: Evidence, values: Mapping[str, int], limit: int, name: str) -> tuple[Fix, ...]:
+        fixes: list[Fix] = []
+        if name.isidentifier() and values["smallest"] >= 1 and values["largest"] <= limit:
+            statement = f"{name} = {name} - 1  # classes count from 0"
+            fixes.append(
+                self.offer(
+                    "shift-labels", "Count the labels from 0", f"Adds `{statement}`", variable=name, statement=statement
+                )
+            )
+        if name.isidentifier() and values["smallest"] == -1 and values["largest"] < limit:
+            ignored = seen["ignore_index"]
+            statement = f"{name} = {name}.masked_fill({name} == -1, {ignored})  # {ignored} is ignored by the loss"
+            fixes.append(
+                self.offer(
+                    "mask-labels",
+                    f"Let -1 be ignored ({ignored})",
+                    f"Adds `{statement}`",
+                    variable=name,
+                    statement=statement,
+                )
+            )
+        if values["smallest"] >= 0 and seen["model"] and seen["config"].get("num_labels") == limit:
+            count = values["largest"] + 1
+            fixes.append(
+                self.offer(
+                    "set-num-labels",
+                    f"Make the model with {count} classes",
+                    "The classification head becomes a new one, untrained.",
+                    model=seen["model"],
+                    count=count,
+                )
+            )
+        return tuple(fixes)
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        if fix.id == "set-num-labels":
+            count = int(fix.parameters["count"])
+            plan = edit_cells(scene, lambda source: _set_num_labels(source, count))
+            if not any("num_labels" in source for source in plan.sources):
+                raise PlanError("The cell that makes the model was not found: pass num_labels where the model is made.")
+            return plan
+        variable, statement = str(fix.parameters["variable"]), str(fix.parameters["statement"])
+        return edit_cells(scene, lambda source: insert_after_assignment(source, variable, statement))
+
+
+def _why(values: Mapping[str, int], limit: int) -> str:
+    if values["smallest"] >= 1 and values["largest"] == limit:
+        return f"The labels run from {values['smallest']} to {values['largest']}: they count from one."
+    if values["smallest"] < 0:
+        return "A negative label stands for something that the loss does not know; it ignores -100 only."
+    return f"The model was made with {limit} classes, and the labels need {values['largest'] + 1}."
+
+
+def _set_num_labels(source: str, count: int) -> str:
+    """Where the model or its configuration is made, ask for so many classes."""
+    import libcst as cst
+
+    def configures(call: cst.Call) -> bool:
+        return any(arg.keyword is not None and arg.keyword.value == "num_labels" for arg in call.args)
+
+    def loads(call: cst.Call) -> bool:
+        return bool(re.search(r"For\w+Classification\.from_pretrained$", dotted(call.func)))
+
+    changed = set_arguments(source, configures, {"num_labels": str(count)})
+    return set_arguments(changed, loads, {"num_labels": str(count), "ignore_mismatched_sizes": "True"})
