@@ -12,8 +12,8 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from types import MappingProxyType, ModuleType
+from dataclasses import dataclass, replace
+from types import GenericAlias, MappingProxyType, ModuleType
 from typing import Any
 
 from tfdiag_ipython.errors import UnknownCodeError
@@ -105,7 +105,7 @@ class Registry:
         found: dict[str, type[Probe]] = {}
         for module in self._modules(package):
             for kind in vars(module).values():
-                if inspect.isclass(kind) and issubclass(kind, Probe) and not inspect.isabstract(kind):
+                if _is_class(kind) and issubclass(kind, Probe) and not inspect.isabstract(kind):
                     found.setdefault(kind.name, kind)
         for rule in self:
             for kind in rule.needs:
@@ -123,7 +123,7 @@ class Registry:
                     continue
                 hit = _fits(rule, raised, position)
                 if hit is not None:
-                    found[rule.code] = (rule, hit)
+                    found[rule.code] = (rule, replace(hit, weight=self._index.weights[rule.code]))
         return [found[code] for code in sorted(found)]
 
     def _modules(self, root: ModuleType) -> Iterator[ModuleType]:
@@ -152,11 +152,16 @@ def load_registry() -> Registry:
     return registry
 
 
+def _is_class(value: object) -> bool:
+    """Python 3.10 also takes aliases such as ``dict[str, str]`` for classes."""
+    return inspect.isclass(value) and not isinstance(value, GenericAlias)
+
+
 def _own_rules(module: ModuleType) -> list[type[Rule]]:
     return [
         kind
         for kind in vars(module).values()
-        if inspect.isclass(kind)
+        if _is_class(kind)
         and issubclass(kind, Rule)
         and kind.__module__ == module.__name__
         and not inspect.isabstract(kind)
@@ -205,6 +210,7 @@ class _Index:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         needed = {rule.code: (rule, required_literals(rule.message)) for rule in rules}
+        self.weights = {code: min(map(len, literals), default=0) for code, (_, literals) in needed.items()}
         counts: Counter[str] = Counter()
         for _, literals in needed.values():
             for literal in literals:
