@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import KernelManager
+import pytest
+
+pytest.importorskip("jupyter_client", reason="no Jupyter client is installed here")
 
 ROOT = Path(__file__).parents[2]
 ARGV = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 LOAD = "import pack\npack.install()\n%load_ext tfdiag_ipython"
 
 
-def specification() -> KernelSpec:
+def specification() -> Any:
+    from jupyter_client.kernelspec import KernelSpec
+
     return KernelSpec(argv=ARGV, language="python", display_name="tests", interrupt_mode="signal")
 
 
@@ -61,6 +64,8 @@ class Kernel:
     """Starts a kernel and runs cells in it; ``close`` ends it."""
 
     def __init__(self) -> None:
+        from jupyter_client.manager import KernelManager
+
         self.manager = KernelManager()
         self.manager._kernel_spec = specification()
         self.manager.start_kernel(env=environment(), cwd=str(ROOT))

@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tfdiag_ipython.errors import PlanError
@@ -126,7 +127,10 @@ def _error_of(result: Any) -> BaseException | None:
 
 
 def _replace_last(shell: Any, exception: BaseException) -> None:
-    """Put a stand-in of text alone into ``sys.last_*``; the debugger gets the cleared frames."""
+    """Put a stand-in of text alone into ``sys.last_*``, with a traceback that leads nowhere, so that ``%debug`` has one.
+
+    The failed cell's own traceback would keep IPython's frames, and these their results, even when it is cleared.
+    """
     shown = getattr(shell, "_last_traceback", None)
     if not isinstance(shown, list):
         try:
@@ -137,7 +141,24 @@ def _replace_last(shell: Any, exception: BaseException) -> None:
             shown = traceback.format_exception(type(exception), exception, exception.__traceback__)
     lines = [str(line) for line in shown]
     kind = type(type(exception).__name__, (Released,), {"_render_traceback_": lambda self: list(lines)})
-    stand_in = kind().with_traceback(exception.__traceback__)
-    sys.last_type, sys.last_value, sys.last_traceback = kind, stand_in, exception.__traceback__
+    nowhere = _traceback_of_nothing()
+    stand_in = kind().with_traceback(nowhere)
+    sys.last_type, sys.last_value, sys.last_traceback = kind, stand_in, nowhere
     if hasattr(sys, "last_exc"):
         sys.last_exc = stand_in
+
+
+def _traceback_of_nothing() -> TracebackType | None:
+    """A traceback of one frame, made in a thread so that no caller's frame hangs on it."""
+    made: list[TracebackType | None] = []
+
+    def released() -> None:
+        try:
+            raise Released  # what the failed cell held was released, at the click of a button
+        except Released as error:
+            made.append(error.__traceback__)
+
+    thread = threading.Thread(target=released)
+    thread.start()
+    thread.join()
+    return made.pop()
