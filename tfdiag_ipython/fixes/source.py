@@ -379,7 +379,6 @@ def keep_defaults(
 
     A call with ``*`` arguments may give them by position: nothing is added to it.
     """
-    import libcst as cst
 
     def change(call: cst.Call) -> cst.Call:
         given = {arg.keyword.value for arg in call.args if arg.keyword}

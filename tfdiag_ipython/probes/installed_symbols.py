@@ -19,9 +19,8 @@ LIBRARIES = (
 """Import names of the libraries that these rules speak of, as a regular expression."""
 _QUOTE = "['\"`‘’]"
 WANTED = re.compile(
-    rf"cannot import name {_QUOTE}?(?P<symbol>\w+){_QUOTE}?"
+    rf"cannot import name {_QUOTE}?(?P<symbol>\w+)\b(?!{_QUOTE}? from partially){_QUOTE}?"
     rf"(?: from {_QUOTE}(?P<module>\w+(?:\.\w+)*){_QUOTE}?(?: \((?P<file>[^)\n]*)\))?)?"
-    rf"(?! from partially)"
     rf"|module {_QUOTE}?(?P<owner>(?:{LIBRARIES})(?:\.\w+)*){_QUOTE}? has no attribute {_QUOTE}?(?P<attribute>\w+)"
     rf"|Tokenizer class (?P<tokenizer>\w+) does not exist or is not currently imported"
 )

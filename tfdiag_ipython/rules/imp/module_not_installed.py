@@ -13,8 +13,27 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.imp._packages import INSTALL_LOCALLY, plan_install
 
 ECOSYSTEM = frozenset(
-    "accelerate bitsandbytes datasets diffusers einops evaluate huggingface_hub peft safetensors sentence_transformers "
-    "sentencepiece tiktoken timm tokenizers torch torchaudio torchvision transformers trl".split()
+    [
+        "accelerate",
+        "bitsandbytes",
+        "datasets",
+        "diffusers",
+        "einops",
+        "evaluate",
+        "huggingface_hub",
+        "peft",
+        "safetensors",
+        "sentence_transformers",
+        "sentencepiece",
+        "tiktoken",
+        "timm",
+        "tokenizers",
+        "torch",
+        "torchaudio",
+        "torchvision",
+        "transformers",
+        "trl",
+    ]
 )
 """Modules whose absence is this rule's business; a missing pandas is not."""
 

@@ -80,8 +80,11 @@ class NewerSymbol(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         name, seen = read(failure, hit), evidence[InstalledSymbolsProbe.name]
-        if name is None or stale(evidence, name.library) or removal(name) is not None:
+        if name is None or stale(evidence, name.library):
             return None
+        known = removal(name)
+        if known is not None and (seen or known.other_framework or not older(name.version, known.gone or "0")):
+            return None  # a name that a release still had is missing only where files of two releases are mixed
         if seen and (seen["exists"] or seen["nearest"]):
             return None
         version = str(seen["version"]) if seen else name.version

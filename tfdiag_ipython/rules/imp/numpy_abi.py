@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Rule
+
+
+class NumpyAbi(Rule):
+    """A compiled package, often torch itself, was built for NumPy 1 and meets NumPy 2.
+
+    *What it means*
+    Compiled code depends on NumPy's binary layout, which changed with 2.0: torch then works without NumPy, or an import fails.
+
+    *Why it happens*
+    Installing another package brought NumPy 2 beside a torch older than 2.3, or the other way round.
+
+    *How tfdiag confirms it*
+    It compares the installed NumPy and torch; in stored text the message alone speaks.
+
+    *Fixes and their safety*
+    `fit-numpy` is shown only: other packages may need the NumPy that is there.
+
+    *Example*
+    `torch.rand(1).numpy()` with torch 2.2 and NumPy 2.1: "Numpy is not available".
+
+    *References*
+    NumPy: "NumPy 2.0 migration guide", ABI.
+    """
+
+    code = "IMP012"
+    name = "numpy-abi"
+    kinds = ("exception", "warning")
+    message = re.compile(
+        r"A module that was compiled using NumPy 1\.x cannot be run in\s+NumPy (?P<numpy>[\d.]+\d)"
+        r"|(?P<torch>Numpy is not available)"
+        r"|(?P<layout>numpy\.dtype size changed, may indicate binary incompatibility)"
+    )
+    needs = (PackageVersionsProbe,)
+    fixes = (Offer("fit-numpy", Applicability.DISPLAY_ONLY),)
+    CASES = (
+        Match(
+            text="A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.1.3 as it may crash.",
+            certainty=Certainty.LIKELY,
+            title="NumPy 2.1.3",
+            fixes=("fit-numpy",),
+        ),
+        Match(text="RuntimeError: Numpy is not available", title="torch was built for another NumPy"),
+        NoMatch(text="ModuleNotFoundError: No module named 'numpy'"),
+        NoMatch(text="ImportError: Unable to import required dependencies: numpy"),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        seen = evidence[PackageVersionsProbe.name]
+        number = hit["numpy"] or (seen["packages"]["numpy"]["installed"] if seen else "")
+        if hit["torch"]:
+            title = "torch was built for another NumPy than is installed, or NumPy is missing"
+            title += f" (here: NumPy {number})" if number else ""
+        else:
+            title = (
+                f"A compiled package was built for NumPy 1, here is NumPy {number or '2'}: upgrade it, or use numpy<2"
+            )
+        fix = self.offer(
+            "fit-numpy", "pip install 'numpy<2'", "Or upgrade torch and the package named; then restart the kernel."
+        )
+        return self.found(
+            title,
+            Certainty.LIKELY,
+            what="Compiled code and NumPy do not fit together.",
+            why="NumPy 2 changed its binary layout.",
+            evidence=seen.seen,
+            fixes=(fix,),
+        )
