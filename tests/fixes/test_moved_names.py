@@ -1,6 +1,7 @@
 """Imports that move to another module, renamed keywords, and old defaults written out."""
 
-from tfdiag_ipython.fixes.source import calls_to, keep_defaults, move_module, move_symbol, rename_keyword
+from tfdiag_ipython.fixes.imports import move_module, move_symbol
+from tfdiag_ipython.fixes.source import calls_to, keep_defaults, rename_keyword
 
 
 def test_a_name_moves_and_the_others_and_the_comments_stay() -> None:

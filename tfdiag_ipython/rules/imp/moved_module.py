@@ -8,7 +8,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import move_module
+from tfdiag_ipython.fixes.imports import move_module
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try

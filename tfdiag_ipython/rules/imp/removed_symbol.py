@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tfdiag_ipython.data import table
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import calls_to, keep_defaults, move_symbol, replace_symbol
+from tfdiag_ipython.fixes.imports import move_symbol
+from tfdiag_ipython.fixes.source import calls_to, keep_defaults, replace_symbol
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
@@ -142,7 +144,12 @@ class RemovedSymbol(Rule):
     def _fixes(self, failure: Failure, name: Wanted, known: Removal) -> tuple[Fix, ...]:
         if not known.new:
             return ()
-        values = {"old": name.symbol, "new": known.new, "module": name.library, "new_module": known.module}
+        values: dict[str, Any] = {
+            "old": name.symbol,
+            "new": known.new,
+            "module": name.library,
+            "new_module": known.module,
+        }
         elsewhere = not in_cell(failure, name.symbol)
         if known.calls_differ:
             return (self.offer("adapt-calls", f"Use {known.target} and adapt the calls", known.note, **values),)
