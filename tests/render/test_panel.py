@@ -6,7 +6,9 @@ import html
 import os
 import queue
 import re
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -171,7 +173,8 @@ def kernel(tmp_path_factory):
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import KernelManager
 
-    manager = KernelManager()
+    sockets = tempfile.mkdtemp(prefix="tfdiag-")  # not ports: another kernel may take one between choice and use
+    manager = KernelManager(transport="ipc", ip=f"{sockets}/k", connection_file=f"{sockets}/kernel.json")
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     manager._kernel_spec = KernelSpec(argv=argv, language="python", display_name="tests")
     home = str(tmp_path_factory.mktemp("ipython"))
@@ -184,6 +187,7 @@ def kernel(tmp_path_factory):
     yield client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
+    shutil.rmtree(sockets)
 
 
 @pytest.fixture
@@ -273,7 +277,8 @@ def test_the_page_and_the_report_open_and_close(page):
 
 def test_old_panels_are_closed(page):
     page.run("from tfdiag_ipython.render import panel as module")
-    page.run("for _ in range(module.LIVE_PANELS * 2): show_panel(Session([first]))")
+    for _ in range(int(page.value("module.LIVE_PANELS * 2"))):  # in one cell, the client's queue would overflow
+        page.run("show_panel(Session([first]))")
     roots = [state for state in page.widgets.values() if "tfdiag-panel" in state.get("_dom_classes", ())]
     assert len(roots) == int(page.value("module.LIVE_PANELS"))
     page.click("Do mend (unsafe)")
