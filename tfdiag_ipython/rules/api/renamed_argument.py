@@ -116,7 +116,7 @@ class RenamedArgument(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         argument, callee, seen = hit["argument"], hit["callee"], evidence[PackageVersionsProbe.name]
         owner, new, since = ARGUMENTS[argument]
-        if not _belongs(callee, owner):
+        if not _belongs(callee, owner) or not (owner or _speaks_of_transformers(failure, callee)):
             return None
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
         if seen and not loaded:
@@ -150,6 +150,12 @@ class RenamedArgument(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new, callee = (str(fix.parameters[key]) for key in ("old", "new", "callee"))
         return edit_cells(scene, lambda source: rename_keyword(source, calls_to(callee), old, new))
+
+
+def _speaks_of_transformers(failure: Failure, callee: str) -> bool:
+    """Whether a model class of that name is a model of Transformers: others are called `…Model`, too."""
+    frames = any("transformers" in frame.file for raised in failure.chain for frame in raised.frames)
+    return frames or "transformers" in failure.text or "For" in callee
 
 
 def _belongs(callee: str, owner: str) -> bool:

@@ -123,6 +123,8 @@ class MissingBackend(Rule):
         spoken = next((groups[key] for key in groups if key not in ("symbol",)), "")
         package = package_of(spoken)
         symbol = groups.get("symbol", "")
+        if package is None and symbol and not symbol[0].isupper():
+            return None  # prose, not the name of a class
         who = f"`{symbol}`" if symbol else "This call"
         if package is None and not symbol and "listed" not in groups and "flash" not in groups:
             return None
