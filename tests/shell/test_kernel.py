@@ -1,5 +1,6 @@
 """Over the Jupyter protocol: the messages of each kind of cell are the same with tfdiag and without."""
 
+import re
 import sys
 
 import pytest
@@ -109,14 +110,6 @@ def test_an_interrupted_cell_is_the_same(kernels, cell):
     assert_same(*(kernel.run("'alive'") for kernel in kernels))
 
 
-def test_the_debugger_finds_the_failure(kernels):
-    for kernel in kernels:
-        kernel.run("def broken(x):\n    return 1 / x\nbroken(0)")
-    bare, watched = (kernel.run("%debug", answers=("p x", "q")) for kernel in kernels)
-    assert "return 1 / x" in watched.text.replace("\x1b[0m", "") or "x" in watched.text
-    assert alike(watched.text) == alike(bare.text)
-
-
 @pytest.mark.parametrize(
     "cell", ["1/0", "6 * 7", "import asyncio\nawait asyncio.sleep(0, 5)", "def f(:", "%%time\n1/0"]
 )
@@ -184,3 +177,10 @@ def test_the_cells_id_is_known_and_settles_a_check(kernels):
     assert watched.run("last.cell.id").displays("text/plain") == ["'the-cell'"]
     assert "Verified" in watched.run("assemble(7)", cell_id="the-cell").text
     assert "Verified" not in watched.run("assemble(7)", cell_id="the-cell").text
+
+
+def test_the_debugger_finds_the_failure(kernels):
+    for kernel in kernels:
+        kernel.run("def broken(x):\n    return 1 / x\nbroken(0)")
+        shown = re.sub(r"\x1b\[[\d;]*m", "", kernel.run("%debug", answers=("p x", "q")).text)
+        assert "return 1 / x" in shown
