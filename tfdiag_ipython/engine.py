@@ -12,7 +12,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Cancelled, Plan, Progress
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.registry import Registry
-from tfdiag_ipython.rule import Hit
+from tfdiag_ipython.rule import Hit, Rule
 
 SHOWN = 3
 """Diagnoses shown at most for one failure."""
@@ -35,7 +35,7 @@ class Engine:
         """
         scene = scene or Scene()
         gathered: dict[str, Evidence] = dict(known or {})
-        found: list[tuple[tuple[int, int, int, str], Diagnosis]] = []
+        found: list[tuple[tuple[int, int, bool, int, str], Diagnosis]] = []
         for rule, hit in self.registry.match(failure):
             if rule.code in self.ignored:
                 continue
@@ -50,7 +50,7 @@ class Engine:
             if not isinstance(diagnosis, Diagnosis):
                 log.error("Rule %s returned %s instead of a diagnosis.", rule.code, type(diagnosis).__name__)
                 continue
-            found.append((_rank(diagnosis, hit), _complete(diagnosis, failure, evidence)))
+            found.append((_rank(diagnosis, hit, rule), _complete(diagnosis, failure, evidence)))
         found.sort(key=lambda pair: pair[0])
         return [diagnosis for _, diagnosis in found[:SHOWN]]
 
@@ -116,9 +116,9 @@ def _look(kind: type[Probe], failure: Failure, scene: Scene) -> Evidence:
     return evidence
 
 
-def _rank(diagnosis: Diagnosis, hit: Hit) -> tuple[int, int, int, str]:
+def _rank(diagnosis: Diagnosis, hit: Hit, rule: Rule) -> tuple[int, int, bool, int, str]:
     """Certainty first, then what reached the top before its causes, then the rule whose signature says more."""
-    return (diagnosis.certainty.rank, hit.position, -len(hit.groups), diagnosis.code)
+    return (diagnosis.certainty.rank, hit.position, not rule.specific, -hit.weight, diagnosis.code)
 
 
 def _complete(diagnosis: Diagnosis, failure: Failure, evidence: Mapping[str, Evidence]) -> Diagnosis:

@@ -123,7 +123,7 @@ class Registry:
                     continue
                 hit = _fits(rule, raised, position)
                 if hit is not None:
-                    found[rule.code] = (rule, replace(hit, weight=self._index.weights[rule.code]))
+                    found[rule.code] = (rule, replace(hit, weight=self._index.weight(rule, raised)))
         return [found[code] for code in sorted(found)]
 
     def _modules(self, root: ModuleType) -> Iterator[ModuleType]:
@@ -210,7 +210,7 @@ class _Index:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         needed = {rule.code: (rule, required_literals(rule.message)) for rule in rules}
-        self.weights = {code: min(map(len, literals), default=0) for code, (_, literals) in needed.items()}
+        self._literals = {code: literals for code, (_, literals) in needed.items()}
         counts: Counter[str] = Counter()
         for _, literals in needed.values():
             for literal in literals:
@@ -228,6 +228,11 @@ class _Index:
                     self._by_type[name.rpartition(".")[2]].append(rule)
             else:
                 self._always.append(rule)
+
+    def weight(self, rule: Rule, raised: Raised) -> int:
+        """Length of the longest literal of the rule that this message holds."""
+        text = raised.message.lower()
+        return max((len(literal) for literal in self._literals[rule.code] if literal in text), default=0)
 
     def candidates(self, raised: Raised) -> list[Rule]:
         text = raised.message.lower()

@@ -29,11 +29,15 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Hit:
-    """Where a rule's signature fits: the exception of the chain (0 is the one that reached the top) and the named groups."""
+    """Where a rule's signature fits: the exception of the chain (0 is the one that reached the top) and the named groups.
+
+    ``weight`` is the length of the literal text that the signature found: the more it asks for, the more it says.
+    """
 
     raised: Raised
     position: int
     groups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    weight: int = 0
 
     def __getitem__(self, group: str) -> str:
         return self.groups.get(group, "")
@@ -113,6 +117,7 @@ class Rule(ABC):
     kinds: ClassVar[tuple[Kind, ...]] = ("exception",)
     raised: ClassVar[tuple[str, ...]] = ()
     message: ClassVar[re.Pattern[str]]
+    specific: ClassVar[bool] = False  # asks for more than the message (a frame, a cause): goes before rules that do not
     needs: ClassVar[tuple[type[Probe], ...]] = ()
     fixes: ClassVar[tuple[Offer, ...]] = ()
     links: ClassVar[tuple[Link, ...]] = ()

@@ -38,6 +38,7 @@ class TensorFlowConversionBroken(Rule):
     code = "TFW009"
     name = "tensorflow-conversion-broken"
     raised = ("builtins.ImportError", "builtins.NameError", "builtins.AttributeError", "builtins.TypeError")
+    specific = True
     message = re.compile(
         r"cannot import name '?(?P<symbol>TF\w+)'? from '(?P<module>transformers(?:\.\w+)*)'(?: \((?P<file>[^)\n]*)\))?"
         r"|name '(?P<undefined>\w+)' is not defined|(?P<owner>\S+) (?:object )?has no attribute '(?P<attribute>\w+)'"
