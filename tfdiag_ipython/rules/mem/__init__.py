@@ -1,0 +1,1 @@
+"""Memory: what an allocator refused, and who holds the rest."""

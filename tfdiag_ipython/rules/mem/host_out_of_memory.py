@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.memory import MemoryProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.mem import _advice
+from tfdiag_ipython.rules.mem._messages import read, size
+
+REFUSED = """
+import torch
+
+def scores(rows):
+    hidden = torch.ones(rows, 2**20)
+    return torch.empty(2**46)
+"""
+# One activation is 4 MiB a row: 64 rows keep five of them at once, 32 rows half of that, and the limit lies between.
+TRAINING = """
+import resource, tempfile, torch
+from transformers import Trainer, TrainingArguments
+
+torch.set_num_threads(1)
+
+class Wide(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2**20))
+
+    def forward(self, x, labels=None):
+        hidden = torch.sigmoid(torch.tanh(torch.exp(x[:, None] * self.weight)))
+        return {"loss": (hidden.mean(1) - labels).square().mean()}
+
+data = [{"x": 0.1, "labels": 0.5} for _ in range(64)]
+folder = tempfile.mkdtemp()
+warm = TrainingArguments(
+    output_dir=folder, max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True
+)
+Trainer(Wide(), warm, train_dataset=data[:2]).train()
+"""
+LIMIT = """
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_000 * 2**20, resource.RLIM_INFINITY))
+"""
+
+
+class HostOutOfMemory(Rule):
+    """The computer's own memory has no room for one more tensor.
+
+    *What it means*
+    PyTorch's CPU allocator asked the operating system for a block and was refused.
+
+    *Why it happens*
+    A shape is wrong and the block is absurd; the checkpoint is larger than the memory; variables of earlier cells hold the rest; or a
+    limit on this process (a container's, `ulimit -v`) is reached.
+
+    *How tfdiag confirms it*
+    It compares the bytes in the message with what the host can still give and with the process's limit, and lists the variables and
+    frames that hold most.
+
+    *Fixes and their safety*
+    `halve-batch` (unsafe: the loss agrees up to rounding, random numbers and batch statistics do not) halves
+    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `free-failed-cell` (safe) clears the failed cell's frames.
+
+    *Example*
+    `torch.empty(2**46)`: 256 TiB.
+
+    *References*
+    PyTorch: `c10/core/impl/alloc_cpu.cpp`.
+    """
+
+    code = "MEM002"
+    name = "host-out-of-memory"
+    raised = ("builtins.RuntimeError",)
+    message = re.compile(
+        r"CPUAllocator: (?P<reason>can't allocate memory|not enough memory): you tried to allocate (?P<bytes>\d+) bytes"
+    )
+    needs = (MemoryProbe,)
+    fixes = (Offer("halve-batch", Applicability.UNSAFE), Offer("free-failed-cell", Applicability.SAFE))
+    CASES = (
+        Match(
+            text="RuntimeError: [enforce fail at CPUAllocator.cpp:68] . DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 90177536 bytes. Error code 12 (Cannot allocate memory)",
+            certainty=Certainty.LIKELY,
+            title=r"86 MiB",
+        ),
+        Match(
+            text="RuntimeError: [enforce fail at ..\\c10\\core\\CPUAllocator.cpp:72] data. DefaultCPUAllocator: not enough memory: you "
+            "tried to allocate 16777216 bytes. Buy new RAM!",
+            title="16 MiB",
+        ),
+        NoMatch(
+            text="numpy.core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB for an array with shape (32768, 32768)"
+        ),
+        NoMatch(text="MemoryError"),
+        Reproduce(
+            (REFUSED, "out = scores(8)"),
+            needs=("torch",),
+            title="256 TiB.*host can give",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("free-failed-cell"),),
+        ),
+        Reproduce(
+            (
+                TRAINING,
+                LIMIT,
+                "arguments = TrainingArguments(\n    output_dir=folder, max_steps=1, report_to=[], use_cpu=True,\n"
+                "    per_device_train_batch_size=64,  # all at once\n    save_strategy='no', disable_tqdm=True,\n)",
+                "Trainer(Wide(), arguments, train_dataset=data).train()",
+            ),
+            needs=("torch", "transformers", "accelerate"),
+            fixes=(Try("halve-batch"), Try("free-failed-cell")),
+            isolated=True,
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        seen, tried = evidence[MemoryProbe.name], int(hit["bytes"])
+        available, limit = seen.get("available"), seen.get("limit")
+        held = _advice.holders(seen)
+        title, why = f"The computer's memory (RAM) is full: {size(tried)} more were needed", held
+        certainty, oversized = Certainty.LIKELY, False
+        if limit is not None:
+            title = f"{title}, and this process may use {size(limit)} in all"
+        elif available is not None and tried > available:
+            certainty, oversized = Certainty.CONFIRMED, True
+            title = f"One tensor of {size(tried)} was asked for: more than the host can give"
+            why = f"{size(available)} are available. Look at the shape first: a dimension is wrong or too long. {held}".strip()
+        if not why:
+            why = "A checkpoint larger than the memory, a large batch, or data held by other variables."
+        return self.found(
+            title,
+            certainty,
+            what=f"The operating system refused {tried:,} bytes ({read(hit.raised.message).backend} allocator).",
+            why=why,
+            evidence=seen.seen,
+            fixes=_advice.fixes(self, seen, batch=not oversized),
+        )
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        return _advice.plan(diagnosis, fix, scene)
