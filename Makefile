@@ -4,17 +4,20 @@ PIP = -m pip --disable-pip-version-check install --quiet
 MAIN = .venv/.ready
 V4 = .venvs/v4/.ready
 COLAB = .venvs/colab/.ready
-CORE = $(foreach version,3.10 3.12 3.13,$(if $(shell tools/find_python $(version)),.venvs/core-$(version)/.ready))
+CORE_VERSIONS = 3.10 3.12 3.13
+CORE = $(foreach version,$(CORE_VERSIONS),$(if $(shell tools/find_python $(version)),.venvs/core-$(version)/.ready))
 # Tests that need no torch; what the environments without it run.
 CORE_TESTS = -m "not hf and not kernel and not browser and not gpu"
 
+# One part after the other, also under -j: the last lines of `make test` are those of the main environment.
+.NOTPARALLEL:
 .PHONY: demo test lint test-core test-v4 test-colab test-main bench notebooks clean
 
 demo: $(MAIN)
 ifdef HEADLESS
 	.venv/bin/python tools/demo.py
 else
-	cd notebooks && ../.venv/bin/jupyter lab tour.ipynb
+	cd notebooks && ../.venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) tour.ipynb
 endif
 
 test: lint test-core test-v4 test-colab test-main
@@ -25,6 +28,8 @@ lint: $(MAIN)
 	.venv/bin/mypy --strict -p tfdiag_ipython
 
 test-core: $(CORE)
+	@for version in $(CORE_VERSIONS); do \
+		test -e .venvs/core-$$version/.ready || echo "== Python $$version is not on this machine: skipped"; done
 	@for ready in $(CORE); do echo "== $$ready"; $${ready%.ready}bin/python -m pytest -q $(CORE_TESTS) || exit 1; done
 
 test-v4: $(V4)
@@ -35,6 +40,7 @@ test-v4: $(V4)
 test-colab: $(COLAB)
 	@echo "== Colab's IPython 7.34, ipykernel 6.17, ipywidgets 7.7.1"
 	.venvs/colab/bin/python -m pytest -q -m "not browser"
+	cd notebooks && ../.venvs/colab/bin/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env .
 
 test-main: $(MAIN)
 	@echo "== transformers 5.23, IPython 9"
@@ -61,12 +67,12 @@ $(V4): pyproject.toml constraints/v4.txt
 $(COLAB): pyproject.toml constraints/colab.txt
 	$(PYTHON) -m venv .venvs/colab
 	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt torch
-	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt -e ".[hf]" accelerate ipykernel nbclient pytest sentencepiece
+	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt -e ".[hf]" accelerate ipykernel nbclient nbval pytest sentencepiece
 	touch $@
 
-.venvs/core-%/.ready: pyproject.toml
+.venvs/core-%/.ready: pyproject.toml constraints/core.txt
 	$$(tools/find_python $*) -m venv .venvs/core-$*
-	.venvs/core-$*/bin/python $(PIP) -e . pytest
+	.venvs/core-$*/bin/python $(PIP) -c constraints/core.txt -e . pytest
 	touch $@
 
 clean:

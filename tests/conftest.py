@@ -11,7 +11,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="tfdiag-hf-")
+HOME = tempfile.mkdtemp(prefix="tfdiag-tests-")
+os.environ["HF_HOME"] = os.path.join(HOME, "huggingface")
+os.environ["IPYTHONDIR"] = os.path.join(HOME, "ipython")  # the person's own history and startup files stay out of it
 
 
 def _lacks(marker: str) -> str:
@@ -26,6 +28,8 @@ def _lacks(marker: str) -> str:
         if not shutil.which("chromium"):
             return "Chromium is not installed"
     if marker == "gpu":
+        if not importlib.util.find_spec("torch"):
+            return "torch is not installed"
         import torch
 
         if not torch.cuda.is_available():
@@ -43,4 +47,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+    shutil.rmtree(HOME, ignore_errors=True)

@@ -9,16 +9,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADS = """
+import pathlib, sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-before = {event: list(functions) for event, functions in shell.events.callbacks.items()}
-for name in ("tfdiag", "tfdiag_ipython", "tfdiag"):
+
+def hooks():
+    return {event: list(functions) for event, functions in shell.events.callbacks.items()}
+
+before = hooks()
+shell.run_line_magic("load_ext", sys.argv[1])
+once = hooks()
+assert once != before, "nothing was hooked"
+for name in sys.argv[1:]:
     shell.run_line_magic("load_ext", name)
-added = [event for event in before if len(shell.events.callbacks[event]) > len(before[event]) + 1]
-assert not added, added
-import tfdiag
+assert hooks() == once, "hooked more than once"
+import tfdiag, tfdiag_ipython
+prefix = pathlib.Path(sys.prefix).resolve()
+assert prefix in pathlib.Path(tfdiag.__file__).resolve().parents, tfdiag.__file__
 assert tfdiag.diagnose_text("ValueError: x") == []
-print("both names work")
+assert tfdiag.diagnose is tfdiag_ipython.diagnose
+shell.run_line_magic("unload_ext", sys.argv[-1])
+assert hooks() == before, "a hook stayed"
+print(pathlib.Path(tfdiag_ipython.__file__).resolve().parent)
 """
 
 
@@ -27,42 +39,59 @@ def wheel(tmp_path_factory):
     pytest.importorskip("build")
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    _run(command)
     (file,) = folder.glob("*.whl")
     return file
+
+
+@pytest.fixture(scope="module", params=["wheel", "editable"])
+def installed(request, wheel, tmp_path_factory):
+    """How it was installed, and an environment that sees this one's packages, but tfdiag only as it was just installed."""
+    environment = tmp_path_factory.mktemp("env")
+    _run([sys.executable, "-m", "venv", "--without-pip", str(environment)])
+    (site,) = (environment / "lib").glob("python*/site-packages")
+    (site / "zz_others.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(environment / "bin" / "python")]
+    target = [str(wheel)] if request.param == "wheel" else ["-e", str(ROOT)]
+    _run([*pip, "install", "-q", "--no-deps", "--no-build-isolation", "--ignore-installed", *target])
+    return request.param, environment
+
+
+def _run(command, **more):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_wheel_has_both_names_templates_and_entry_points(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"tfdiag.py", "tfdiag_ipython/__init__.py", "tfdiag_ipython/py.typed"} <= names
     assert any(name.startswith("tfdiag_ipython/render/templates/") for name in names)
+    assert not [name for name in names if not name.startswith(("tfdiag.py", "tfdiag_ipython/", "tfdiag_ipython-"))]
     (entries,) = [name for name in names if name.endswith("entry_points.txt")]
     text = zipfile.ZipFile(wheel).read(entries).decode()
     assert "[tfdiag.rules]" in text and "tfdiag = tfdiag_ipython.cli:main" in text
 
 
-@pytest.mark.parametrize("how", ["wheel", "editable"])
-def test_both_names_load_in_any_order_with_one_set_of_hooks(how, wheel, tmp_path):
-    """The environment sees this one's packages, but tfdiag only as it was just installed into it."""
-    environment = tmp_path / "env"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    (site,) = (environment / "lib").glob("python*/site-packages")
-    python = environment / "bin" / "python"
-    base = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "--prefix",
-        str(environment),
-    ]
-    target = [str(wheel)] if how == "wheel" else ["-e", str(ROOT)]
-    subprocess.run([*base, "--ignore-installed", *target], check=True, capture_output=True)
-    ours = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "zz_others.pth").write_text("\n".join(ours))
-    done = subprocess.run([str(python), "-c", LOADS], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "both names work" in done.stdout
+def test_wheel_has_every_file_of_the_package_that_git_keeps(wheel):
+    tracked = subprocess.run(
+        ["git", "ls-files", "tfdiag_ipython"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if tracked.returncode or not tracked.stdout:
+        pytest.skip("not a git checkout")
+    kept = {name for name in tracked.stdout.splitlines() if (ROOT / name).exists()}
+    kept.remove("tfdiag_ipython/_tfdiag.py")  # shipped as tfdiag.py
+    assert kept <= set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.parametrize("names", [("tfdiag", "tfdiag_ipython", "tfdiag"), ("tfdiag_ipython", "tfdiag")])
+def test_both_names_load_in_any_order_with_one_set_of_hooks(names, installed, tmp_path):
+    how, environment = installed
+    shown = _run([str(environment / "bin" / "python"), "-c", LOADS, *names], cwd=tmp_path)
+    where = Path(shown.splitlines()[-1])
+    assert where == ROOT / "tfdiag_ipython" if how == "editable" else environment.resolve() in where.parents
+
+
+def test_the_command_is_installed(installed, tmp_path):
+    _, environment = installed
+    assert "CFG001" in _run([str(environment / "bin" / "tfdiag"), "rules"], cwd=tmp_path)
