@@ -25,7 +25,7 @@ from tfdiag_ipython.fixes.install import InstallPackages
 from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.probes.weights_folder import size_text
 
-MODEL_TYPES = frozenset({"bert", "camembert", "distilbert", "electra", "gpt2", "roberta", "xlm-roberta"})
+MODEL_TYPES = frozenset({"bert", "distilbert", "electra", "gpt2", "roberta"})
 """Architectures whose converted outputs were compared with TensorFlow's; another layout could fit by name and be wrong."""
 SOURCE, TARGET = "tf_model.h5", "model.safetensors"
 _LAST = {"kernel": "weight", "gamma": "weight", "embeddings": "weight", "beta": "bias"}

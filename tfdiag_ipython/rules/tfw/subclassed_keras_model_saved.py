@@ -23,8 +23,8 @@ class SubclassedKerasModelSaved(Rule):
     `model.save(…)` with a name in `.h5` or `.keras`, `ModelCheckpoint` without `save_weights_only=True`, or `model.to_json()`.
 
     *How tfdiag confirms it*
-    `NotImplementedError` without a message from `get_config` of Keras's `Model` itself (a layer's own missing `get_config` says so in
-    words), or Keras's sentence about HDF5 together with a class of transformers.
+    `NotImplementedError` from `get_config` of Keras's `Model` itself, or Keras's sentence about HDF5, together with a class or file of
+    transformers. Without transformers in it, it is silent: a subclassed model of the person's own is Keras's business.
 
     *Fixes and their safety*
     None is carried out: where to save is yours to say. `model.save_pretrained(folder)` or `model.save_weights("tf_model.h5")` work.
@@ -48,9 +48,10 @@ class SubclassedKerasModelSaved(Rule):
     CASES = (
         Match(
             text='Traceback (most recent call last):\n  File "t.py", line 9, in <module>\n    model.save("x.h5")\n'
+            '  File "/x/site-packages/transformers/modeling_tf_utils.py", line 1101, in save\n    super().save(*args)\n'
             '  File "/x/site-packages/tensorflow/python/keras/engine/training.py", line 2231, in get_config\n'
             "    raise NotImplementedError\nNotImplementedError",
-            certainty=Certainty.POSSIBLE,
+            certainty=Certainty.LIKELY,
             title="HDF5",
         ),
         Match(
@@ -61,6 +62,10 @@ class SubclassedKerasModelSaved(Rule):
         ),
         NoMatch(text="NotImplementedError: Layers with arguments in `__init__` must override `get_config`."),
         NoMatch(text="NotImplementedError"),
+        NoMatch(
+            text='  File "/x/site-packages/tensorflow/python/keras/engine/training.py", line 2231, in get_config\n'
+            "    raise NotImplementedError\nNotImplementedError"
+        ),
         NoMatch(
             text="NotImplementedError: Saving the model to HDF5 format requires the model to be a Functional model or a Sequential model."
         ),
@@ -73,11 +78,11 @@ class SubclassedKerasModelSaved(Rule):
         )
         silent = not hit.raised.message.strip()
         in_model = bool(frames) and frames[-1].function == "get_config" and _MODEL_FILE.search(frames[-1].file)
-        if not in_model if silent else not ours:
-            return None
+        if not ours or (silent and not in_model):
+            return None  # a subclassed model of the person's own is Keras's business
         return self.found(
             "A whole Keras model cannot be saved to HDF5 when it is (or contains) a subclassed model such as transformers' TF classes",
-            Certainty.LIKELY if ours else Certainty.POSSIBLE,
+            Certainty.LIKELY,
             what="Keras asked the model for its get_config, and a subclassed model has none.",
             why="Save the weights: `model.save_pretrained(folder)` for a transformers model, `model.save_weights(…)` for one built around "
             "it, `save_weights_only=True` for ModelCheckpoint.",
