@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.fixes.statements import insert_before_call
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.tokenizers import TokenizersProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.pad._examples import TOKENIZER
+
+MODEL = """
+import torch
+from transformers import GPT2Config, GPT2ForSequenceClassification
+model = GPT2ForSequenceClassification(GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1, n_positions=8, eos_token_id=1))
+tokenizer.pad_token = tokenizer.eos_token
+batch = tokenizer(["good film", "film"], padding=True, return_tensors="pt")
+"""
+
+
+class ModelWithoutPaddingToken(Rule):
+    """A decoder classifies a batch, and its configuration does not say which token is padding.
+
+    *What it means*
+    The class of a row is read at its last real token. With several rows the model must know which tokens are padding to find it.
+
+    *Why it happens*
+    The tokenizer was given a padding token, the model's configuration was not.
+
+    *How tfdiag confirms it*
+    It looks at the failing model: `config.pad_token_id` is `None`; and at the notebook's tokenizer for the token to use.
+
+    *Fixes and their safety*
+    `set-pad-token-id` (unsafe: it decides which token the class is read at) adds `model.config.pad_token_id = tokenizer.pad_token_id`
+    before the call.
+
+    *Example*
+    `GPT2ForSequenceClassification` with a batch of two.
+
+    *References*
+    transformers: `modeling_layers.py`, `GenericForSequenceClassification.forward` (5.23).
+    """
+
+    code = "PAD003"
+    name = "model-without-padding-token"
+    message = re.compile(r"Cannot handle batch sizes > 1 if no padding token is defined")
+    needs = (TokenizersProbe,)
+    fixes = (Offer("set-pad-token-id", Applicability.UNSAFE),)
+    links = (Link("Padding and truncation", "https://huggingface.co/docs/transformers/pad_truncation"),)
+    CASES = (
+        Match(
+            text="ValueError: Cannot handle batch sizes > 1 if no padding token is defined.",
+            certainty=Certainty.LIKELY,
+            title="config.pad_token_id",
+        ),
+        NoMatch(text="ValueError: Cannot handle batch sizes > 1 for this sampler"),
+        Reproduce(
+            (TOKENIZER + MODEL, "scores = model(**batch).logits"),
+            title="`model.config.pad_token_id` is None",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("set-pad-token-id"),),
+        ),
+    )
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        seen = evidence[TokenizersProbe.name]
+        confirmed = bool(seen.seen) and seen["model_pad"] is None
+        model, tokenizer = seen.get("model") or "", seen.get("tokenizer") or ""
+        offered: tuple[Fix, ...] = ()
+        if confirmed and model and tokenizer and seen["pad"]:
+            statement = f"{model}.config.pad_token_id = {tokenizer}.pad_token_id"
+            offered = (
+                self.offer(
+                    "set-pad-token-id",
+                    f"Tell the model that {seen['pad']!r} is padding",
+                    f"Adds `{statement}` before the call.",
+                    model=model,
+                    statement=statement,
+                ),
+            )
+        return self.found(
+            f"`{model or 'model'}.config.pad_token_id` is None: a batch cannot be classified until the model knows its padding token",
+            Certainty.CONFIRMED if confirmed else Certainty.LIKELY,
+            what="The class of a row is read at its last real token, and the model cannot tell which one that is.",
+            why="Only the tokenizer was told: set `model.config.pad_token_id = tokenizer.pad_token_id`.",
+            evidence=seen.seen,
+            fixes=offered,
+        )
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        model, statement = str(fix.parameters["model"]), str(fix.parameters["statement"])
+        return edit_cells(scene, lambda source: insert_before_call(source, model, statement), undoable=False)
