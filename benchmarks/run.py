@@ -67,11 +67,15 @@ def failing_cell() -> None:
 
 
 def matching() -> None:
-    texts = [Failure.from_text(f"ValueError: {noise} fault number 7 of kind alpha") for noise in ("some", "other " * 40)]
+    texts = [
+        Failure.from_text(f"ValueError: {noise} fault number 7 of kind alpha") for noise in ("some", "other " * 40)
+    ]
     few, many = _registry(50), _registry(1000)
     for registry in (few, many):
         registry.match(texts[0])  # builds the index
-    times = [(timed(lambda: [few.match(t) for t in texts]), timed(lambda: [many.match(t) for t in texts])) for _ in range(31)]
+    times = [
+        (timed(lambda: [few.match(t) for t in texts]), timed(lambda: [many.match(t) for t in texts])) for _ in range(31)
+    ]
     show("matching, 1,000 rules against 50", *(statistics.median(column) for column in zip(*times, strict=True)))
 
 

@@ -12,7 +12,30 @@ import threading
 from pathlib import Path
 from typing import Any
 
-WORDS = "the a film plot cast was is not good bad dull fine great very quite and but i liked hated it all".split()
+WORDS = [
+    "the",
+    "a",
+    "film",
+    "plot",
+    "cast",
+    "was",
+    "is",
+    "not",
+    "good",
+    "bad",
+    "dull",
+    "fine",
+    "great",
+    "very",
+    "quite",
+    "and",
+    "but",
+    "i",
+    "liked",
+    "hated",
+    "it",
+    "all",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SIZES: dict[str, Any] = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
 
@@ -77,7 +100,7 @@ def cached(name: str = "acme/tiny-bert") -> str:
     return name
 
 
-def blocked_hub(status: int = 403) -> str:
+def blocked_hub(status: int = 401) -> str:
     """A gateway on this machine that answers every request to the Hub with this status; returns its address.
 
     Call it before transformers is imported, and put its address into ``HF_ENDPOINT``.
@@ -89,7 +112,7 @@ def blocked_hub(status: int = 403) -> str:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_HEAD = do_POST = answer  # noqa: N815
+        do_GET = do_HEAD = do_POST = answer
 
         def log_message(self, *_: Any) -> None:
             """Say nothing: the notebook's output is the user's."""
@@ -97,3 +120,13 @@ def blocked_hub(status: int = 403) -> str:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}"
+
+
+def tensorflow_bert(folder: str = "models/bert-tensorflow") -> str:
+    """A BERT classifier as TensorFlow itself saved it (`tools/make_tf_fixture.py`): `config.json` and `tf_model.h5`."""
+    source = Path(__file__).resolve().parent.parent / "tests" / "data" / "tf" / "bert-classifier"
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "tf_model.h5"):
+        shutil.copy(source / name, folder)
+    (Path(folder) / "model.safetensors").unlink(missing_ok=True)
+    return folder

@@ -8,7 +8,7 @@ import pytest
 from tfdiag_ipython.diagnosis import Applicability, Certainty
 from tfdiag_ipython.engine import SHOWN, Engine
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.probe import Probe, Scene
 from tfdiag_ipython.registry import Registry
 from tfdiag_ipython.rule import Offer, Rule
 

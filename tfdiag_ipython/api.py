@@ -57,9 +57,7 @@ def read_notebook(path: str | PathLike[str]) -> list[Failure]:
 
     file = Path(path)
     try:
-        notebook = nbformat.reads(  # type: ignore[no-untyped-call]
-            file.read_text(encoding="utf-8"), as_version=4
-        )
+        notebook = nbformat.reads(file.read_text(encoding="utf-8"), as_version=4)
         cells = list(notebook.cells)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error

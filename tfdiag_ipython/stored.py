@@ -43,7 +43,7 @@ _NAME = r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*"
 _HEADER = re.compile(rf"^(?P<name>{_NAME})(?::[ \t]+(?P<message>.*)|:?[ \t]*)$", re.DOTALL)
 _FAULT = re.compile(r"(?:Error|Exception|Warning|Interrupt|Exit|Iteration|Group|Failed|Timeout|NotFound|OutOfMemory)$")
 _INLINE = re.compile(
-    rf"(?:^|[\s:>\]])(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)):[ \t]+(?P<message>\S.*)\Z",
+    r"(?:^|[\s:>\]])(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)):[ \t]+(?P<message>\S.*)\Z",
     re.DOTALL,
 )
 

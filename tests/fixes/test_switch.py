@@ -1,9 +1,8 @@
 """A switch is set where the library reads it, and everything is put back on undo."""
 
 import os
-import types
-
 import sys
+import types
 
 from tfdiag_ipython.fix import Progress
 from tfdiag_ipython.fixes.switch import SetSwitches, Switch

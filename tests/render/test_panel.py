@@ -20,8 +20,15 @@ SETUP = """
 from tfdiag_ipython.diagnosis import *
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import *
-from tfdiag_ipython.render.panel import show_panel
+from tfdiag_ipython.render.panel import make_panel
+from IPython.display import display
 import threading, time, gc, ipywidgets
+
+def show_panel(session):
+    panel = make_panel(session)
+    if panel is not None:
+        display(panel.bundle, raw=True)
+    return panel
 
 where, state = [], {"broken": True}
 

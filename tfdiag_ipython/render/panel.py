@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import ipywidgets as widgets
-from IPython.display import display
 
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
 from tfdiag_ipython.errors import TfdiagError
@@ -66,16 +65,14 @@ _running = threading.Lock()
 _Outcome = tuple[str, Verification]
 
 
-def show_panel(session: Session) -> Panel | None:
-    """Display a panel for the session's diagnoses; ``None`` when there is none to act on."""
+def make_panel(session: Session) -> Panel | None:
+    """A panel for the session's diagnoses, to be displayed by its ``bundle``; ``None`` when there is none to act on."""
     if not session.diagnoses:
         return None
     panel = Panel(session)
     while len(_live) >= LIVE_PANELS:
         _live.popleft().close()
     _live.append(panel)
-    view = {"version_major": 2, "version_minor": 0, "model_id": panel.root.model_id}
-    display({"application/vnd.jupyter.widget-view+json": view, "text/plain": "", "text/html": ""}, raw=True)
     return panel
 
 
@@ -101,6 +98,12 @@ class Panel:
         report = self._tool("Show report to copy", self._report)
         self.root = self._box([*rows, self._stage, self._row([explain, report]), self._aside])
         self.root.add_class("tfdiag-panel")
+
+    @property
+    def bundle(self) -> dict[str, Any]:
+        """What is displayed: the view, and nothing where there are no widgets, for the diagnosis stands above it."""
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.root.model_id}
+        return {"application/vnd.jupyter.widget-view+json": view, "text/plain": "", "text/html": ""}
 
     def close(self) -> None:
         """Close every widget of this panel; the durable diagnosis above it stays."""

@@ -33,7 +33,7 @@ def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis]) -> None:
     if in_kernel(shell):
         from tfdiag_ipython.render.html import render_html
 
-        _publish(shell, {"text/html": render_html(found), "text/plain": render_text(found)})
+        publish(shell, {"text/html": render_html(found), "text/plain": render_text(found)})
         return
     print(render_text(found, width=_width(), color=_color(shell)))
 
@@ -41,14 +41,14 @@ def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis]) -> None:
 def show_line(shell: Any, text: str) -> None:
     """One quiet line, or a few."""
     if in_kernel(shell):
-        _publish(shell, {"text/plain": text})
+        publish(shell, {"text/plain": text})
     else:
         print(text)
 
 
 def show_markdown(shell: Any, text: str) -> None:
     if in_kernel(shell):
-        _publish(shell, {"text/markdown": text, "text/plain": text})
+        publish(shell, {"text/markdown": text, "text/plain": text})
     else:
         print(text)
 
@@ -65,7 +65,8 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def _publish(shell: Any, data: dict[str, str]) -> None:
+def publish(shell: Any, data: dict[str, Any]) -> None:
+    """Display a MIME bundle."""
     shell.display_pub.publish(data=data, metadata={})
 
 

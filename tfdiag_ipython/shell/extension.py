@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tfdiag_ipython.diagnosis import Diagnosis, Status
-from tfdiag_ipython.shell.display import has_widgets, show_diagnoses, show_line
+from tfdiag_ipython.shell.display import has_widgets, publish, show_diagnoses, show_line
 from tfdiag_ipython.shell.journal import Journal, fault
 from tfdiag_ipython.shell.listener import Listener
 from tfdiag_ipython.shell.magics import TfdiagMagics, complete
@@ -183,9 +183,11 @@ class Extension:
         if not self.settings.panel or not has_widgets(self.shell):
             return
         try:
-            from tfdiag_ipython.render.panel import show_panel
+            from tfdiag_ipython.render.panel import make_panel
 
-            show_panel(session)
+            panel = make_panel(session)
+            if panel is not None:
+                publish(self.shell, panel.bundle)
         except Exception:
             fault("The panel could not be shown.")
 

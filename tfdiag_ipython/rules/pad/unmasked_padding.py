@@ -165,7 +165,7 @@ def _unmasked(model: str) -> Any:
     def accepts(call: cst.Call) -> bool:
         named = {arg.keyword.value for arg in call.args if arg.keyword is not None}
         spread = any(arg.star for arg in call.args)
-        return dotted(call.func) == model and not spread and "attention_mask" not in named and 0 < len(call.args)
+        return dotted(call.func) == model and not spread and "attention_mask" not in named and len(call.args) > 0
 
     if not model:
         raise PlanError("The model has no name in the notebook: pass the mask by hand.")
