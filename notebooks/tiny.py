@@ -37,7 +37,7 @@ WORDS = [
     "all",
 ]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-SIZES: dict[str, Any] = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+SIZES: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def start(seed: int = 0) -> None:
@@ -67,7 +67,8 @@ def bert_config(**changes: Any) -> Any:
     """A two-layer BERT configuration for that tokenizer."""
     from transformers import BertConfig
 
-    return BertConfig(vocab_size=len(SPECIAL) + len(WORDS), max_position_embeddings=32, **{**SIZES, **changes})
+    known = {"vocab_size": len(SPECIAL) + len(WORDS), "max_position_embeddings": 32, "initializer_range": 0.5}
+    return BertConfig(**{**SIZES, **known, **changes})
 
 
 def bert(folder: str = "models/bert", **changes: Any) -> str:

@@ -268,6 +268,10 @@ def _attribute(value: object, name: str) -> object:
         return None
 
 
+_CELL_FILE = re.compile(r"^(?:.*[\\/]ipykernel_\d+[\\/]\d+\.py|<ipython-input-\d+-\w+>)$")
+"""What IPython calls a cell's file: a name that says nothing and is another one in every process."""
+
+
 def _frames(trace: TracebackType | None) -> Iterator[Frame]:
     count = 0
     while trace is not None and count < FRAME_LIMIT:
@@ -276,6 +280,6 @@ def _frames(trace: TracebackType | None) -> Iterator[Frame]:
             text = linecache.getline(code.co_filename, line or 0, trace.tb_frame.f_globals).strip()
         except Exception:  # a loader of the user's own may fail to give source
             text = ""
-        yield Frame(code.co_filename, code.co_name, line, text[:500])
+        yield Frame(_CELL_FILE.sub("<cell>", code.co_filename), code.co_name, line, text[:500])
         trace = trace.tb_next
         count += 1

@@ -17,6 +17,14 @@ from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
 
 MOST_ELEMENTS = 20_000_000
 """Index tensors larger than this are not read: a quick look must stay quick."""
+_RELEVANT = {
+    "tokens": ("vocab_size",),
+    "token types": ("type_vocab_size",),
+    "positions": ("max_position_embeddings",),
+    "target": ("num_labels",),
+    "none": ("max_position_embeddings", "pad_token_id"),
+}
+"""The numbers of the configuration that a person needs, by what was indexed."""
 LIMITS = ("num_labels", "vocab_size", "max_position_embeddings", "type_vocab_size", "pad_token_id", "model_type")
 
 
@@ -224,13 +232,11 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
         seen.append(Observation("rows", str(facts["limit"]), facts["module"] or "the embedding's weight"))
     elif facts["kind"] == "target":
         seen.append(Observation("classes", str(facts["limit"]), "the scores' shape"))
-    seen += [
-        Observation(f"config.{key}", str(value), "the model")
-        for key, value in facts["config"].items()
-        if key != "model_type"
-    ]
-    if facts["tokenizer"]:
+    for key in _RELEVANT.get(facts["role"] or facts["kind"], ()):
+        if key in facts["config"]:
+            seen.append(Observation(f"config.{key}", str(facts["config"][key]), "the model"))
+    if facts["tokenizer"] and facts["role"] == "tokens":
         seen.append(Observation(f"len({facts['tokenizer']})", str(facts["tokenizer_length"]), "the notebook"))
-    if facts["length"]:
+    if facts["length"] and facts["kind"] != "target" and facts["role"] != "tokens":
         seen.append(Observation("tokens per row", str(facts["length"]), "`input_ids` of the call"))
     return tuple(seen)

@@ -204,7 +204,12 @@ def _value(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
 def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
     where = f"{facts['output']} of {facts['model_class']}, at real tokens"
     changed = ", ".join(map(str, facts["changed"])) or "none"
+    wrong = facts["without"] > facts["tolerance"]
+    answer = (
+        "the padding changes the outputs" if wrong else "the padding changes nothing here: all differences are rounding"
+    )
     return (
+        Observation("without a mask", answer, f"{facts['model']} on {facts['inputs']}"),
         Observation("largest difference without the mask", f"{facts['without']:.2g}", where),
         Observation("largest difference with the mask", f"{facts['with']:.2g}", where),
         Observation("differences that are rounding", f"up to {facts['tolerance']:.1g}", "the dtype"),

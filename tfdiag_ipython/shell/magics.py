@@ -132,12 +132,13 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         evidence = self._ask(probes[name], arguments.strip())
         if evidence is None:
             return
+        if evidence.finding is not None:  # its diagnosis shows the evidence
+            self._diagnose(name, evidence)
+            return
         rows = [(seen.what, seen.value, seen.source) for seen in evidence.seen]
         missing = f"Not looked at: {evidence.missing}" if evidence.missing else ""
         told = "\n".join(part for part in (table(rows), missing) if part)
         self._say(told or f"The probe {name} saw nothing to report.")
-        if evidence.finding is not None:
-            self._diagnose(name, evidence)
 
     def _ask(self, kind: type[Probe], arguments: str) -> Evidence | None:
         from tfdiag_ipython.failure import Failure
@@ -170,7 +171,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             evidence.finding, None, cells[-1] if cells else None, None, known={name: evidence}
         )
         if not session.diagnoses:
-            self._say("No rule knows what this finding means.")
+            self._say(table((seen.what, seen.value, seen.source) for seen in evidence.seen))
 
     def _report(self, rest: str) -> None:
         _arguments("report", rest)
