@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tfdiag_ipython.rule import Hit
 
 _OTHER_FRAMEWORK = re.compile(r"^(?P<framework>TF|Flax)(?P<plain>[A-Z]\w+)")
 _FEATURE_EXTRACTOR = re.compile(r"^(?P<family>\w+)FeatureExtractor(?:Fast)?$")
-_FLASH_CLASS = re.compile(r"(?:Flash|Sdpa)Attention2?$")
+_ONE_ATTENTION = "One attention class serves all implementations now; `attn_implementation=` picks one of them."
 _HF_CLASS = re.compile(
     r"^(?:Auto(?:Model|Tokenizer|Config|Processor)\w*|\w+For(?:CausalLM|MaskedLM|ConditionalGeneration|\w+Classification|"
     r"QuestionAnswering|PreTraining)|\w*(?:Bert|GPT2|T5|Llama)\w*(?:Model|Tokenizer|TokenizerFast|Config))$"
@@ -74,10 +75,10 @@ def read(failure: Failure, hit: Hit) -> Wanted | None:
 
 def removal(name: Wanted) -> Removal | None:
     """What is known to have become of this name."""
-    known: Mapping[str, Any] | None = table("symbols")["removed"].get(name.symbol)
-    if known is not None and known.get("library", "transformers") == name.library:
+    known: Mapping[str, Any] = table("symbols")["removed"].get(name.symbol, {})
+    if known and known.get("library", "transformers") == name.library:
         return Removal(
-            gone=known.get("gone", ""),
+            gone=known.get("gone", "") or release_of("gone", name.symbol),
             new=known.get("new", ""),
             module=known.get("module", "transformers"),
             note=known.get("note", ""),
@@ -88,23 +89,36 @@ def removal(name: Wanted) -> Removal | None:
     other = _OTHER_FRAMEWORK.match(name.symbol)
     if other:
         framework = "TensorFlow" if other["framework"] == "TF" else "Flax"
-        return Removal(gone="5", new=other["plain"], other_framework=framework, pattern=True)
+        return Removal(gone="5.0", new=other["plain"], other_framework=framework, pattern=True)
+    gone = release_of("gone", name.symbol)
     extractor = _FEATURE_EXTRACTOR.match(name.symbol)
-    if extractor:
-        return Removal(gone="5", new=f"{extractor['family']}ImageProcessor", pattern=True)
-    if _FLASH_CLASS.search(name.symbol):
-        return Removal(
-            gone="4.48",
-            note="One attention class serves all implementations now; `attn_implementation=` picks one of them.",
-        )
-    return None
+    if extractor and gone:
+        processor = f"{extractor['family']}ImageProcessor"
+        if release_of("first", processor) and not release_of("gone", processor):
+            return Removal(gone=gone, new=processor, pattern=True)
+    if gone:
+        return Removal(gone=gone)
+    gone = release_of("attention_gone", name.symbol)
+    return Removal(gone=gone, note=_ONE_ATTENTION) if gone else None
 
 
-def first_release(symbol: str) -> str:
-    """The release of transformers in which the family of this name appeared; empty when it is not known."""
-    families: Mapping[str, str] = table("symbols")["first"]
-    fitting = [family for family in families if symbol.startswith(family)]
-    return families[max(fitting, key=len)] if fitting else ""
+@functools.cache
+def _releases(kind: str) -> Mapping[str, str]:
+    found: Mapping[str, str] = table("transformers_names")[kind]
+    return {name: release for release, names in found.items() for name in names.split()}
+
+
+def release_of(kind: str, symbol: str) -> str:
+    """The first minor release of transformers that exports this name (``"first"``), that lacks it (``"gone"``), or that lacks this
+    attention class (``"attention_gone"``); empty where the table does not have it.
+    """
+    return _releases(kind).get(symbol, "")
+
+
+def spelt(symbol: str) -> str:
+    """The name that transformers exports and that differs from this one only in its capitals; empty where there is none."""
+    plain = symbol.lower()
+    return next((name for name in _releases("first") if name.lower() == plain and name != symbol), "")
 
 
 def older(version: str, other: str) -> bool:

@@ -8,7 +8,7 @@ from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
-from tfdiag_ipython.rules.imp._symbols import culprit, first_release, older, read, removal, stale
+from tfdiag_ipython.rules.imp._symbols import culprit, older, read, release_of, removal, spelt, stale
 
 
 class NewerSymbol(Rule):
@@ -18,12 +18,13 @@ class NewerSymbol(Rule):
     The code asks for a class of a later release than the installed one, or for something private that came and went.
 
     *Why it happens*
-    Model families appear with a minor release (`LlamaForCausalLM` with 4.28, `Qwen3ForCausalLM` with 4.51); an environment with an
-    older one cannot import them, and a tokenizer of the family "does not exist or is not currently imported".
+    Model families appear with a minor release (`LlamaForCausalLM` with 4.28, `Qwen3ForCausalLM` with 4.51); an environment
+    with an older one cannot import them, and a tokenizer of the family "does not exist or is not currently imported".
 
     *How tfdiag confirms it*
-    The loaded module has neither the name nor one like it, and its version is older than the family's first release. Where the first
-    release is not known, it says so and stays with *likely*.
+    The loaded module has neither the name nor one like it, and its version is older than the first release that exports the
+    name, by a table read from the wheels of the releases (4.19 to 5.23). Where the first release is not known, it says so and
+    stays with *possible*.
 
     *Fixes and their safety*
     `upgrade` is shown only: it changes the environment, and the kernel must restart.
@@ -49,7 +50,7 @@ class NewerSymbol(Rule):
             fixes=("upgrade",),
         ),
         Match(
-            text="ImportError: cannot import name 'Gemma3ForCausalLM' from 'transformers' (/x/transformers/__init__.py)",
+            text="ImportError: cannot import name 'Gemma3ForCausalLM' from 'transformers' (/x/__init__.py)",
             evidence={
                 "installed-symbols": {
                     "symbol": "Gemma3ForCausalLM",
@@ -67,14 +68,29 @@ class NewerSymbol(Rule):
         ),
         Match(
             text="AttributeError: module 'torch' has no attribute 'float8_e4m3fn'",
-            title="torch has no `float8_e4m3fn`",
+            title="torch has no `float8_e4m3fn`: misspelt, of another release, or of a missing package",
+            certainty=Certainty.POSSIBLE,
+        ),
+        Match(
+            text="ValueError: Tokenizer class LLaMATokenizer does not exist or is not currently imported.",
+            title="`LLaMATokenizer` is written `LlamaTokenizer`",
+        ),
+        Match(
+            text="ImportError: cannot import name 'Llama4ForCausalLM' from 'transformers' (/x/__init__.py)",
+            title="`Llama4ForCausalLM` is first in transformers 4.51",
         ),
         NoMatch(text="ImportError: cannot import name 'soft_unicode' from 'markupsafe'"),
         NoMatch(text="ImportError: cannot import name 'AdamW' from 'transformers' (x.py)", code="IMP002"),
         Reproduce(
             ("from transformers import ZebraForCausalStripes",),
-            title=r"transformers \d.* has no `ZebraForCausalStripes`",
-            certainty=Certainty.LIKELY,
+            title=r"transformers \d.* has no `ZebraForCausalStripes`: misspelt",
+            certainty=Certainty.POSSIBLE,
+        ),
+        Reproduce(
+            ("from transformers import DecisionPipeline",),
+            title=r"`DecisionPipeline` is first in transformers 5.23, here is \d",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5.23"),
         ),
     )
 
@@ -88,31 +104,43 @@ class NewerSymbol(Rule):
         if seen and (seen["exists"] or seen["nearest"]):
             return None
         version = str(seen["version"]) if seen else name.version
-        first = first_release(name.symbol) if name.library == "transformers" else ""
-        if first and version and not older(version, first):
-            first = ""
+        ours = name.library == "transformers"
+        right = spelt(name.symbol) if ours and not release_of("first", name.symbol) else ""
+        first = release_of("first", right or name.symbol) if ours else ""
+        due = first if first and version and not older(version, first) and not right else ""
         where = culprit(failure)
         asked = f"`{where}` asks for it." if where else ""
+        here = f", here is {version}" if version else ""
         upgrade = self.offer(
             "upgrade",
             f"pip install --upgrade {name.library.replace('_', '-')}" + (f" (at least {first})" if first else ""),
             "Then restart the kernel.",
         )
-        if first:
-            here = f", here is {version}" if version else ""
+        certainty = Certainty.LIKELY
+        if right:
+            title = f"`{name.symbol}` is written `{right}`, which is first in transformers {first}{here}"
+            why = f"No release of transformers is known to write it so. {asked}"
+        elif due:
+            title = f"{name.module} {version} has no `{name.symbol}`, which came with {due}: "
+            title += "a missing package, or files of two releases"
+            why = f"Optional names are left out where a package that they need is missing. {asked}"
+            certainty = Certainty.POSSIBLE
+        elif first:
             title = f"`{name.symbol}` is first in transformers {first}{here}: upgrade and restart the kernel"
-            why = f"The installed release is older than this model family. {asked}"
-            certain = bool(seen)
+            why = f"The installed release is older than this name. {asked}"
+            # A module inside may have had the name before the library exported it.
+            top = name.module == "transformers" or name.module.startswith("transformers.models")
+            certainty = Certainty.CONFIRMED if seen and top else Certainty.LIKELY
         else:
             title = f"{name.module} {version} has no `{name.symbol}`".replace("  ", " ")
-            title += ": the code that asks for it is written for another release"
-            why = f"It is misspelt, of another release, or needs a package that is missing. {asked}"
-            certain = False
+            title += ": misspelt, of another release, or of a missing package"
+            why = f"tfdiag knows of no release of {name.library} that has it. {asked}"
+            certainty = Certainty.POSSIBLE
         return self.found(
             title,
-            Certainty.CONFIRMED if certain else Certainty.LIKELY,
+            certainty,
             what=f"Nothing in {name.module} is called so.",
             why=why.strip(),
             evidence=seen.seen,
-            fixes=(upgrade,) if first or not seen else (),
+            fixes=(upgrade,) if older(version, first or "0") or not (seen or due) else (),
         )

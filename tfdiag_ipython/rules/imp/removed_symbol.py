@@ -41,7 +41,7 @@ class RemovedSymbol(Rule):
     `TF…` class is missing because TensorFlow is.
 
     *How tfdiag confirms it*
-    The name stands in a table checked by hand against 4.57 and 5.23, and the tables of the loaded module do not have it.
+    The name stands in a table read from the wheels of the releases (4.18 to 5.23), and the loaded module does not have it.
 
     *Fixes and their safety*
     `use-replacement` (safe) imports the successor instead; for AdamW it writes out the old defaults (`weight_decay=0.0`,
@@ -86,6 +86,10 @@ class RemovedSymbol(Rule):
             "Did you mean: 'hf_hub_download'?",
             title="`cached_download` is gone from huggingface_hub",
             fixes=("adapt-calls",),
+        ),
+        Match(
+            text="ImportError: cannot import name 'BERT_PRETRAINED_MODEL_ARCHIVE_LIST' from 'transformers' (/x/__init__.py)",
+            title="is gone from transformers: release 4.41 removed it",
         ),
         NoMatch(text="ImportError: cannot import name 'AdamW' from 'torchopt' (x.py)"),
         NoMatch(text="ImportError: cannot import name frombuffer_empty"),
@@ -197,17 +201,12 @@ def _title(name: Wanted, known: Removal, message: str, live: bool) -> str:
     place = name.told
     if name.symbol == "TRANSFORMERS_CACHE":
         return f"`{name.symbol}` is gone from {place}: use `huggingface_hub.constants.HF_HUB_CACHE`"
-    return (
-        f"`{name.symbol}` is gone from {place}{f': use `{known.target}`' if known.new else f': {_first(known.note)}'}"
-    )
+    told = f"use `{known.target}`" if known.new else _first(known.note) or f"release {known.gone} removed it"
+    return f"`{name.symbol}` is gone from {place}: {told}"
 
 
 def _first(note: str) -> str:
-    return (
-        note[:1].lower() + note[1:].rstrip(".")
-        if note and not note[1:2].isupper()
-        else note.rstrip(".") or "nothing replaces it"
-    )
+    return (note if note[1:2].isupper() else note[:1].lower() + note[1:]).rstrip(".")
 
 
 def _why(failure: Failure, known: Removal) -> str:
