@@ -7,6 +7,13 @@ from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules._places import TRANSFORMERS, passes
+
+_TOKENIZERS = re.compile(r"tokenization_\w+\.py|sentencepiece")
+_NAMES = (
+    r"(?:\w*config|\w*tokenizer\w*|\w*vocab\w*|\w*processor\w*|model_index|model|pytorch_model|\w*\.index)"
+    r"\.(?:json|txt|bin|model|safetensors)"
+)
 
 
 class FilesNotFound(Rule):
@@ -34,10 +41,28 @@ class FilesNotFound(Rule):
 
     code = "HUB003"
     name = "files-not-found"
+    raised = (
+        "builtins.OSError",
+        "builtins.TypeError",
+        "builtins.ValueError",
+        "EntryNotFoundError",
+        "RemoteEntryNotFoundError",
+        "RevisionNotFoundError",
+    )
     message = re.compile(
-        r"Can't load (?P<kind>tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) '(?P<name>[^']{1,300})'"
+        r"Can't load (?P<kind>tokenizer|feature extractor|image processor|processor|video processor|the configuration|config|weights"
+        r"|the model) (?:for|of) '(?P<name>[^']{1,300})'(?!.{0,300}'BOS')(?!.{0,700}named (?:one of )?tf_model\.h5)"
         r"|Model name '(?P<old>[^']{1,300})' was not found in (?:tokenizers )?model name list"
         r"|(?P<place>\S+) does not appear to have a file named (?P<file>\w*(?:config|tokenizer|vocab)\w*\.(?:json|txt))"
+        r"|Entry Not Found for url: https://[\w.-]+/(?P<repo>[\w.-]+/[\w.-]+)/resolve/[^/\s]+/(?P<entry>\S+?)\.?(?:\s|$)"
+        r"|Revision Not Found for url: https://[\w.-]+/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]+)"
+        r"|(?P<branch>\S+) is not a valid git identifier"
+        r"|No such file or directory: '(?P<cache>[^'\n]*models--[^'\n]+)'"
+        rf"|(?:^file |No such file or directory: ')(?P<absent>[^'\n]*?{_NAMES})(?:'| not found)"
+        r"|Calling \w+\.from_pretrained\(\) with the path to a (?P<single>single file or url) is not supported"
+        r"|(?P<nothing>^not a string|expected str, bytes or os\.PathLike object, not NoneType"
+        r"|path should be string, bytes, os\.PathLike or integer, not NoneType)",
+        re.DOTALL,
     )
     CASES = (
         Match(
@@ -52,6 +77,31 @@ class FilesNotFound(Rule):
         Match(
             text="OSError: Model name './tiny' was not found in tokenizers model name list (bert-base-uncased).",
             title="`./tiny`",
+        ),
+        Match(
+            text="OSError: Can't load config for 'acme/tiny'. Make sure that:\n\n- 'acme/tiny' is a correct model identifier listed on "
+            "'https://huggingface.co/models'\n\n- or 'acme/tiny' is the correct path to a directory containing a config.json file",
+            title="No config files .*`acme/tiny`",
+        ),
+        Match(
+            text="huggingface_hub.errors.EntryNotFoundError: 404 Client Error. (Request ID: Root=1-6)\n\nEntry Not Found for url: "
+            "https://huggingface.co/acme/tiny/resolve/main/model_index.json.",
+            title="No model_index.json .*`acme/tiny`",
+        ),
+        Match(
+            text="FileNotFoundError: [Errno 2] No such file or directory: '/home/me/.cache/huggingface/hub/models--acme--tiny/refs/main'",
+            title="cache .*incomplete",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/transformers/models/llama/tokenization_llama.py", line 72, in __init__\n'
+            "    self.sp_model.Load(vocab_file)\nTypeError: not a string",
+            title="vocabulary file",
+        ),
+        NoMatch(text="TypeError: expected str, bytes or os.PathLike object, not NoneType"),
+        NoMatch(text="FileNotFoundError: [Errno 2] No such file or directory: 'config.json'"),
+        NoMatch(
+            text="RuntimeError: Can't load tokenizer for 'ernie'.\nPlease make sure that 'ernie' is a correct model-identifier of "
+            "built-in pretrained models"
         ),
         NoMatch(text="FileNotFoundError: shop does not appear to have a file named prices.csv"),
         NoMatch(text="OSError: a/b does not appear to have a file named pytorch_model.bin.", code="CKP001"),
@@ -68,10 +118,43 @@ class FilesNotFound(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        place = (hit["name"] or hit["old"] or hit["place"])[-100:]
-        wanted = hit["file"] or (f"{hit['kind'].removeprefix('the ')} files" if hit["kind"] else "vocabulary files")
-        if re.search(r"models--[^/\\]+[/\\]?$", place):
+        if hit["nothing"]:
+            return self._no_vocabulary(failure)
+        if hit["absent"] and not passes(failure, TRANSFORMERS):
+            return None  # a file of the person's own program
+        if hit["cache"]:
+            return self.found(
+                f"The Hub's cache is incomplete: `{hit['cache'][-100:]}` is missing",
+                Certainty.LIKELY,
+                what="The cache folder of this repository exists, and a file that its layout needs does not.",
+                why="A download was cut short, or the folder was copied or cleaned by hand: delete it and load again.",
+            )
+        if hit["single"]:
+            return self.found(
+                "One file was given to from_pretrained, which needs a folder or a repository's name",
+                Certainty.LIKELY,
+                what="This class reads more than one file, so the path of one of them is not enough.",
+            )
+        place = (hit["name"] or hit["old"] or hit["place"] or hit["repo"] or hit["repository"] or hit["absent"])[-100:]
+        wanted = hit["file"] or hit["entry"] or ("weights" if hit["kind"] in {"weights", "the model"} else "")
+        wanted = wanted or (f"{hit['kind'].removeprefix('the ')} files" if hit["kind"] else "vocabulary files")
+        if hit["revision"] or hit["branch"]:
+            title = f"No revision `{hit['revision'] or hit['branch']}`{f' in `{place}`' if place else ''}"
+        elif hit["absent"]:
+            title = f"There is no file `{place}`"
+        elif re.search(r"models--[^/\\]+[/\\]?$", place):
             title = f"`{place}` is a cache folder, not a model's folder: the files lie in its snapshots/<commit>"
         else:
             title = f"No {wanted} found for `{place}`"
-        return self.found(title, Certainty.LIKELY, what=f"`{place}` does not give {wanted}.")
+        return self.found(title, Certainty.LIKELY, what="What was asked for is not where the library looked.")
+
+    def _no_vocabulary(self, failure: Failure) -> Diagnosis | None:
+        """A tokenizer opens its vocabulary file whether it was found or not; elsewhere the message says nothing."""
+        if not failure.says(r"tokenization_|sentencepiece") and not passes(failure, _TOKENIZERS):
+            return None
+        return self.found(
+            "The tokenizer's vocabulary file was not found: it was looked for as None",
+            Certainty.LIKELY,
+            what="from_pretrained found a configuration but no vocabulary (tokenizer.model, vocab.json, vocab.txt, spm.model).",
+            why="The folder holds no tokenizer, or another kind of it: save the tokenizer there, or use the class that it was saved with.",
+        )

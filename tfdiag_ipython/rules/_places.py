@@ -1,0 +1,19 @@
+"""Where a failure went through: for messages so general that only their place tells whose they are."""
+
+from __future__ import annotations
+
+import re
+
+from tfdiag_ipython.failure import Failure
+
+HUB_CLIENT = re.compile(
+    r"huggingface_hub[/\\.]|transformers[/\\](?:utils[/\\]hub|file_utils|configuration_utils)|\bhf_hub_download\b"
+)
+TRANSFORMERS = re.compile(r"(?:^|[/\\\s\"(])transformers[/\\]\w|transformers\.models\.")
+TORCH = re.compile(r"(?:^|[/\\\s\"(])(?:torch|safetensors|transformers|accelerate)[/\\]\w|\btorch\b")
+
+
+def passes(failure: Failure, place: re.Pattern[str]) -> bool:
+    """Whether a file of any traceback of the chain fits ``place``; of stored text, any of its lines."""
+    files = (frame.file for raised in failure.chain for frame in raised.frames)
+    return any(place.search(file) for file in files) or bool(failure.text and place.search(failure.text))
