@@ -1,0 +1,51 @@
+"""What the index probe finds in the frames of calls that really failed."""
+
+import pytest
+
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
+from tfdiag_ipython.testing import PlainHost
+
+pytestmark = pytest.mark.hf
+pytest.importorskip("torch")
+
+
+def look(*cells):
+    host = PlainHost()
+    for source in ("import torch", *cells):
+        host.add(source)
+    assert host.exception is not None
+    return IndexTensorsProbe().look(Failure.from_exception(host.exception), host.scene())
+
+
+def test_value_place_and_count_of_the_ids_that_are_out_of_range():
+    seen = look("table = torch.nn.Embedding(5, 2)", "ids = torch.tensor([[0, 1, 2], [3, 7, -1]])", "table(ids)")
+    assert seen["values"] == {"smallest": -1, "largest": 7, "first": 7, "place": (1, 1), "count": 2, "total": 6}
+    assert (seen["limit"], seen["variable"]) == (5, "ids")
+
+
+def test_ignored_labels_do_not_count():
+    labels = "labels = torch.tensor([-100, 0, 4])"
+    seen = look(labels, "torch.nn.functional.cross_entropy(torch.zeros(3, 3), labels)")
+    assert seen["values"]["smallest"] == 0 and seen["values"]["count"] == 1 and seen["limit"] == 3
+
+
+def test_a_label_in_a_batch_is_named_by_its_key():
+    seen = look(
+        "batch = {'labels': torch.tensor([0, 9])}",
+        "torch.nn.functional.cross_entropy(torch.zeros(2, 3), batch['labels'].view(-1))",
+    )
+    assert seen["variable"] == 'batch["labels"]'
+
+
+def test_a_large_tensor_is_not_read(monkeypatch):
+    monkeypatch.setattr("tfdiag_ipython.probes.index_tensors.MOST_ELEMENTS", 3)
+    seen = look("torch.nn.Embedding(5, 2)(torch.tensor([0, 1, 2, 9]))")
+    assert seen.get("values") is None and seen["shape"] == (4,)
+
+
+def test_several_tokenizers_are_not_guessed_between():
+    make = "from tokenizers import Tokenizer, models\nfrom transformers import PreTrainedTokenizerFast\n"
+    one = "PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({'a': 0}, unk_token='a')))"
+    seen = look(make + f"first, second = {one}, {one}", "torch.nn.Embedding(5, 2)(torch.tensor([9]))")
+    assert seen["tokenizer"] == ""
