@@ -49,9 +49,11 @@ class UnrecognizedConfigurationClass(Rule):
 
     code = "CFG001"
     name = "unrecognized-configuration-class"
-    raised = ("builtins.ValueError",)
+    raised = ("builtins.ValueError", "builtins.KeyError")
     message = re.compile(
-        r"Unrecognized configuration class (?:<class '(?P<config>[\w.\-]+)'>|(?P<bare>[\w.]+)).{0,40}?for this kind of \w+: (?P<auto>\w+)",
+        r"Unrecognized configuration class (?:<class '(?P<config>[\w.\-]+)'>|(?P<bare>[\w.]+)).{0,40}?"
+        r"(?:for this kind of \w+: (?P<auto>\w+)|to build an? (?P<built>\w+))"
+        r"|\A<class '(?P<unmapped>transformers[\w.\-]*\.\w+Config)'>",
         re.DOTALL,
     )
     needs = (AutoClassesProbe,)
@@ -85,6 +87,16 @@ class UnrecognizedConfigurationClass(Rule):
             title="use AutoModelForImageClassification",
             fixes=("use-accepting-class",),
         ),
+        Match(
+            text="ValueError: Unrecognized configuration class <class 'transformers.configuration_distilbert.DistilBertConfig'> to build an "
+            "AutoTokenizer.\nModel type should be one of T5Config, BertConfig.",
+            title="AutoTokenizer has no class for DistilBertConfig",
+        ),
+        Match(
+            text="KeyError: <class 'transformers.models.falcon.configuration_falcon.FalconConfig'>",
+            title="auto class has no model for FalconConfig",
+        ),
+        NoMatch(text="KeyError: <class 'shop.config.ShopConfig'>"),
         NoMatch(text="ValueError: Unrecognized image processor in the box."),
         NoMatch(text="pydantic.ConfigError: Unrecognized configuration class"),
         Reproduce(
@@ -97,11 +109,11 @@ class UnrecognizedConfigurationClass(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[AutoClassesProbe.name]
-        auto = hit["auto"]
-        config = (hit["config"] or hit["bare"]).rpartition(".")[2]
+        auto = hit["auto"] or hit["built"] or "This auto class"
+        config = (hit["config"] or hit["bare"] or hit["unmapped"]).rpartition(".")[2]
         if not seen:
             return self.found(
-                f"{auto} has no model for {config}",
+                f"{auto} has no {'class' if hit['built'] else 'model'} for {config}",
                 Certainty.LIKELY,
                 what=f"The checkpoint's configuration is a {config}; the map of {auto} has no entry for it.",
                 why="Its architecture has no such head, or its head belongs to another auto class.",
