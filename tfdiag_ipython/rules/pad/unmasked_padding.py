@@ -105,11 +105,8 @@ class UnmaskedPadding(Rule):
         if not seen:
             return None
         count = len(seen["changed"])
-        rows = (
-            f"{count} of {seen['rows']} rows give another answer"
-            if count
-            else f"{seen['padded']} padded rows come out differently"
-        )
+        one = "gives" if count == 1 else "give"
+        rows = f"{count} of {seen['rows']} rows {one} another answer" if count else "Padded rows come out differently"
         cured = seen["with"] <= seen["tolerance"]
         offered: tuple[Fix, ...] = ()
         if cured:
