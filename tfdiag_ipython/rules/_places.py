@@ -10,7 +10,7 @@ HUB_CLIENT = re.compile(
     r"huggingface_hub[/\\.]|transformers[/\\](?:utils[/\\]hub|file_utils|configuration_utils)|\bhf_hub_download\b"
 )
 TRANSFORMERS = re.compile(r"(?:^|[/\\\s\"(])transformers[/\\]\w|transformers\.models\.")
-TORCH = re.compile(r"(?:^|[/\\\s\"(])(?:torch|safetensors|transformers|accelerate)[/\\]\w|\btorch\b")
+TORCH = re.compile(r"(?:^|[/\\\s\"(])(?:torch|safetensors|transformers|accelerate)[/\\]\w|\b(?:torch|safetensors)\b")
 
 
 def passes(failure: Failure, place: re.Pattern[str]) -> bool:

@@ -80,7 +80,9 @@ class DeviceOutOfMemory(Rule):
         "torch.AcceleratorError",
     )
     message = re.compile(
-        r"(?P<backend>CUDA|HIP|XPU|NPU|MPS backend|CUDA error|HIP error):? out of memory(?!.*(?:xgboost|cupy|jaxlib|tensorflow))",
+        r"(?P<backend>CUDA|HIP|XPU|NPU|MPS backend|CUDA error|HIP error):? ?out of memory(?!.*(?:xgboost|cupy|jaxlib|tensorflow))"
+        r"|cuda runtime error \(2\) ?: out of memory|THCudaCheck FAIL [^\n]*error=2 : out of memory"
+        r"|NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED",  # reading the memory's state for this very message fails there
         re.IGNORECASE,
     )
     needs = (MemoryProbe,)
@@ -126,6 +128,12 @@ class DeviceOutOfMemory(Rule):
             text="torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB (GPU ", title="20 MiB"
         ),
         Match(text="RuntimeError: CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        Match(text="RuntimeError: cuda runtime error (2) : out of memory at /pytorch/aten/src/THC/THCGeneral.cpp:50"),
+        Match(
+            text='RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":838, please report',
+            title="no memory left",
+        ),
+        NoMatch(text="RuntimeError: CuDNN: Check failed: error == cudaSuccess (2 vs. 0) out of memory"),
         NoMatch(
             text="tensorflow.python.framework.errors_impl.ResourceExhaustedError: OOM when allocating tensor with shape[8]"
         ),

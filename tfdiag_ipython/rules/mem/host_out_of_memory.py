@@ -9,6 +9,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.memory import MemoryProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import TORCH, TRANSFORMERS, passes
 from tfdiag_ipython.rules.mem import _advice
 from tfdiag_ipython.rules.mem._messages import read, size
 
@@ -75,9 +76,18 @@ class HostOutOfMemory(Rule):
 
     code = "MEM002"
     name = "host-out-of-memory"
-    raised = ("builtins.RuntimeError",)
+    raised = (
+        "builtins.RuntimeError",
+        "builtins.OSError",
+        "builtins.MemoryError",
+        "numpy._core._exceptions._ArrayMemoryError",
+    )
     message = re.compile(
-        r"CPUAllocator: (?P<reason>can't allocate memory|not enough memory): you tried to allocate (?P<bytes>\d+) bytes"
+        r"CPUAllocator: (?:can't allocate memory|not enough memory): you tried to allocate (?P<bytes>\d+) bytes"
+        r"|Torch: not enough memory: you tried to allocate (?P<gigabytes>\d+)GB"
+        r"|unable to mmap (?P<mapped>\d+) bytes from file[^\n]*Cannot allocate memory"
+        r"|(?P<paging>WinError 1455|os error 1455|paging file is too small)"
+        r"|Unable to allocate (?P<array>[\d.]+ [KMGTPE]iB) for an array with shape"
     )
     needs = (MemoryProbe,)
     fixes = (Offer("halve-batch", Applicability.UNSAFE), Offer("free-failed-cell", Applicability.SAFE))
@@ -97,6 +107,24 @@ class HostOutOfMemory(Rule):
             text="numpy.core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB for an array with shape (32768, 32768)"
         ),
         NoMatch(text="MemoryError"),
+        Match(
+            text="RuntimeError: $ Torch: not enough memory: you tried to allocate 7GB. Buy new RAM! at THGeneral.cpp:204",
+            title="7 GiB",
+        ),
+        Match(
+            text="RuntimeError: unable to mmap 2147483648 bytes from file <./model.safetensors>: Cannot allocate memory (12)",
+            title="2 GiB",
+        ),
+        Match(
+            text='OSError: [WinError 1455] The paging file is too small for this operation to complete. Error loading "C:\\x\\torch\\lib\\a.dll"',
+            title="paging file",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/transformers/trainer.py", line 32, in evaluation_loop\n    preds = concat()\n'
+            "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7.5 GiB for an array with shape (9, 9) and data type float32",
+            title="7.5 GiB",
+        ),
+        NoMatch(text="OSError: [WinError 1455] The paging file is too small for this operation to complete"),
         Reproduce(
             (REFUSED, "out = scores(8)"),
             needs=("torch",),
@@ -119,14 +147,19 @@ class HostOutOfMemory(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        seen, tried = evidence[MemoryProbe.name], int(hit["bytes"])
+        if (hit["paging"] and not passes(failure, TORCH)) or (hit["array"] and not passes(failure, TRANSFORMERS)):
+            return None  # another library's allocation
+        seen, tried = evidence[MemoryProbe.name], _tried(hit)
         available, limit = seen.get("available"), seen.get("limit")
         held = _advice.holders(seen)
-        title, why = f"The computer's memory (RAM) is full: {size(tried)} more were needed", held
+        more = f"{hit['array'] or size(tried)} more were needed" if hit["array"] or tried else "the system refused more"
+        title, why = f"The computer's memory (RAM) is full: {more}", held
+        if hit["paging"]:
+            title += " (on Windows: RAM and paging file together)"
         certainty, oversized = Certainty.LIKELY, False
         if limit is not None:
             title = f"{title}, and this process may use {size(limit)} in all"
-        elif available is not None and tried > available:
+        elif available is not None and tried and tried > available:
             certainty, oversized = Certainty.CONFIRMED, True
             title = f"One tensor of {size(tried)} was asked for: more than the host can give"
             why = f"{size(available)} are available. Look at the shape first: a dimension is wrong or too long. {held}".strip()
@@ -135,7 +168,9 @@ class HostOutOfMemory(Rule):
         return self.found(
             title,
             certainty,
-            what=f"The operating system refused {tried:,} bytes ({read(hit.raised.message).backend} allocator).",
+            what=f"The operating system refused {tried:,} bytes ({read(hit.raised.message).backend or 'CPU'} allocator)."
+            if tried
+            else "The operating system refused an allocation.",
             why=why,
             evidence=seen.seen,
             fixes=_advice.fixes(self, seen, batch=not oversized),
@@ -143,3 +178,8 @@ class HostOutOfMemory(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return _advice.plan(diagnosis, fix, scene)
+
+
+def _tried(hit: Hit) -> int:
+    """Bytes that the message says were asked for; 0 where it does not say."""
+    return int(hit["bytes"] or hit["mapped"] or 0) or int(hit["gigabytes"] or 0) * 2**30
