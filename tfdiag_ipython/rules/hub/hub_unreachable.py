@@ -3,81 +3,70 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tfdiag_ipython.diagnosis import Certainty, Diagnosis
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Link, Observation
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
-from tfdiag_ipython.rules._places import HUB_CLIENT, passes
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.hub_cache import HubCacheProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
+from tfdiag_ipython.rules.hub._causes import REMEDIES, Cause, find_cause
+from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE
+from tfdiag_ipython.rules.hub._remedies import OFFERS, cache_fixes, cache_told, online_fix, plan_remedy
+from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
 
-REFUSED = """
-import huggingface_hub.utils._http as http
-class Clock:
-    time, sleep = staticmethod(http.time.time), staticmethod(lambda seconds: None)  # no waits between the five tries
-http.time = Clock
-from transformers import AutoConfig
-"""
-CAUSES = (
-    (r"offline mode is enabled|OfflineModeIsEnabled", "offline mode is switched on (HF_HUB_OFFLINE)"),
-    (r"ProxyError|[Cc]annot connect to proxy|Tunnel connection failed", "the proxy refused the connection"),
-    (r"SSLError|CERTIFICATE_VERIFY_FAILED|\[SSL", "the TLS certificate or handshake failed"),
-    (
-        r"[Nn]ame resolution|NameResolutionError|Name or service not known|nodename nor servname|getaddrinfo failed",
-        "its name did not resolve",
-    ),
-    (r"Connection refused|WinError 10061", "the connection was refused"),
-    (r"[Nn]etwork is unreachable|No route to host", "there is no network that leads to it"),
-    (r"\b429 Client Error|429 Too Many Requests", "it answered HTTP 429: too many requests from this address or user"),
-    (r"\b(?P<status>5\d\d|403) (?:Server|Client) Error", "it answered HTTP {status}"),
-    (r"[Tt]imed? ?out|ReadTimeout|ConnectTimeout", "it did not answer in time"),
-    (
-        r"Connection reset|Connection aborted|Connection broken|IncompleteRead|RemoteDisconnected|ConnectionResetError"
-        r"|peer closed connection|Server disconnected|Remote end closed",
-        "the connection was cut",
-    ),
-)
-_HOSTS = r"(?:[\w.-]+\.)?(?:huggingface\.(?:co|tech)|hf\.co|hf-mirror\.com)"
-# what httpx, requests and the sockets below them say of any server: the traceback must lead through the Hub's client
-_ANY_SERVER = (
-    r"[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|\('Connection aborted\.'"
-    r"|Connection broken: \w+|[Tt]imed out|Connection refused|Network is unreachable|Server disconnected without"
-    r"|peer closed connection|certificate verify failed|Cannot connect to proxy"
-)
+REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
+DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
+ASKING = re.compile(r"[/\\]huggingface_hub[/\\]|[/\\]transformers[/\\](?:utils[/\\]hub|file_utils)\.py$")
+PUBLIC = re.compile(r"(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)")
 
 
 class HubUnreachable(Rule):
-    """The Hub could not be reached, and what was asked for is not in the local cache.
+    """The Hub could not be reached, or something on the way answered in its place.
 
     *What it means*
-    The library asked the Hub for a file, got no answer, and found no copy of the file in its cache.
+    The library asked the Hub for a file and got none. Even a file that is in the cache makes it ask: whether there is a newer one, and
+    for optional files that were never downloaded.
 
     *Why it happens*
-    No network, a name that does not resolve, a proxy or firewall, a certificate that is not trusted, a time-out, or offline mode.
+    No network, a name that does not resolve, a proxy or gateway, a certificate that is not trusted, a time-out, trouble at the Hub, or
+    offline mode. The message at the top is the same for most of them.
 
     *How tfdiag confirms it*
-    It reads the causes further down the chain, which tell these apart; the top message is the same for all of them.
+    It reads the causes down the exception chain, which tell these apart, and looks at the library's switches, the proxy variables and
+    the cache folder of this one repository. `%tfdiag probe hub` tries the connection step by step.
 
     *Fixes and their safety*
-    None is carried out.
+    `go-offline` (safe: the cached files, not asked for newer ones) sets the environment variable *and* the switch that the library read
+    from it on import. `local-files-only` (safe) says the same for one call. `go-online` (unsafe: somebody wanted no network) goes back.
 
     *Example*
-    `AutoModel.from_pretrained("bert-base-uncased")` on a machine without a network.
+    `AutoTokenizer.from_pretrained("bert-base-uncased")` behind a gateway that wants a login.
 
     *References*
-    transformers: `utils/hub.py`, `cached_files`; huggingface_hub: `file_download.py`.
+    transformers: `utils/hub.py`, `cached_files`; huggingface_hub: `file_download.py`, `constants.py`, `utils/_http.py`.
     """
 
     code = "HUB001"
     name = "hub-unreachable"
+    kinds = ("exception", "check")
     message = re.compile(
-        r"[Cc]ouldn't connect to '(?P<endpoint>[^']+)' to load (?:this file|the files|this model)"
-        r"|(?:Connection error,|on the Hub) and we cannot find the (?:requested files|appropriate snapshot folder)"
+        r"We couldn't connect to '(?P<endpoint>[^']+)' to load (?:this file|the files|this model)"
+        r"|(?P<uncached>Connection error, and we cannot find the requested files in the (?:cached path|disk cache))"
+        r"|specific connection error when trying to load (?P<asked>[^\s:]+)"
+        r"|Cannot reach (?P<offline>https?://[^\s/]*[^\s/:])"
         r"|(?P<local>outgoing traffic has been disabled)"
-        r"|Couldn't reach server at '(?P<server>https?://[^']+)' to download"
-        r"|Cannot reach (?P<offline>https?://\S+): offline mode is enabled"
-        rf"|host=\W{{1,3}}(?P<host>{_HOSTS})\b[^,\n]{{0,40}}, port=\d+"
-        rf"|\b(?:5\d\d Server|429 Client) Error: [\w -]{{1,40}} for url: https://(?P<url>{_HOSTS})/"
-        rf"|(?P<any>{_ANY_SERVER})"
+        r"|error happened while trying to locate the files? on the Hub"
+        r"|host='(?P<host>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))', port=\d+\)"
+        r"|host='(?P<mirror>[\w.-]+)', port=(?P<port>\d+)\): Max retries exceeded with url: /(?:api/models/|[\w.-]+/[\w.-]+/resolve/)"
+        r"|\b5\d\d Server Error: [\w -]{1,40} for url: https://(?P<url>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))/"
+        r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?P<answered>[\w.:-]+)/(?:api/models/|[^\s/]+/[^\s/]+/resolve/)"
+        r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
+        r"|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Tunnel connection failed)"
+        r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
+    needs = (HubCacheProbe,)
+    fixes = (*OFFERS, ONLINE_OFFER)
+    links = (Link("Offline mode", "https://huggingface.co/docs/transformers/installation#offline-mode"),)
     CASES = (
         Match(
             text="OSError: We couldn't connect to 'https://huggingface.co' to load this file, couldn't find it in the cached files "
@@ -97,76 +86,170 @@ class HubUnreachable(Rule):
         Match(
             text="huggingface_hub.errors.OfflineModeIsEnabled: Cannot reach https://huggingface.co/api/models/a/b/refs: offline mode is "
             "enabled. To disable it, please unset the `HF_HUB_OFFLINE` environment variable.",
-            title="offline mode",
+            title="Offline mode",
         ),
         Match(
-            text="huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk cache and outgoing traffic "
-            "has been disabled. To enable hf.co look-ups and downloads online, set 'local_files_only' to False.",
-            certainty=Certainty.LIKELY,
-            title="not in the local cache.*not asked",
+            text="INFO worker 3 timed out\nOSError: There was a specific connection error when trying to load acme/tiny:\n403 Client Error: "
+            "Forbidden for url: https://hub.example.org/acme/tiny/resolve/main/config.json",
+            title=r"hub\.example\.org answered HTTP 403",
         ),
         Match(
-            text="LocalEntryNotFoundError: An error happened while trying to locate the file on the Hub and we cannot find the requested "
-            "files in the local cache. Please check your connection and try again.",
-            title="could not be reached",
+            text="Traceback (most recent call last):\n"
+            '  File "/venv/site-packages/huggingface_hub/hf_api.py", line 9, in model_info\n    r = get_session().get(path)\n'
+            "httpx.ConnectError: [Errno -2] Name or service not known",
+            title="its name did not resolve",
         ),
-        Match(
-            text="OSError: Couldn't reach server at 'https://s3.amazonaws.com/models.huggingface.co/bert/tiny-vocab.txt' to download "
-            "vocabulary files.",
-            title="s3.amazonaws.com could not be reached",
-        ),
-        Match(
-            text="requests.exceptions.HTTPError: 429 Client Error: Too Many Requests for url: https://huggingface.co/a/b/resolve/main/x",
-            title="too many requests",
-        ),
-        Match(
-            text='Traceback (most recent call last):\n  File "/x/huggingface_hub/file_download.py", line 7, in hf_hub_download\n'
-            "    metadata = get_hf_file_metadata(url)\nhttpx.ConnectError: [Errno 111] Connection refused",
-            title="the Hub could not be reached: the connection was refused",
-        ),
-        NoMatch(
-            text='Traceback (most recent call last):\n  File "/x/shop/client.py", line 7, in get\n    client.get(url)\n'
-            "httpx.ConnectError: [Errno 111] Connection refused"
-        ),
-        NoMatch(text="socket.timeout: timed out"),
         NoMatch(
             text="requests.exceptions.ConnectionError: HTTPSConnectionPool(host='api.example.org', port=443): Max retries exceeded"
         ),
         NoMatch(
             text="requests.exceptions.HTTPError: 503 Server Error: Unavailable for url: https://example.org/huggingface.co/"
         ),
+        NoMatch(text="socket.gaierror: [Errno -2] Name or service not known"),
+        NoMatch(
+            text="Traceback (most recent call last):\n"
+            '  File "/venv/site-packages/transformers/image_utils.py", line 9, in load_image\n    requests.get(image)\n'
+            "requests.exceptions.ConnectionError: HTTPConnectionPool(host='images.example.org', port=80): Max retries exceeded with url: "
+            "/cat.png (Caused by NameResolutionError(\"Failed to resolve 'images.example.org' ([Errno -2] Name or service not known)\"))"
+        ),
+        NoMatch(
+            text="Traceback (most recent call last):\n"
+            '  File "/app/crawl.py", line 3, in get\n    return client.get(url)\nhttpx.ReadTimeout: The read operation timed out'
+        ),
         Reproduce(
-            (REFUSED, "AutoConfig.from_pretrained('acme/tiny-bert')"),
-            title="127.0.0.1:9 .*refused",
-            certainty=Certainty.LIKELY,
-            environment={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": None, "TRANSFORMERS_OFFLINE": None},
+            (GATEWAY, CACHED, "tokenizer = AutoTokenizer.from_pretrained('acme/tiny-bert')"),
+            title=r"127\.0\.0\.1:\d+ answered HTTP 401 .* the tokenizer of `acme/tiny-bert` is in the local cache: go offline",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("go-offline"), Try("local-files-only")),
+            environment=ONLINE,
             isolated=True,
+        ),
+        Reproduce(
+            (ANSWERING, "import huggingface_hub", "info = huggingface_hub.model_info('acme/tiny-bert')"),
+            title="Offline mode is on .* holds nothing of `acme/tiny-bert`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("go-online"),),
+            needs=("huggingface_hub",),
+            environment={**ONLINE, "HF_HUB_OFFLINE": "1"},
+            isolated=True,
+        ),
+        Reproduce(
+            (REFUSED, DOWNLOAD),
+            title=r"127\.0\.0\.1:9 could not be reached: the connection was refused; .* holds nothing of `acme/tiny-bert`",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment={**ONLINE, "HF_ENDPOINT": "http://127.0.0.1:9"},
+            isolated=True,
+        ),
+        Reproduce(
+            (REFUSED, DOWNLOAD),
+            title=r"hub\.invalid could not be reached: its name did not resolve",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment={**ONLINE, "HF_ENDPOINT": "http://hub.invalid"},
+            isolated=True,
+        ),
+        Reproduce(
+            (REFUSED, DOWNLOAD),
+            title=r"hub\.example could not be reached: the proxy in HTTPS_PROXY did not let it through",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment={**ONLINE, "HF_ENDPOINT": "https://hub.example", "HTTPS_PROXY": "http://127.0.0.1:9"},
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                GATEWAY + 'os.environ["HF_ENDPOINT"] = os.environ["HF_ENDPOINT"].replace("http:", "https:")',
+                REFUSED,
+                DOWNLOAD,
+            ),
+            title=r"127\.0\.0\.1:\d+ could not be reached: TLS failed",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment=ONLINE,
+            isolated=True,
+        ),
+        Reproduce(
+            ("",),
+            probe="hub http://127.0.0.1:9",
+            title=r"127\.0\.0\.1:9 could not be reached: the connection was refused",
+            certainty=Certainty.CONFIRMED,
+            needs=(),
         ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        if hit["any"] and not passes(failure, HUB_CLIENT):
-            return None  # some other server's failure
-        if hit["local"]:
-            return self.found(
-                "The file is not in the local cache, and the Hub was not asked: `local_files_only=True` or offline mode",
-                Certainty.LIKELY,
-                what="The library was told not to use the network, and the cache does not hold what it needs.",
-                why="`local_files_only=True`, HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE; or an earlier attempt to reach the Hub had failed.",
-            )
-        address = hit["endpoint"] or hit["server"] or hit["offline"] or hit["host"] or hit["url"] or "the Hub"
-        place = re.sub(r"^https?://", "", address).split("/")[0][:80]
-        cause = ""
-        for pattern, words in CAUSES:
-            found = failure.says(pattern) or next((r for r in failure.chain if re.search(pattern, r.name)), None)
-            if found:
-                status = found.groupdict().get("status", "") if isinstance(found, re.Match) else ""
-                cause = words.format(status=status)
-                break
-        told = f": {cause}" if cause else ", and the file is not in the local cache"
-        return self.found(
-            f"{place} could not be reached{told}",
-            Certainty.LIKELY,
-            what="The library asked the Hub for a file and got none.",
-            why=f"Further down the chain: {cause}." if cause else "The text does not say what stopped the connection.",
+        seen = evidence[HubCacheProbe.name]
+        cause = find_cause(failure.chain[hit.position :])
+        if (hit["bare"] or hit["vague"]) and not (cause.kind and _asked_the_hub(failure)):
+            return None
+        if hit["vague"] and cause.kind in {"status", "switch", "local-only"}:
+            return None
+        address = next(
+            (hit[group] for group in ("endpoint", "offline", "host", "mirror", "url", "answered") if hit[group]), ""
         )
+        found = re.search(r"for url:? '?(https?://[^/\s']+)", cause.quote) if cause.kind == "status" else None
+        address = (found[1] if found else address) or str(
+            failure.facts.get("endpoint") or seen.get("endpoint") or "the Hub"
+        )
+        place = re.sub(r"^https?://", "", address).split("/")[0][:80]
+        place += f":{hit['port']}" if address == hit["mirror"] and hit["port"] not in {"", "80", "443"} else ""
+        if cause.status in {401, 403, 404} and PUBLIC.fullmatch(place):
+            return None  # the Hub itself refuses: that is no matter of reaching it
+        if cause.kind == "local-only" and seen.get("offline"):
+            cause = Cause("switch", quote=cause.quote)
+        title = _title(cause, place, hit, seen)
+        live = bool(seen or failure.facts) and bool(cause.kind)
+        return self.found(
+            title,
+            Certainty.CONFIRMED if live else Certainty.LIKELY,
+            what="The library asked the Hub for a file and got none.",
+            why=_why(cause, seen),
+            evidence=(*seen.seen, *_quoted(cause)),
+            fixes=self._fixes(cause, seen),
+        )
+
+    def _fixes(self, cause: Cause, seen: Evidence) -> tuple[Fix, ...]:
+        fixes = cache_fixes(self, seen.facts)
+        if cause.kind == "switch" and seen.get("offline") and not seen.get("complete"):
+            fixes += (online_fix(self),)
+        return fixes
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        return plan_remedy(fix, scene)
+
+
+def _asked_the_hub(failure: Failure) -> bool:
+    """Whether a frame of the Hub's library stands in any traceback of the chain: other code asks other hosts."""
+    return any(ASKING.search(frame.file) for raised in failure.chain for frame in raised.frames)
+
+
+def _title(cause: Cause, place: str, hit: Hit, seen: Evidence) -> str:
+    told = cause.told(place, str(seen.get("proxy", "")))
+    cached = cache_told(seen.facts)
+    if cached:
+        joint = ", and " if cause.kind in {"switch", "local-only"} else "; "
+        advice = ": go offline" if seen.get("complete") and not seen.get("offline") else ""
+        return f"{told}{joint}{cached}{advice}"[:200]
+    if not cause.kind and (hit["endpoint"] or hit["uncached"]):
+        return f"{told}, and the file is not in the local cache"
+    if cause.kind == "local-only":
+        return f"{told} (`local_files_only=True` or offline mode), and the local cache does not have what was asked for"
+    return told
+
+
+def _why(cause: Cause, seen: Evidence) -> str:
+    late = ", ".join(f"{name}={value}" for name, value in dict(seen.get("variables", {})).items())
+    if late and not seen.get("offline"):
+        return f"{late} was set after huggingface_hub was imported: the library reads it once, on import, so it has no effect."
+    if cause.kind == "switch":
+        return "The library asks nobody in offline mode: only what was downloaded before can be loaded."
+    if cause.kind == "local-only":
+        return "`local_files_only=True` or offline mode: only what was downloaded before can be loaded."
+    if cause.kind == "status":
+        return "Something answered, but not with the file: the Hub in trouble, a mirror, or a gateway on the way."
+    return REMEDIES.get(cause.kind, "The text does not say what stopped the connection.")
+
+
+def _quoted(cause: Cause) -> tuple[Observation, ...]:
+    return (Observation("cause", cause.quote, "exception chain"),) if cause.quote else ()

@@ -1,0 +1,89 @@
+"""What stopped a request to the Hub, read from the exception chain: switch, name, connection, TLS, proxy or HTTP status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tfdiag_ipython.failure import Raised
+
+Kind = Literal["switch", "local-only", "proxy", "tls", "dns", "refused", "time-out", "cut", "portal", "status", ""]
+TRACES: tuple[tuple[Kind, str], ...] = (
+    ("switch", r"offline mode is enabled|\bOfflineModeIsEnabled\b"),
+    ("local-only", r"outgoing traffic has been disabled"),
+    ("proxy", r"\bProxyError\b|[Cc]annot connect to proxy|Unable to connect to proxy|Tunnel connection failed"),
+    ("tls", r"\bSSLE\w+Error\b|\bSSLError\b|CERTIFICATE_VERIFY_FAILED|\[SSL[:\]]"),
+    (
+        "dns",
+        r"[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Failed to resolve '",
+    ),
+    ("refused", r"Connection refused|WinError 10061|\bConnectionRefusedError\b"),
+    ("time-out", r"\b[Tt]imed out\b|\b(?:Read|Connect|Write|Pool)Timeout(?:Error)?\b"),
+    ("cut", r"Connection (?:reset|aborted)|\bRemoteDisconnected\b|\bConnectionResetError\b|\bRemoteProtocolError\b"),
+    ("status", r"\b(?P<status>[45]\d\d) (?:Server|Client) Error\b|(?:Client|Server) error '(?P<status5>[45]\d\d) "),
+    ("portal", r"\bFileMetadataError\b|does not seem to be on huggingface\.co"),
+)
+"""Told apart by text and class *name*: the HTTP libraries below huggingface_hub change."""
+TOLD: Mapping[str, str] = {
+    "proxy": "the proxy did not let it through",
+    "tls": "TLS failed",
+    "dns": "its name did not resolve",
+    "refused": "the connection was refused",
+    "time-out": "it did not answer in time",
+    "cut": "the connection was cut",
+    "portal": "something else answered in its place (a login page?)",
+}
+STATUSES: Mapping[int, str] = {
+    401: "it wants a login",
+    403: "it forbids this",
+    404: "it knows no such thing",
+    407: "the proxy wants a login",
+    429: "too many requests",
+}
+REMEDIES: Mapping[str, str] = {
+    "proxy": "Check the proxy variables, or ask who runs the proxy to let the Hub's hosts through.",
+    "tls": "A proxy that opens TLS needs its certificate in SSL_CERT_FILE (and REQUESTS_CA_BUNDLE for transformers 4).",
+    "dns": "The machine has no network, no name server, or HF_ENDPOINT is misspelt.",
+    "refused": "Nothing listens at that address, or a firewall turns the connection away.",
+    "time-out": "A firewall that drops packets looks like this; a slow link wants a larger HF_HUB_DOWNLOAD_TIMEOUT.",
+    "cut": "A firewall or proxy on the way, or trouble at the Hub.",
+    "portal": "A captive portal, or a mirror that does not speak the Hub's protocol.",
+}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What stopped the request: its kind, the HTTP status if that was it, and the words of the exception that shows it."""
+
+    kind: Kind = ""
+    status: int = 0
+    quote: str = ""
+
+    def told(self, place: str, proxy: str = "") -> str:
+        """One clause for a title; ``proxy`` is the variable that sends requests through a proxy."""
+        if self.kind == "switch":
+            return "Offline mode is on (HF_HUB_OFFLINE)"
+        if self.kind == "local-only":
+            return "Only local files were allowed"
+        if self.kind == "status":
+            meaning = STATUSES.get(self.status, "trouble on its side" if self.status >= 500 else "it refuses this")
+            return f"{place} answered HTTP {self.status} ({meaning})"
+        words = TOLD.get(self.kind, "")
+        if proxy and self.kind in {"proxy", "refused", "dns", "time-out", "cut"}:
+            how = "" if self.kind == "proxy" else f" ({TOLD[self.kind]})"
+            words = f"the proxy in {proxy} did not let it through{how}"
+        return f"{place} could not be reached" + (f": {words}" if words else "")
+
+
+def find_cause(chain: Sequence[Raised]) -> Cause:
+    """The first trace in order of ``TRACES`` in these exceptions' names and messages; log lines beside them do not count."""
+    for kind, pattern in TRACES:
+        for raised in chain:
+            found = re.search(pattern, raised.message) or re.search(pattern, raised.name)
+            if found:
+                groups: Mapping[str, Any] = found.groupdict()
+                status = int(groups.get("status") or groups.get("status5") or 0)
+                return Cause(kind, status, f"{raised.name}: {raised.message.strip()}"[:300])
+    return Cause()

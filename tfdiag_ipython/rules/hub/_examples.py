@@ -1,0 +1,68 @@
+"""Setup cells of this domain's cases: Hubs on this machine that refuse, and a cache with a tiny model in it."""
+
+NO_WAITS = """
+import huggingface_hub.utils._http as http
+class Clock:
+    time, sleep = staticmethod(http.time.time), staticmethod(lambda seconds: None)  # no waits between the five tries
+http.time = Clock
+"""
+SERVER = """
+import http.server, json, os, tempfile, threading
+class Hub(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        status, headers, body = answer(self.path)
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+    do_GET = do_HEAD
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
+os.environ["HF_HOME"] = tempfile.mkdtemp()
+"""
+GATEWAY = (
+    SERVER
+    + """
+def answer(path):
+    return 401, {}, b""
+"""
+)
+"""A company's gateway that wants a login for everything."""
+ONE_MISSING = (
+    SERVER
+    + """
+def answer(path):
+    return (404, {"X-Error-Code": "RepoNotFound"}, b"") if "tiny-brt" in path else (401, {}, b"")
+"""
+)
+"""A Hub that knows no `acme/tiny-brt`."""
+ANSWERING = (
+    SERVER
+    + """
+def answer(path):
+    return 200, {"Content-Type": "application/json"}, json.dumps({"id": "acme/tiny-bert", "modelId": "acme/tiny-bert"}).encode()
+"""
+)
+"""A Hub that tells about `acme/tiny-bert`."""
+CACHED = """
+import pathlib
+from huggingface_hub import constants
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoTokenizer, BertConfig, PreTrainedTokenizerFast
+repository = pathlib.Path(constants.HF_HUB_CACHE) / "models--acme--tiny-bert"
+snapshot = repository / "snapshots" / ("01234567" * 5)
+(repository / "refs").mkdir(parents=True, exist_ok=True)
+(repository / "refs" / "main").write_text(snapshot.name)
+words = Tokenizer(models.WordLevel({"[UNK]": 0, "film": 1}, unk_token="[UNK]"))
+words.pre_tokenizer = pre_tokenizers.Whitespace()
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(snapshot)
+BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8).save_pretrained(snapshot)
+"""
+"""A tokenizer and a configuration in the Hub's cache, as if downloaded earlier."""
+ONLINE = {"HF_HUB_OFFLINE": None, "TRANSFORMERS_OFFLINE": None, "HF_ENDPOINT": None, "HF_TOKEN": None}
+"""Environment in which the library asks the Hub."""

@@ -1,0 +1,118 @@
+"""What can be done without the Hub: say what the cache holds, go offline or online live, or load local files only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tfdiag_ipython.diagnosis import Applicability, Fix
+from tfdiag_ipython.errors import PlanError
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.switch import SetSwitches, Switch
+from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.rule import Offer, Rule
+
+if TYPE_CHECKING:
+    import libcst as cst
+
+OFFERS = (
+    Offer("go-offline", Applicability.SAFE),
+    Offer("local-files-only", Applicability.SAFE),
+)
+ONLINE = Offer("go-online", Applicability.UNSAFE)
+LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
+NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
+
+
+def cache_told(facts: Mapping[str, Any]) -> str:
+    """One clause on what the cache holds of the repository; empty when none is known."""
+    repo = str(facts.get("repo", ""))[:80]
+    if not repo or facts.get("path"):
+        return ""
+    if facts["complete"]:
+        what = {"file": "the file", "snapshot": "a snapshot"}.get(str(facts["kind"]), f"the {facts['kind']}")
+        return f"{what} of `{repo}` is in the local cache"
+    if facts["commit"]:
+        missing = [name for name in facts["files"] if name not in facts["holds"]]
+        lacks = f"not {missing[0][:60]}" if missing else f"not the whole {facts['kind']}"
+        return f"the local cache has `{repo}`, but {lacks}"
+    if facts["snapshots"]:
+        return f"the local cache has `{repo}`, but not revision {str(facts['revision'])[:40]}"
+    if facts["nearest"]:
+        return f"the local cache has no `{repo}`, but `{str(facts['nearest'])[:80]}`"
+    return f"the local cache holds nothing of `{repo}`"
+
+
+def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """Fixes that load from the cache what it holds completely."""
+    if not facts.get("complete"):
+        return ()
+    repo = str(facts["repo"])
+    offline = rule.offer(
+        "go-offline",
+        "Go offline in this kernel",
+        "Loads the cached files without asking the Hub for newer ones, here and in every later cell.",
+        repo=repo,
+    )
+    local = rule.offer(
+        "local-files-only", "Load local files only, in this call", "The same cached files, for this call.", repo=repo
+    )
+    # a pipeline does not hand this argument to everything that it loads
+    one_call = () if facts["kind"] == "pipeline" else (local,)
+    return one_call if facts["offline"] else (offline, *one_call)
+
+
+def online_fix(rule: Rule) -> Fix:
+    """The way back to the network, for what no cache holds."""
+    return rule.offer(
+        "go-online",
+        "Go online in this kernel",
+        "Offline mode was switched on by somebody: this program will then ask the Hub again. What it downloads stays in the cache.",
+    )
+
+
+def plan_remedy(fix: Fix, scene: Scene) -> Plan:
+    """The plan of one of these fixes."""
+    if fix.id == "local-files-only":
+        return _local_files_only(str(fix.parameters["repo"]), scene)
+    if scene.host is None or scene.cell is None:
+        raise PlanError("The failing cell is not known here: set HF_HUB_OFFLINE before Python starts.")
+    offline = fix.id == "go-offline"
+    variables: dict[str, str | None] = (
+        {"HF_HUB_OFFLINE": "1"} if offline else {"HF_HUB_OFFLINE": None, "TRANSFORMERS_OFFLINE": None}
+    )
+    reset = getattr(sys.modules.get("huggingface_hub.utils._http"), "reset_sessions", None)
+    return SetSwitches(
+        scene.host,
+        variables,
+        (
+            Switch("huggingface_hub.constants", "HF_HUB_OFFLINE", offline),
+            Switch("transformers.utils.hub", "_is_offline_mode", offline),  # a copy that transformers 4 keeps
+        ),
+        refresh=(reset,) if callable(reset) else (),  # sessions of huggingface_hub 0 are made for one mode
+        reruns=(scene.cell,),
+    )
+
+
+def _local_files_only(repo: str, scene: Scene) -> Plan:
+    namespace = scene.namespace
+
+    def wanted(call: cst.Call) -> bool:
+        return dotted(call.func).rpartition(".")[2] in LOADERS and _first_argument(call, namespace) == repo
+
+    return edit_cells(scene, lambda source: set_arguments(source, wanted, {"local_files_only": "True"}))
+
+
+def _first_argument(call: cst.Call, namespace: Mapping[str, Any]) -> object:
+    """The repository that a loader's call names, as a literal or by a variable of the person's."""
+    import libcst as cst
+
+    for number, arg in enumerate(call.args):
+        if (arg.keyword is None and number == 0 and not arg.star) or (arg.keyword and arg.keyword.value in NAMED):
+            if isinstance(arg.value, cst.SimpleString):
+                return arg.value.evaluated_value
+            return namespace.get(arg.value.value) if isinstance(arg.value, cst.Name) else None
+    return None
