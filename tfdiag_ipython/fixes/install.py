@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError
@@ -48,6 +51,7 @@ class InstallPackages(Plan):
     """``pip install`` in this interpreter, with pip's output streamed; asks for a restart where an old module is loaded.
 
     ``asked_by`` is the library that looks for the package once, while it is being loaded: it needs a restart, too.
+    ``releases`` says which releases of a module will do (``">=1.1.0"``); :class:`PlanError` where that is no version specifier.
     """
 
     undoable = False
@@ -61,21 +65,23 @@ class InstallPackages(Plan):
         reruns: tuple[Cell, ...] = (),
         failure: Failure | None = None,
         asked_by: str = "",
+        releases: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(host, reruns=reruns, failure=failure)
         unknown = [module for module in modules if module not in REQUIREMENTS]
         if unknown:
             raise PlanError(f"tfdiag installs only packages from its own table, and {', '.join(unknown)} is not in it.")
         self.modules = modules
+        self.specifications = [REQUIREMENTS[name] + _specifier(releases.get(name, "")) for name in modules]
         self.asked_by = asked_by
         self.stale = tuple(module for module in modules if module in sys.modules)
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "pip", "install", "--no-input", *(REQUIREMENTS[name] for name in self.modules)]
+        return [sys.executable, "-m", "pip", "install", "--no-input", *self.specifications]
 
     def preview(self) -> Preview:
-        names = " ".join(REQUIREMENTS[name] for name in self.modules)
+        names = " ".join(shlex.quote(specification) for specification in self.specifications)
         note = "It installs into this kernel's own environment, from the package index that pip is set up for."
         return Preview("command", f"{sys.executable} -m pip install {names}", f"{note} tfdiag cannot undo it.")
 
@@ -96,7 +102,7 @@ class InstallPackages(Plan):
         if process.wait():
             raise PlanError(f"pip ended with status {process.returncode}: {' / '.join(last[-2:])}")
         importlib.invalidate_caches()
-        return f"Installed {', '.join(REQUIREMENTS[name] for name in self.modules)}."
+        return f"Installed {', '.join(self.specifications)}."
 
     def verify(self, progress: Progress) -> Verification:
         if self.stale:
@@ -109,3 +115,13 @@ class InstallPackages(Plan):
                 f"Restart the kernel: {self.asked_by} looked for {', '.join(self.modules)} when it was loaded, and not since.",
             )
         return super().verify(progress)
+
+
+def _specifier(text: str) -> str:
+    """The text where it is a version specifier and nothing else: it reaches pip's command line."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        return str(SpecifierSet(text))
+    except InvalidSpecifier:
+        raise PlanError(f"{text!r} says nothing that pip knows about versions.") from None

@@ -19,7 +19,9 @@ class PackageVersionsProbe(Probe):
     """Loaded against installed versions of the main libraries and of every package of tfdiag's table that the message names.
 
     Facts: ``packages`` (import name → ``{"loaded", "installed"}``, empty strings where there is none), ``stale`` (those loaded in
-    another version than installed). Source: ``__version__`` of the loaded module and ``importlib.metadata``.
+    another version than installed), ``required`` (import name → the releases that the loaded transformers takes, ``">=1.1.0"``).
+    Sources: ``__version__`` of the loaded module, ``importlib.metadata``, and of transformers (4.57 and 5.23)
+    ``dependency_versions_table.deps`` and the ``…_MIN_VERSION`` of ``utils.import_utils``.
     """
 
     name: ClassVar[str] = "package-versions"
@@ -41,7 +43,8 @@ class PackageVersionsProbe(Probe):
             Observation(name, _words(packages[name]), "importlib.metadata and the loaded module")
             for name in dict.fromkeys(("transformers", *stale, *named))
         )
-        facts = {"packages": packages, "stale": stale}
+        required = {name: spec for name in named if (spec := _required(scene, name))}
+        facts = {"packages": packages, "stale": stale, "required": required}
         return Evidence(MappingProxyType(facts), seen)
 
 
@@ -50,6 +53,21 @@ def installed_version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except Exception:  # broken metadata reads as not installed
+        return ""
+
+
+def _required(scene: Scene, module: str) -> str:
+    """Which releases of this package the loaded transformers takes, as a version specifier; empty when it does not say."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    least = getattr(scene.module("transformers.utils.import_utils"), f"{module.upper()}_MIN_VERSION", "")
+    if isinstance(least, str) and re.fullmatch(r"\d+(?:\.\d+)*", least):
+        return f">={least}"
+    known = getattr(scene.module("transformers.dependency_versions_table"), "deps", {})
+    line = next((known[name] for name in (REQUIREMENTS[module], module) if name in known), "")
+    try:
+        return str(Requirement(line).specifier) if line else ""
+    except InvalidRequirement:
         return ""
 
 

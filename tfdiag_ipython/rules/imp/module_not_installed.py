@@ -76,7 +76,7 @@ class ModuleNotInstalled(Rule):
         NoMatch(text="ModuleNotFoundError: No module named 'pandas'"),
         NoMatch(text="ModuleNotFoundError: No module named 'transformers.modeling_bert'", code="IMP006"),
         Reproduce(
-            (INSTALL_LOCALLY.format(name="einops", module="einops"), "import einops  # for the remote code"),
+            (INSTALL_LOCALLY.format(packages=[("einops", "einops")]), "import einops  # for the remote code"),
             title="`einops` is not installed",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("install"),),
