@@ -54,6 +54,7 @@ class DeviceSideAssert(Rule):
     message = re.compile(
         r"device-side assert(?:ion)? triggered|CUDA error: an illegal memory access was encountered[\s\S]*Assertion"
         r"|Assertion [`']?[^`'\n]*(?:srcIndex < srcSelectDimSize|index out of bounds|n_classes|idx_dim)[^\n]*failed"
+        r"|\.cuh?:\d+:[^\n]{0,300} thread: \[[^\n]{1,60}[Aa]ssertion [^\n]{1,300}failed"
     )
     needs = (IndexTensorsProbe,)
     fixes = (Offer("restart-kernel", Applicability.UNSAFE),)
@@ -96,6 +97,17 @@ class DeviceSideAssert(Rule):
             title=r"label.*`model.config.num_labels` is 3",
             fixes=("restart-kernel",),
         ),
+        Match(
+            text="RuntimeError: CUDA error: device-side assert triggered\n../aten/src/ATen/native/cuda/Loss.cu:92: operator(): block: [0,0,0], "
+            "thread: [6,0,0] Assertion `input_val >= zero && input_val <= one` failed.",
+            certainty=Certainty.LIKELY,
+            title="probability",
+        ),
+        Match(
+            text="/pytorch/aten/src/ATen/native/cuda/TensorCompare.cu:110: _assert_async_cuda_kernel: block: [0,0,0], thread: [0,0,0] "
+            "Assertion `probability tensor contains either `inf`, `nan` or element < 0` failed.",
+            title="probability",
+        ),
         NoMatch(text="RuntimeError: CUDA error: no kernel image is available for execution on the device"),
         NoMatch(text="AssertionError: index out of bounds"),
         Reproduce(
@@ -120,12 +132,14 @@ class DeviceSideAssert(Rule):
             answer = "A label is outside the model's classes"
         elif kind == "id":
             answer = "An id is outside the embedding that it is looked up in"
+        elif kind == "probability":
+            answer = "A probability is not between 0 and 1 (below, above, inf or nan) on the GPU"
         else:
             answer = "An index is out of range on the GPU"
         number = (seen.get("config") or {}).get("num_labels")
         if kind == "label" and number is not None:
             answer += f" (`{seen.get('model') or 'model'}.config.num_labels` is {number})"
-        elif seen.get("limit"):
+        elif seen.get("limit") and kind != "probability":
             answer += f" (valid are 0 to {seen['limit'] - 1:,})"
         what = "CUDA's context in this process is dead: nothing on the GPU can be used until the kernel restarts."
         if operation:

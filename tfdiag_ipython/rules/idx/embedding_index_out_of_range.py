@@ -40,9 +40,10 @@ class EmbeddingIndexOutOfRange(Rule):
 
     code = "IDX001"
     name = "embedding-index-out-of-range"
-    raised = ("builtins.IndexError",)
+    raised = ("builtins.IndexError", "builtins.RuntimeError")  # torch below 1.5 raised the latter
     message = re.compile(
         r"index out of range in self|index out of range: Tried to access index (?P<index>\d+) out of table"
+        r"|index out of range at \S*THTensor\w*\.cpp"
     )
     needs = (IndexTensorsProbe,)
     fixes = (Offer("resize-embeddings", Applicability.UNSAFE),)
@@ -80,6 +81,10 @@ class EmbeddingIndexOutOfRange(Rule):
             certainty=Certainty.CONFIRMED,
             title="30523.*30,?522 rows.*tokenizer.*30,?524",
             fixes=("resize-embeddings",),
+        ),
+        Match(
+            text="RuntimeError: index out of range: Tried to access index 30 out of table with 29 rows. at /pytorch/aten/src/TH/x.cpp:237",
+            title=r"id \(30\)",
         ),
         NoMatch(text="IndexError: list index out of range"),
         NoMatch(text="IndexError: index 5 is out of bounds for axis 0 with size 5"),

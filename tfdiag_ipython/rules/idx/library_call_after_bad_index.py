@@ -11,10 +11,10 @@ from tfdiag_ipython.rules.idx._assertions import asserted
 
 
 class LibraryCallAfterBadIndex(Rule):
-    """cuBLAS or cuDNN failed at its first call: memory is full, or an earlier kernel met an index out of range.
+    """A CUDA call failed without saying why: memory is full, or an earlier kernel met an index out of range.
 
     *What it means*
-    The library could not start. Its own words do not say why, and both causes are common.
+    The library could not start, or memory outside a tensor was touched. The words do not say why, and several causes are common.
 
     *Why it happens*
     An index out of range in an earlier kernel (a token id outside the embedding, a label outside the classes) killed the CUDA context, and
@@ -35,12 +35,20 @@ class LibraryCallAfterBadIndex(Rule):
 
     code = "IDX005"
     name = "library-call-after-bad-index"
-    raised = ("builtins.RuntimeError",)
-    message = re.compile(r"CUBLAS_STATUS_(?:NOT_INITIALIZED|ALLOC_FAILED|EXECUTION_FAILED|INTERNAL_ERROR)")
+    raised = ("builtins.RuntimeError", "torch.AcceleratorError")
+    message = re.compile(
+        r"CUBLAS_STATUS_(?:NOT_INITIALIZED|ALLOC_FAILED|EXECUTION_FAILED|INTERNAL_ERROR)"
+        r"|(?:CUDA|HIP) error: (?P<outside>an illegal memory access was encountered)"
+    )
     CASES = (
         Match(
             text="RuntimeError: CUDA error: CUBLAS_STATUS_INTERNAL_ERROR when calling `cublasCreate(handle)`",
             certainty=Certainty.POSSIBLE,
+        ),
+        Match(
+            text="torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously",
+            certainty=Certainty.POSSIBLE,
+            title="outside its tensors",
         ),
         NoMatch(
             text="RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`\n"
@@ -54,6 +62,14 @@ class LibraryCallAfterBadIndex(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         if asserted(failure) is not None:
             return None  # the assertion says it plainly: IDX004
+        if hit["outside"]:
+            return self.found(
+                "A kernel reached outside its tensors, perhaps by an index out of range; CUDA is unusable: restart the kernel",
+                Certainty.POSSIBLE,
+                what="The message does not say which kernel; some check their indices, others read whatever lies there.",
+                why="Run the failing step on the CPU after the restart: an index out of range names its value there. A custom kernel "
+                "(attention, quantization) that does not fit this GPU or torch ends like this, too.",
+            )
         return self.found(
             "cuBLAS could not start: perhaps an earlier kernel met an index out of range",
             Certainty.POSSIBLE,

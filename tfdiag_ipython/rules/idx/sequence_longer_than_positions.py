@@ -46,6 +46,7 @@ class SequenceLongerThanPositions(Rule):
     raised = ("builtins.IndexError", "builtins.RuntimeError")
     message = re.compile(
         r"index out of range in self"
+        r"|sequence length is longer than the specified maximum sequence length for this model \((?P<length>\d+) > (?P<most>\d+)\)"
         r"|The expanded size of the tensor \((?P<given>\d+)\) must match the existing size \((?P<has>\d+)\) at non-singleton dimension 1"
         r"|The size of tensor a \((?P<a>\d+)\) must match the size of tensor b \((?P<b>\d+)\) at non-singleton dimension 1\b"
         r"|index \d+ is out of bounds for dimension 1 with size \d+"
@@ -83,6 +84,12 @@ class SequenceLongerThanPositions(Rule):
             certainty=Certainty.CONFIRMED,
             title="1,300 tokens.*1,024",
             fixes=("truncate",),
+        ),
+        Match(
+            text="Token indices sequence length is longer than the specified maximum sequence length for this model (700 > 512). Running "
+            "this sequence through the model will result in indexing errors",
+            certainty=Certainty.POSSIBLE,
+            title="700 tokens.*512",
         ),
         NoMatch(
             text="RuntimeError: The expanded size of the tensor (3) must match the existing size (4) at non-singleton dimension 0."
@@ -125,6 +132,13 @@ class SequenceLongerThanPositions(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[IndexTensorsProbe.name]
+        if hit["most"]:
+            return self.found(
+                f"The text has {int(hit['length']):,} tokens, and the tokenizer's limit is {int(hit['most']):,}: it was not truncated",
+                Certainty.POSSIBLE,
+                what="This is a warning: a model with fixed positions fails on so long a text; it is harmless where it is cut later.",
+                why="Pass `truncation=True` and `max_length`, or split the text.",
+            )
         if not seen:
             return self._from_text(hit)
         usable, length = _usable(seen["config"]), seen["length"]

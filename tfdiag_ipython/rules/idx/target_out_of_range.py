@@ -44,8 +44,11 @@ class TargetOutOfRange(Rule):
 
     code = "IDX003"
     name = "target-out-of-range"
-    raised = ("builtins.IndexError",)
-    message = re.compile(r"Target (?P<target>-?\d+) is out of bounds")
+    raised = ("builtins.IndexError", "builtins.RuntimeError")
+    message = re.compile(
+        r"Target (?P<target>-?\d+) is out of bounds|(?P<onehot>Class values must be (?:smaller than num_classes|non-negative))"
+        r"|(?P<assertion>Assertion `?cur_target >= 0 && cur_target < n_classes)"
+    )
     needs = (IndexTensorsProbe,)
     fixes = (
         Offer("shift-labels", Applicability.UNSAFE),
@@ -76,6 +79,7 @@ class TargetOutOfRange(Rule):
             title=r"`labels` holds -1.*num_labels` is 3",
             fixes=("mask-labels",),
         ),
+        Match(text="RuntimeError: Class values must be smaller than num_classes.", title="label"),
         NoMatch(text="IndexError: Dimension out of range (expected to be in range of [-1, 0], but got 1)"),
         NoMatch(text="ValueError: Target is multiclass but average='binary'. Please choose another average setting."),
         Reproduce(
@@ -116,6 +120,13 @@ class TargetOutOfRange(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[IndexTensorsProbe.name]
         values = seen.get("values") or {}
+        if not hit["target"]:
+            return self.found(
+                "A label is not one of the classes: labels go from 0 to the number of classes less one",
+                Certainty.LIKELY,
+                what="One of the labels is negative, or as large as the number of classes or larger.",
+                why="The labels count from one, or the number of classes is too small.",
+            )
         if seen.get("kind") != "target" or "first" not in values:
             number = int(hit["target"])
             most = f"the model has at most {number} classes" if number > 0 else "labels start at 0"
