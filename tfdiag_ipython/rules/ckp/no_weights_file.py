@@ -92,7 +92,7 @@ class NoWeightsFile(Rule):
             certainty=Certainty.CONFIRMED,
             title=r"`\./lora` is a PEFT adapter",
         ),
-        NoMatch(text="OSError: acme/x does not appear to have a file named preprocessor_config.json.", code=None),
+        NoMatch(text="OSError: acme/x does not appear to have a file named preprocessor_config.json.", code="HUB003"),
         Reproduce(
             (SETUP, "model = BertModel.from_pretrained(folder)"),
             certainty=Certainty.CONFIRMED,

@@ -56,7 +56,8 @@ class PyTorchWeightsForTensorFlowClass(Rule):
         ),
         NoMatch(
             text="OSError: Can't load weights for 'acme/fin'. Make sure that: 'acme/fin' is the correct path to a directory containing a "
-            "file named one of pytorch_model.bin, tf_model.h5, model.ckpt."
+            "file named one of pytorch_model.bin, tf_model.h5, model.ckpt.",
+            code="HUB003",
         ),
     )
 
