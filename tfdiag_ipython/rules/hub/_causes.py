@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from tfdiag_ipython.failure import Raised
 
-Kind = Literal["switch", "local-only", "proxy", "tls", "dns", "refused", "time-out", "cut", "portal", "status", ""]
+Kind = Literal[
+    "switch", "local-only", "proxy", "tls", "dns", "refused", "no-route", "time-out", "cut", "portal", "status", ""
+]
 TRACES: tuple[tuple[Kind, str], ...] = (
     ("switch", r"offline mode is enabled|\bOfflineModeIsEnabled\b"),
     ("local-only", r"outgoing traffic has been disabled"),
@@ -21,7 +23,12 @@ TRACES: tuple[tuple[Kind, str], ...] = (
     ),
     ("refused", r"Connection refused|WinError 10061|\bConnectionRefusedError\b"),
     ("time-out", r"\b[Tt]imed out\b|\b(?:Read|Connect|Write|Pool)Timeout(?:Error)?\b"),
-    ("cut", r"Connection (?:reset|aborted)|\bRemoteDisconnected\b|\bConnectionResetError\b|\bRemoteProtocolError\b"),
+    ("no-route", r"[Nn]etwork is unreachable|No route to host"),
+    (
+        "cut",
+        r"Connection (?:reset|aborted|broken)|\bRemoteDisconnected\b|\bConnectionResetError\b|\bRemoteProtocolError\b"
+        r"|Server disconnected|peer closed connection",
+    ),
     ("status", r"\b(?P<status>[45]\d\d) (?:Server|Client) Error\b|(?:Client|Server) error '(?P<status5>[45]\d\d) "),
     ("portal", r"\bFileMetadataError\b|does not seem to be on huggingface\.co"),
 )
@@ -32,6 +39,7 @@ TOLD: Mapping[str, str] = {
     "dns": "its name did not resolve",
     "refused": "the connection was refused",
     "time-out": "it did not answer in time",
+    "no-route": "no network leads to it",
     "cut": "the connection was cut",
     "portal": "something else answered in its place (a login page?)",
 }
@@ -48,6 +56,7 @@ REMEDIES: Mapping[str, str] = {
     "dns": "The machine has no network, no name server, or HF_ENDPOINT is misspelt.",
     "refused": "Nothing listens at that address, or a firewall turns the connection away.",
     "time-out": "A firewall that drops packets looks like this; a slow link wants a larger HF_HUB_DOWNLOAD_TIMEOUT.",
+    "no-route": "The machine has no network, or none that leads out of the house.",
     "cut": "A firewall or proxy on the way, or trouble at the Hub.",
     "portal": "A captive portal, or a mirror that does not speak the Hub's protocol.",
 }

@@ -56,11 +56,13 @@ class HubUnreachable(Rule):
         r"|Cannot reach (?P<offline>https?://[^\s/]*[^\s/:])"
         r"|(?P<local>outgoing traffic has been disabled)"
         r"|error happened while trying to locate the files? on the Hub"
-        r"|host='(?P<host>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))', port=\d+\)"
+        r"|Couldn't reach server at '(?P<server>https?://[^'\s]+)' to download"  # transformers 2
+        r"|host=\W{1,3}(?P<host>(?:[\w.-]+\.)?(?:huggingface\.(?:co|tech)|hf\.co))\b[^,\n]{0,40}, port=\d+"
         r"|host='(?P<mirror>[\w.-]+)', port=(?P<port>\d+)\): Max retries exceeded with url: /(?:api/models/|[\w.-]+/[\w.-]+/resolve/)"
         r"|\b5\d\d Server Error: [\w -]{1,40} for url: https://(?P<url>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))/"
         r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?P<answered>[\w.:-]+)/(?:api/models/|[^\s/]+/[^\s/]+/resolve/)"
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
+        r"|\('Connection aborted\.'|Connection broken: \w+|Network is unreachable|Server disconnected|peer closed connection"
         r"|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Tunnel connection failed)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
@@ -98,6 +100,19 @@ class HubUnreachable(Rule):
             '  File "/venv/site-packages/huggingface_hub/hf_api.py", line 9, in model_info\n    r = get_session().get(path)\n'
             "httpx.ConnectError: [Errno -2] Name or service not known",
             title="its name did not resolve",
+        ),
+        Match(
+            text="OSError: Couldn't reach server at 'https://s3.amazonaws.com/models.huggingface.co/bert/tiny-vocab.txt' to download "
+            "vocabulary files.",
+            title="s3.amazonaws.com could not be reached",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/huggingface_hub/file_download.py", line 7, in http_get\n    read()\n'
+            "requests.exceptions.ChunkedEncodingError: ('Connection broken: IncompleteRead(9 bytes read)', IncompleteRead(9 bytes read))",
+            title="the connection was cut",
+        ),
+        NoMatch(
+            text="requests.exceptions.ConnectionError: ('Connection aborted.', RemoteDisconnected('Remote end closed'))"
         ),
         NoMatch(
             text="requests.exceptions.ConnectionError: HTTPSConnectionPool(host='api.example.org', port=443): Max retries exceeded"
@@ -186,7 +201,12 @@ class HubUnreachable(Rule):
         if hit["vague"] and cause.kind in {"status", "switch", "local-only"}:
             return None
         address = next(
-            (hit[group] for group in ("endpoint", "offline", "host", "mirror", "url", "answered") if hit[group]), ""
+            (
+                hit[group]
+                for group in ("endpoint", "server", "offline", "host", "mirror", "url", "answered")
+                if hit[group]
+            ),
+            "",
         )
         found = re.search(r"for url:? '?(https?://[^/\s']+)", cause.quote) if cause.kind == "status" else None
         address = (found[1] if found else address) or str(
