@@ -9,25 +9,34 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import call_object
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.attribute_owner import AttributeOwnerProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.imp._symbols import older
 
-SUCCESSORS = {
-    "encode_plus": "call the tokenizer itself",
-    "batch_encode_plus": "call the tokenizer itself",
-    "as_target_tokenizer": "give the labels as `text_target=`",
-    "prepare_seq2seq_batch": "call the tokenizer with `text_target=`",
-    "additional_special_tokens": "use `extra_special_tokens`",
-    "additional_special_tokens_ids": "use `extra_special_tokens_ids`",
-    "get_max_length": "use `get_max_cache_shape()`, or load the model without `trust_remote_code`",
-    "get_usable_length": "use `get_seq_length()`, or load the model without `trust_remote_code`",
-    "seen_tokens": "use `get_seq_length()`, or load the model without `trust_remote_code`",
-    "to_legacy_cache": "keep the cache object",
-    "from_legacy_cache": "keep the cache object",
-    "prune_heads": "nothing replaces it in transformers 5",
-    "rope_theta": "read `rope_parameters`",
+_TRUSTED = "or load the model without `trust_remote_code`"
+REMOVED = {
+    "encode_plus": ("5.0", "", "call the tokenizer itself"),
+    "batch_encode_plus": ("5.0", "", "call the tokenizer itself"),
+    "as_target_tokenizer": ("5.0", "", "give the labels as `text_target=`"),
+    "prepare_seq2seq_batch": ("5.0", "", "call the tokenizer with `text_target=`"),
+    "additional_special_tokens": ("5.0", "extra_special_tokens", "use `extra_special_tokens`"),
+    "additional_special_tokens_ids": ("5.0", "extra_special_tokens_ids", "use `extra_special_tokens_ids`"),
+    "get_max_length": ("4.49", "get_max_cache_shape", f"use `get_max_cache_shape()`, {_TRUSTED}"),
+    "get_max_cache_shape": ("5.20", "get_max_length", f"use `get_max_length()`, {_TRUSTED}"),
+    "get_usable_length": ("4.54", "get_seq_length", f"use `get_seq_length()`, {_TRUSTED}"),
+    "seen_tokens": ("4.54", "get_seq_length", f"use `get_seq_length()`, {_TRUSTED}"),
+    "to_legacy_cache": ("5.0", "", "keep the cache object"),
+    "from_legacy_cache": ("5.0", "", "keep the cache object"),
+    "prune_heads": ("5.0", "", "nothing replaces it in transformers 5"),
+    "rope_theta": ("5.0", "rope_parameters", "read `rope_parameters`"),
 }
-"""Method or attribute removed by transformers 5 (the caches' earlier) → what to write now; tried on 4.57 and 5.23."""
+"""Method or attribute → the first minor release without it, the name that replaces it (empty: none), what to write now.
+
+The releases were read from the classes' sources in the wheels of 4.18 to 5.23; that a fast tokenizer, a DynamicCache, a
+LlamaConfig and a BertModel lack the old name and have the new one was tried on 5.23.0, and the contrary on 4.57.6.
+`get_max_length` is there again from 5.13 on.
+"""
 CALLED = ("encode_plus", "batch_encode_plus")
 
 
@@ -41,7 +50,8 @@ class RemovedMethod(Rule):
     transformers 5 dropped methods deprecated for years; model code downloaded with `trust_remote_code` still uses them.
 
     *How tfdiag confirms it*
-    The method stands in a table checked by hand, the object is of that kind, and the loaded library is of a release without it.
+    The method stands in a table, the object is of a class of Transformers, the loaded release is one without the method, and
+    the object has what replaces it.
 
     *Fixes and their safety*
     `call-the-tokenizer` (safe: it is what these methods called) writes `tokenizer(…)` for `tokenizer.encode_plus(…)`.
@@ -57,10 +67,10 @@ class RemovedMethod(Rule):
     name = "removed-method"
     raised = ("builtins.AttributeError",)
     message = re.compile(
-        r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)? has no attribute "
-        rf"['\"]?(?P<method>{'|'.join(sorted(SUCCESSORS, key=len, reverse=True))})\b"
+        r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
+        rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(REMOVED, key=len, reverse=True))})\b"
     )
-    needs = (PackageVersionsProbe,)
+    needs = (PackageVersionsProbe, AttributeOwnerProbe)
     fixes = (Offer("call-the-tokenizer", Applicability.SAFE),)
     CASES = (
         Match(
@@ -71,6 +81,10 @@ class RemovedMethod(Rule):
         ),
         Match(
             text="AttributeError: 'DynamicCache' object has no attribute 'get_max_length'", title="get_max_cache_shape"
+        ),
+        Match(
+            text="AttributeError: 'DynamicCache' object has no attribute 'get_max_cache_shape'",
+            title=r"get_max_length\(\)",
         ),
         NoMatch(text="AttributeError: 'Doc' object has no attribute 'encode_plus'"),
         NoMatch(text="AttributeError: 'LRUCache' object has no attribute 'get_or_set'"),
@@ -86,14 +100,27 @@ class RemovedMethod(Rule):
             fixes=(Try("call-the-tokenizer"),),
             needs=("torch", "transformers>=5"),
         ),
+        Reproduce(
+            ("from transformers import DynamicCache", "DynamicCache().seen_tokens"),
+            title=r"`DynamicCache.seen_tokens` is gone from transformers \d.*: use `get_seq_length\(\)`",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            ("from transformers import LlamaConfig", "LlamaConfig().rope_theta"),
+            title="`LlamaConfig.rope_theta` is gone from transformers 5.*: read `rope_parameters`",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5"),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        method, seen = hit["method"], evidence[PackageVersionsProbe.name]
+        method, seen, owner = hit["method"], evidence[PackageVersionsProbe.name], evidence[AttributeOwnerProbe.name]
+        gone, new, advice = REMOVED[method]
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
-        if seen and not loaded:
-            return None  # a class of that name that is not Transformers'
-        version = f"transformers {loaded or failure.versions.get('transformers', '')}".strip()
+        told = loaded or failure.versions.get("transformers", "")
+        if (seen and not loaded) or older(told, gone) or (owner and not _fits(owner, new)):
+            return None  # of another library, or never there
+        version = f"transformers {told}".strip()
         fixes: tuple[Fix, ...] = ()
         if method in CALLED:
             elsewhere = bool(failure.source) and method not in failure.source
@@ -103,14 +130,20 @@ class RemovedMethod(Rule):
                 ),
             )
         return self.found(
-            f"`{hit['kind']}.{method}` is gone from {version}: {SUCCESSORS[method]}",
-            Certainty.CONFIRMED if loaded else Certainty.LIKELY,
-            what=f"{hit['kind']} has no `{method}` in this release.",
+            f"`{hit['kind']}.{method}` is gone from {version}: {advice}",
+            Certainty.CONFIRMED if loaded and owner else Certainty.LIKELY,
+            what=f"{hit['kind']} has no `{method}` from transformers {gone} on.",
             why="It was deprecated and then removed; the code is written for an older release.",
-            evidence=seen.seen,
+            evidence=(*seen.seen, *owner.seen),
             fixes=fixes,
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         method = str(fix.parameters["method"])
         return edit_cells(scene, lambda source: call_object(source, method, bool))
+
+
+def _fits(owner: Evidence, new: str) -> bool:
+    """Whether the object is of a class of Transformers that has what replaces the method."""
+    roots = {name.partition(".")[0] for name in owner["classes"]}
+    return "transformers" in roots and (not new or new in owner["has"])
