@@ -34,7 +34,10 @@ class DecoderPaddedOnTheRight(Rule):
     code = "PAD004"
     name = "decoder-padded-on-the-right"
     kinds = ("warning", "exception")
-    message = re.compile(r"decoder-only architecture is being used, but right-padding was detected")
+    message = re.compile(
+        r"decoder-only architecture is being used, but right-padding was detected"
+        r"|attempting to perform batched generation with padding_side='right'"
+    )
     fixes = (Offer("pad-on-the-left", Applicability.DISPLAY_ONLY, always=True),)
     links = (
         Link("Common pitfalls of generation", "https://huggingface.co/docs/transformers/llm_tutorial#common-pitfalls"),
@@ -46,6 +49,11 @@ class DecoderPaddedOnTheRight(Rule):
             certainty=Certainty.LIKELY,
             title="left",
             fixes=("pad-on-the-left",),
+        ),
+        Match(
+            text="ValueError: You are attempting to perform batched generation with padding_side='right' this may lead to unexpected "
+            "behaviour for Flash Attention version of Tiny.",
+            title="left",
         ),
         NoMatch(text="Padding was detected but no attention mask is passed here."),
     )

@@ -47,7 +47,14 @@ class ModelWithoutPaddingToken(Rule):
 
     code = "PAD003"
     name = "model-without-padding-token"
-    message = re.compile(r"Cannot handle batch sizes > 1 if no padding token is defined")
+    message = re.compile(
+        r"(?P<classes>Cannot handle batch sizes > 1 if no padding token is defined)"
+        r"|If `eos_token_id` is defined, make sure that `pad_token_id` is defined"
+        r"|`pad_token_id` should be positive but got (?P<negative>-\d+)"
+        r"|(?P<outside>Padding_idx must be within num_embeddings)"
+        r"|[Ss]elf\.model\.config\.pad_token_id has to be defined"
+        r"|Setting `pad_token_id` to (?:`eos_token_id`:\s?(?P<end>\d+) for open-end generation|(?P<first>\d+) \(first `eos_token_id`\))"
+    )
     needs = (TokenizersProbe,)
     fixes = (Offer("set-pad-token-id", Applicability.UNSAFE),)
     links = (Link("Padding and truncation", "https://huggingface.co/docs/transformers/pad_truncation"),)
@@ -56,6 +63,17 @@ class ModelWithoutPaddingToken(Rule):
             text="ValueError: Cannot handle batch sizes > 1 if no padding token is defined.",
             certainty=Certainty.LIKELY,
             title="config.pad_token_id",
+        ),
+        Match(
+            text="Setting `pad_token_id` to `eos_token_id`:50256 for open-end generation.",
+            certainty=Certainty.POSSIBLE,
+            title="50256.*harmless",
+        ),
+        Match(text="AssertionError: Padding_idx must be within num_embeddings", title="not a row of the embedding"),
+        Match(text="ValueError: `pad_token_id` should be positive but got -1.", title="-1"),
+        Match(
+            text="ValueError: If `eos_token_id` is defined, make sure that `pad_token_id` is defined.",
+            title="pad_token_id",
         ),
         NoMatch(text="ValueError: Cannot handle batch sizes > 1 for this sampler"),
         Reproduce(
@@ -67,6 +85,21 @@ class ModelWithoutPaddingToken(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if hit["end"] or hit["first"]:
+            return self.found(
+                f"generate pads with the end-of-sequence token {hit['end'] or hit['first']}, since no padding token is set: harmless for one prompt",
+                Certainty.POSSIBLE,
+                what="Finished rows are filled up with that token; nothing is wrong unless the attention mask is missing.",
+                why="Pass pad_token_id=tokenizer.eos_token_id to generate and nothing is said; with several prompts pass the mask, too.",
+            )
+        if hit["outside"] or hit["negative"]:
+            number = f" ({hit['negative']})" if hit["negative"] else ""
+            return self.found(
+                f"The configuration's pad_token_id{number} is not a row of the embedding: it must be from 0 to vocab_size - 1",
+                Certainty.LIKELY,
+                what="The embedding is made with a row for padding, and that row's number is not among its rows.",
+                why="The checkpoint says -1 for 'none', or a token was added without resizing: set `config.pad_token_id` to a token that exists.",
+            )
         seen = evidence[TokenizersProbe.name]
         confirmed = bool(seen.seen) and seen["model_pad"] is None
         model, tokenizer = seen.get("model") or "", seen.get("tokenizer") or ""
@@ -83,7 +116,12 @@ class ModelWithoutPaddingToken(Rule):
                 ),
             )
         return self.found(
-            f"`{model or 'model'}.config.pad_token_id` is None: a batch cannot be classified until the model knows its padding token",
+            f"`{model or 'model'}.config.pad_token_id` is None: "
+            + (
+                "a batch cannot be classified until the model knows its padding token"
+                if hit["classes"]
+                else "set it before the call"
+            ),
             Certainty.CONFIRMED if confirmed else Certainty.LIKELY,
             what="The class of a row is read at its last real token, and the model cannot tell which one that is.",
             why="Only the tokenizer was told: set `model.config.pad_token_id = tokenizer.pad_token_id`.",

@@ -44,6 +44,8 @@ class NoPaddingToken(Rule):
         r"Asking to pad but the tokenizer does not have a padding token"
         r"|tokenizer without pad_token cannot do batching"
         r"|Unable to set proper padding strategy as the tokenizer does not have a padding token"
+        r"|attempting to pad samples but the tokenizer you are using \([\w.]+\) does not have one"
+        r"|Using pad_token, but it is not set yet"
     )
     needs = (TokenizersProbe,)
     fixes = (Offer("pad-with-eos", Applicability.UNSAFE),)
@@ -58,6 +60,10 @@ class NoPaddingToken(Rule):
             text="ValueError: Pipeline with tokenizer without pad_token cannot do batching. You can try to set it with "
             "`pipe.tokenizer.pad_token_id = model.config.eos_token_id`.",
             certainty=Certainty.LIKELY,
+        ),
+        Match(
+            text="ValueError: You are attempting to pad samples but the tokenizer you are using (TinyTokenizer) does not have one.",
+            title="no padding token",
         ),
         NoMatch(text="ValueError: Asking to return token_type_ids while setting add_special_tokens to False"),
         Reproduce(
