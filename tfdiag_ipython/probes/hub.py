@@ -52,7 +52,7 @@ class HubProbe(Probe):
     def ask(self, arguments: str, scene: Scene) -> Evidence:
         constants: Any = scene.module("huggingface_hub.constants")
         loaded = str(getattr(constants, "ENDPOINT", "") or os.environ.get("HF_ENDPOINT", ""))
-        endpoint = (arguments.strip() or loaded or DEFAULT).rstrip("/")
+        endpoint = arguments.strip() or loaded or DEFAULT
         address = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
         try:
             port = address.port

@@ -15,7 +15,18 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Deadline, Evidence, LiveFrame, Probe, Scene
 
-ASKED_BY = ("cached_files", "cached_file", "hf_hub_download", "snapshot_download", "model_info", "dataset_info")
+ASKED_BY = (
+    "cached_files",
+    "cached_file",
+    "list_repo_templates",
+    "hf_hub_download",
+    "snapshot_download",
+    "list_repo_tree",
+    "list_repo_files",
+    "repo_info",
+    "model_info",
+    "dataset_info",
+)
 """Functions of transformers and huggingface_hub whose locals name the repository."""
 LOADERS = ("pipeline", "from_pretrained", "hf_hub_download", "snapshot_download")
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -37,7 +48,7 @@ class HubCacheProbe(Probe):
     ``holds`` (its files), ``complete`` (all that this kind needs is there), ``nearest`` (cached repository of a similar name),
     ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``endpoint``,
     ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
-    proxy variables that are set), ``proxy`` (the one that applies to the endpoint).
+    proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``token`` (where a login is: a variable or ``file``).
     """
 
     name: ClassVar[str] = "hub-cache"
@@ -63,13 +74,20 @@ def _switches(constants: Any) -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in OFFLINE_VARIABLES if os.environ.get(name)},
         "proxies": tuple(name for both in names for name in (both, both.lower()) if os.environ.get(name)),
         "proxy": proxy_variable(endpoint),
+        "token": _token(str(getattr(constants, "HF_TOKEN_PATH", ""))),
     }
+
+
+def _token(path: str) -> str:
+    """Where the library finds a login: a variable's name or `file`; the token itself is not read."""
+    named = (name for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.environ.get(name))
+    return next(named, "file" if path and os.path.isfile(path) else "")
 
 
 def proxy_variable(endpoint: str) -> str:
     """The name of the variable whose proxy a request to this address takes; empty when it goes straight there."""
     from urllib.parse import urlsplit
-    from urllib.request import proxy_bypass_environment
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
     parts = urlsplit(endpoint)
     if not parts.hostname or proxy_bypass_environment(parts.hostname):
@@ -251,6 +269,9 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
     if facts["proxies"]:
         used = f"{facts['proxy']} applies" if facts["proxy"] else "none applies to this address"
         seen.append(Observation("proxy variables", f"{', '.join(facts['proxies'])}: {used}", "environment"))
+    seen.append(
+        Observation("login", facts["token"] or "no token found", "environment, huggingface_hub.constants.HF_TOKEN_PATH")
+    )
     if not facts["repo"]:
         return tuple(seen)
     asked = f"{', '.join(facts['files'])} of `{facts['repo']}`" if facts["files"] else f"`{facts['repo']}`"

@@ -66,3 +66,8 @@ BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermedia
 """A tokenizer and a configuration in the Hub's cache, as if downloaded earlier."""
 ONLINE = {"HF_HUB_OFFLINE": None, "TRANSFORMERS_OFFLINE": None, "HF_ENDPOINT": None, "HF_TOKEN": None}
 """Environment in which the library asks the Hub."""
+MISSPELT = """
+import shutil
+shutil.copytree(repository, repository.with_name("models--acme--tiny-brt"), dirs_exist_ok=True)
+"""
+"""The same under the other name: a repository that was renamed or made private since it was downloaded."""

@@ -10,7 +10,7 @@ from tfdiag_ipython.diagnosis import Applicability, Fix
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.source import dotted, set_arguments, transform
 from tfdiag_ipython.fixes.switch import SetSwitches, Switch
 from tfdiag_ipython.probe import Scene
 from tfdiag_ipython.rule import Offer, Rule
@@ -22,6 +22,7 @@ OFFERS = (
     Offer("go-offline", Applicability.SAFE),
     Offer("local-files-only", Applicability.SAFE),
 )
+CACHED_NAME = Offer("use-cached-name", Applicability.UNSAFE)
 ONLINE = Offer("go-online", Applicability.UNSAFE)
 LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
 NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
@@ -74,10 +75,21 @@ def online_fix(rule: Rule) -> Fix:
     )
 
 
+def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """The name that was misspelt, where the cache has one that is spelt nearly so."""
+    old, new = str(facts.get("repo", "")), str(facts.get("nearest", ""))
+    if not new or facts.get("path"):
+        return ()
+    return (rule.offer("use-cached-name", f"Load `{new}`", f"`{new}` was downloaded here before.", old=old, new=new),)
+
+
 def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     """The plan of one of these fixes."""
     if fix.id == "local-files-only":
         return _local_files_only(str(fix.parameters["repo"]), scene)
+    if fix.id == "use-cached-name":
+        old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
+        return edit_cells(scene, lambda source: _replace_string(source, old, new))
     if scene.host is None or scene.cell is None:
         raise PlanError("The failing cell is not known here: set HF_HUB_OFFLINE before Python starts.")
     offline = fix.id == "go-offline"
@@ -116,3 +128,20 @@ def _first_argument(call: cst.Call, namespace: Mapping[str, Any]) -> object:
                 return arg.value.evaluated_value
             return namespace.get(arg.value.value) if isinstance(arg.value, cst.Name) else None
     return None
+
+
+def _replace_string(source: str, old: str, new: str) -> str:
+    """The source with every string that reads ``old`` reading ``new``, in the quotes that it has."""
+    import libcst as cst
+
+    class Editor(cst.CSTTransformer):
+        def leave_SimpleString(
+            self, original_node: cst.SimpleString, updated_node: cst.SimpleString
+        ) -> cst.SimpleString:
+            if original_node.evaluated_value != old:
+                return updated_node
+            return updated_node.with_changes(
+                value=f"{updated_node.prefix}{updated_node.quote}{new}{updated_node.quote}"
+            )
+
+    return transform(source, lambda tree: tree.visit(Editor()))

@@ -218,7 +218,8 @@ class HubUnreachable(Rule):
             return None  # the Hub itself refuses: that is no matter of reaching it
         if cause.kind == "local-only" and seen.get("offline"):
             cause = Cause("switch", quote=cause.quote)
-        title = _title(cause, place, hit, seen)
+        proxy = str(failure.facts.get("proxy") or seen.get("proxy", ""))
+        title = _title(cause.told(place, proxy), cause, hit, seen)
         live = bool(seen or failure.facts) and bool(cause.kind)
         return self.found(
             title,
@@ -244,8 +245,7 @@ def _asked_the_hub(failure: Failure) -> bool:
     return any(ASKING.search(frame.file) for raised in failure.chain for frame in raised.frames)
 
 
-def _title(cause: Cause, place: str, hit: Hit, seen: Evidence) -> str:
-    told = cause.told(place, str(seen.get("proxy", "")))
+def _title(told: str, cause: Cause, hit: Hit, seen: Evidence) -> str:
     cached = cache_told(seen.facts)
     if cached:
         joint = ", and " if cause.kind in {"switch", "local-only"} else "; "

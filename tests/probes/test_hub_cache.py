@@ -1,0 +1,119 @@
+"""What the cache folder of one repository tells, without the network."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Deadline, Scene
+from tfdiag_ipython.probes.hub_cache import HubCacheProbe, cached, proxy_variable
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def asked(cache, repo="acme/tiny", kind="model", files=(), revision="main"):
+    return {
+        "repo": repo,
+        "repo_type": "model",
+        "files": files,
+        "revision": revision,
+        "kind": kind,
+        "cache": str(cache),
+        "path": False,
+    }
+
+
+def download(cache, *files, repo="acme/tiny", branch="main"):
+    """Lay files out as huggingface_hub does: blobs, and snapshots that link to them."""
+    folder = cache / f"models--{repo.replace('/', '--')}"
+    for part in ("blobs", "refs", f"snapshots/{COMMIT}"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / branch).write_text(COMMIT)
+    for name in files:
+        (folder / "blobs" / name).write_text("{}")
+        (folder / "snapshots" / COMMIT / name).symlink_to(folder / "blobs" / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "complete"),
+    [
+        ("model", ("config.json", "model.safetensors"), True),
+        ("model", ("config.json",), False),
+        ("model", ("model.safetensors",), False),
+        ("tokenizer", ("tokenizer.json",), True),
+        ("tokenizer", ("vocab.txt", "tokenizer_config.json"), True),
+        ("tokenizer", ("tokenizer_config.json", "config.json"), False),
+        ("processor", ("preprocessor_config.json",), True),
+        ("configuration", ("config.json",), True),
+        ("snapshot", ("README.md",), True),
+    ],
+)
+def test_complete_means_that_the_loader_has_what_it_cannot_do_without(tmp_path, kind, files, complete):
+    download(tmp_path, *files)
+    assert cached(asked(tmp_path, kind=kind), Deadline(5))["complete"] is complete
+
+
+def test_a_sharded_model_is_complete_only_with_every_shard(tmp_path):
+    folder = download(tmp_path, "config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "blobs" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert not cached(asked(tmp_path), Deadline(5))["complete"]
+    download(tmp_path, "model-00002-of-00002.safetensors")
+    assert cached(asked(tmp_path), Deadline(5))["complete"]
+
+
+def test_a_link_whose_blob_was_deleted_is_no_file(tmp_path):
+    folder = download(tmp_path, "config.json", "model.safetensors")
+    (folder / "blobs" / "model.safetensors").unlink()
+    facts = cached(asked(tmp_path), Deadline(5))
+    assert facts["holds"] == ("config.json",)
+    assert not facts["complete"]
+
+
+def test_another_revision_than_the_cached_one_is_not_there(tmp_path):
+    download(tmp_path, "config.json", branch="v1")
+    facts = cached(asked(tmp_path, kind="configuration"), Deadline(5))
+    assert (facts["commit"], facts["refs"], facts["complete"]) == ("", {"v1": COMMIT}, False)
+    assert cached(asked(tmp_path, kind="configuration", revision=COMMIT), Deadline(5))["complete"]
+
+
+def test_a_misspelt_name_finds_its_neighbour_in_the_cache(tmp_path):
+    download(tmp_path, "config.json", repo="acme/Tiny-BERT")
+    assert cached(asked(tmp_path, repo="acme/tiny-brt"), Deadline(5))["nearest"] == "acme/Tiny-BERT"
+    assert cached(asked(tmp_path, repo="tiny-bert"), Deadline(5))["nearest"] == "acme/Tiny-BERT"
+    assert cached(asked(tmp_path, repo="other/whisper"), Deadline(5))["nearest"] == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "applies"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "https://huggingface.co", "HTTPS_PROXY"),
+        ({"https_proxy": "http://proxy:3128"}, "https://huggingface.co", "https_proxy"),
+        ({"ALL_PROXY": "http://proxy:3128"}, "https://huggingface.co", "ALL_PROXY"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "huggingface.co"}, "https://huggingface.co", ""),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://127.0.0.1:8080", ""),
+    ],
+)
+def test_the_proxy_variable_that_applies(monkeypatch, variables, endpoint, applies):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_variable(endpoint) == applies
+
+
+def test_a_switch_set_after_the_import_is_said_to_have_no_effect(monkeypatch, tmp_path):
+    library = SimpleNamespace(
+        ENDPOINT="https://hub.example", HF_HUB_OFFLINE=False, HF_HUB_CACHE=str(tmp_path), HF_TOKEN_PATH=""
+    )
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub.constants", library)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    evidence = HubCacheProbe().look(Failure.from_text("OSError: x"), Scene({}, live=True))
+    told = {seen.what: seen.value for seen in evidence.seen}
+    assert "without effect" in told["offline mode"]
+    assert told["login"] == "HF_TOKEN"
+    assert "hf_secret" not in repr(evidence)
