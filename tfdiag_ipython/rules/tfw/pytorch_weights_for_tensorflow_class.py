@@ -34,10 +34,12 @@ class PyTorchWeightsForTensorFlowClass(Rule):
 
     code = "TFW010"
     name = "pytorch-weights-for-tensorflow-class"
-    raised = ("builtins.OSError",)
+    raised = ("builtins.OSError", "builtins.AttributeError")
     message = re.compile(
         r"Can't load (?P<load>weights|the model) for '(?P<name>[^']+)'.{0,700}?containing a file named (?:one of )?(?P<first>tf_model\.h5)\b"
-        r"|(?:in directory )?(?P<where>\S+)(?: does not appear to have a file named .{1,80}?)? but there is a file for (?P<found>PyTorch) weights",
+        r"|(?:in directory )?(?P<where>\S+)(?: does not appear to have a file named .{1,80}?)? but there is a file for (?P<found>PyTorch) weights"
+        r"|(?P<unsupported>Loading a TF model from a PyTorch checkpoint is not supported)"
+        r"|(?P<lacking>[\w.]+\.\w+) not found in PyTorch model",
         re.DOTALL,
     )
     CASES = (
@@ -54,6 +56,14 @@ class PyTorchWeightsForTensorFlowClass(Rule):
             certainty=Certainty.LIKELY,
             title=r"`\./m` has PyTorch weights",
         ),
+        Match(
+            text="AttributeError: bert.pooler.dense.weight not found in PyTorch model",
+            title="no `bert.pooler.dense.weight`",
+        ),
+        Match(
+            text="OSError: Loading a TF model from a PyTorch checkpoint is not supported when using a model identifier name.",
+            title="download",
+        ),
         NoMatch(
             text="OSError: Can't load weights for 'acme/fin'. Make sure that: 'acme/fin' is the correct path to a directory containing a "
             "file named one of pytorch_model.bin, tf_model.h5, model.ckpt.",
@@ -62,6 +72,16 @@ class PyTorchWeightsForTensorFlowClass(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if hit["unsupported"] or hit["lacking"]:
+            title = "PyTorch weights cannot be loaded into a TensorFlow class by a repository's name in this release: download them first"
+            if hit["lacking"]:
+                title = f"The PyTorch weights have no `{hit['lacking']}`, which the TensorFlow class (TF…) needs"
+            return self.found(
+                title,
+                Certainty.LIKELY,
+                what="transformers converts PyTorch weights for a TF… class one by one, by their names.",
+                why="Save the folder with the PyTorch class that has this head, then load it with from_pt=True; or use the PyTorch class.",
+            )
         where = path_told(hit["name"] or hit["where"])
         title = f"{where} has PyTorch weights, and a TensorFlow class (TF…) is to load them: from_pt=True"
         if not hit["found"]:
