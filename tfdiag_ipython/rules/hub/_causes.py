@@ -94,5 +94,13 @@ def find_cause(chain: Sequence[Raised]) -> Cause:
             if found:
                 groups: Mapping[str, Any] = found.groupdict()
                 status = int(groups.get("status") or groups.get("status5") or 0)
-                return Cause(kind, status, f"{raised.name}: {raised.message.strip()}"[:300])
+                return Cause(kind, status, _quote(raised, found))
     return Cause()
+
+
+def _quote(raised: Raised, found: re.Match[str]) -> str:
+    """The exception's name and the line of its message that was found; the first line where the name itself was."""
+    start = found.start() if found.string == raised.message else 0
+    before, after = raised.message[:start], raised.message[start:]
+    line = (before.rpartition("\n")[2] + after.partition("\n")[0]).strip()
+    return f"{raised.name}: {line}"[:300]

@@ -17,6 +17,7 @@ from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
 REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
 DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
 ASKING = re.compile(r"[/\\]huggingface_hub[/\\]|[/\\]transformers[/\\](?:utils[/\\]hub|file_utils)\.py$")
+INFERENCE = re.compile(r"[/\\]huggingface_hub[/\\]inference[/\\]")
 PUBLIC = re.compile(r"(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)")
 
 
@@ -131,6 +132,11 @@ class HubUnreachable(Rule):
             text="Traceback (most recent call last):\n"
             '  File "/app/crawl.py", line 3, in get\n    return client.get(url)\nhttpx.ReadTimeout: The read operation timed out'
         ),
+        NoMatch(
+            text="Traceback (most recent call last):\n"
+            '  File "/venv/site-packages/huggingface_hub/inference/_client.py", line 9, in _inner_post\n    response = client.post(url)\n'
+            "httpx.ReadTimeout: The read operation timed out"
+        ),
         Reproduce(
             (GATEWAY, CACHED, "tokenizer = AutoTokenizer.from_pretrained('acme/tiny-bert')"),
             title=r"127\.0\.0\.1:\d+ answered HTTP 401 .* the tokenizer of `acme/tiny-bert` is in the local cache: go offline",
@@ -146,6 +152,17 @@ class HubUnreachable(Rule):
             fixes=(Try("go-online"),),
             needs=("huggingface_hub",),
             environment={**ONLINE, "HF_HUB_OFFLINE": "1"},
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                "from huggingface_hub import snapshot_download",
+                "snapshot_download('acme/never-downloaded', local_files_only=True)",
+            ),
+            title=r"Only local files were allowed \(`local_files_only=True`\), and .* holds nothing of `acme/never-downloaded`",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment=ONLINE,
             isolated=True,
         ),
         Reproduce(
@@ -226,7 +243,7 @@ class HubUnreachable(Rule):
             Certainty.CONFIRMED if live else Certainty.LIKELY,
             what="The library asked the Hub for a file and got none.",
             why=_why(cause, seen),
-            evidence=(*seen.seen, *_quoted(cause)),
+            evidence=(*_steps(failure), *seen.seen) if failure.kind == "check" else (*seen.seen, *_quoted(cause)),
             fixes=self._fixes(cause, seen),
         )
 
@@ -242,11 +259,13 @@ class HubUnreachable(Rule):
 
 def _asked_the_hub(failure: Failure) -> bool:
     """Whether a frame of the Hub's library stands in any traceback of the chain: other code asks other hosts."""
-    return any(ASKING.search(frame.file) for raised in failure.chain for frame in raised.frames)
+    files = [frame.file for raised in failure.chain for frame in raised.frames]
+    return any(ASKING.search(file) for file in files) and not any(INFERENCE.search(file) for file in files)
 
 
 def _title(told: str, cause: Cause, hit: Hit, seen: Evidence) -> str:
     cached = cache_told(seen.facts)
+    told += " (`local_files_only=True`)" if cached and cause.kind == "local-only" else ""
     if cached:
         joint = ", and " if cause.kind in {"switch", "local-only"} else "; "
         advice = ": go offline" if seen.get("complete") and not seen.get("offline") else ""
@@ -264,6 +283,8 @@ def _why(cause: Cause, seen: Evidence) -> str:
         return f"{late} was set after huggingface_hub was imported: the library reads it once, on import, so it has no effect."
     if cause.kind == "switch":
         return "The library asks nobody in offline mode: only what was downloaded before can be loaded."
+    if cause.kind == "local-only" and seen:
+        return "`local_files_only=True` was passed on: only what was downloaded before can be loaded."
     if cause.kind == "local-only":
         return "`local_files_only=True` or offline mode: only what was downloaded before can be loaded."
     if cause.kind == "status":
@@ -273,3 +294,11 @@ def _why(cause: Cause, seen: Evidence) -> str:
 
 def _quoted(cause: Cause) -> tuple[Observation, ...]:
     return (Observation("cause", cause.quote, "exception chain"),) if cause.quote else ()
+
+
+def _steps(failure: Failure) -> tuple[Observation, ...]:
+    """What `%tfdiag probe hub` tried."""
+    endpoint = str(failure.facts.get("endpoint", ""))
+    return tuple(
+        Observation(name, f"{told} ({ms:.0f} ms)", endpoint) for name, told, ms in failure.facts.get("steps", ())
+    )
