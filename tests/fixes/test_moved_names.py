@@ -47,6 +47,11 @@ def test_a_keyword_is_renamed_in_the_wanted_call_only() -> None:
     )
 
 
+def test_a_keyword_is_not_given_twice() -> None:
+    source = "TrainingArguments('out', warmup_ratio=0.1, warmup_steps=5)"
+    assert rename_keyword(source, calls_to("TrainingArguments"), "warmup_ratio", "warmup_steps") == source
+
+
 def test_a_module_path_moves() -> None:
     assert move_module(
         "from transformers.modeling_bert import X  # y\n", "transformers.modeling_bert", "transformers.models.b"

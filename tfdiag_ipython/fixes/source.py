@@ -265,10 +265,12 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
 
 
 def rename_keyword(source: str, wanted: Callable[[cst.Call], bool], old: str, new: str) -> str:
-    """Call the keyword argument ``old`` of the wanted calls ``new``, its value unchanged."""
+    """Call the keyword argument ``old`` of the wanted calls ``new``, its value unchanged; calls that give ``new``, too, stay."""
     import libcst as cst
 
     def change(call: cst.Call) -> cst.Call:
+        if any(arg.keyword is not None and arg.keyword.value == new for arg in call.args):
+            return call
         args = [
             arg.with_changes(keyword=cst.Name(new)) if arg.keyword is not None and arg.keyword.value == old else arg
             for arg in call.args

@@ -1,0 +1,95 @@
+"""The parameters of the callable that was given a keyword it does not take, and those most like that keyword."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tfdiag_ipython.diagnosis import Observation
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.probes.installed_symbols import LIBRARIES
+
+UNEXPECTED = re.compile(r"(?P<callee>[\w.]+)\(\) got an unexpected keyword argument ['\"](?P<argument>\w+)['\"]")
+"""The message, with the groups ``callee`` (qualified from Python 3.10 on) and ``argument``."""
+_CUTOFF, _LEAD = 0.84, 0.05
+_LIMIT = 20_000
+
+
+class CallableSignatureProbe(Probe):
+    """The signature of the callable that the message names, where it belongs to a library that tfdiag speaks of.
+
+    Facts: ``where`` (dotted name), ``parameters`` (names that can be given as keywords), ``nearest`` (those most like the argument,
+    best first), ``clear`` (whether the best is ahead of the next). Source: ``inspect.signature`` of the class or function found by its
+    qualified name in the frames, the namespace or the loaded modules of the library; nothing is called.
+    """
+
+    name: ClassVar[str] = "callable-signature"
+
+    def look(self, failure: Failure, scene: Scene) -> Evidence:
+        found = failure.says(UNEXPECTED)
+        path = found["callee"].removesuffix(".__init__").split(".") if found else []
+        if not found or not path or path == ["__init__"]:
+            return Evidence(missing="the message does not name the callable")
+        target = next(_called_so(scene, path), None)
+        if target is None:
+            return Evidence(missing=f"no loaded library has {'.'.join(path)}")
+        scene.deadline.check()
+        try:
+            signature = inspect.signature(target)
+        except (TypeError, ValueError):
+            return Evidence(missing=f"{'.'.join(path)} does not tell its parameters")
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        names = tuple(one.name for one in signature.parameters.values() if one.kind in kinds and one.name != "self")
+        scored = sorted(((_likeness(found["argument"], name), name) for name in names), reverse=True)[:3]
+        near = [(ratio, name) for ratio, name in scored if ratio >= _CUTOFF]
+        where = f"{target.__module__}.{target.__qualname__}"
+        facts = {
+            "where": where,
+            "parameters": names,
+            "nearest": tuple(name for _, name in near),
+            "clear": len(near) == 1 or (len(near) > 1 and near[0][0] - near[1][0] >= _LEAD),
+        }
+        like = f"; most like `{found['argument']}`: {', '.join(name for _, name in near)}" if near else ""
+        return Evidence(
+            MappingProxyType(facts), (Observation("Parameters", f"{len(names)}{like}", f"the signature of {where}"),)
+        )
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
+
+
+def _called_so(scene: Scene, path: list[str]) -> Iterator[Any]:
+    """Classes and functions of the libraries whose qualified name is this path."""
+    for space in _spaces(scene, path[0]):
+        value: Any = space.get(path[0])
+        for name in path[1:]:
+            value = inspect.getattr_static(value, name, None)
+        if isinstance(value, (classmethod, staticmethod)):
+            value = value.__func__
+        module = getattr(value, "__module__", None)
+        if not (inspect.isclass(value) or inspect.isfunction(value)) or not isinstance(module, str):
+            continue
+        if value.__qualname__ == ".".join(path) and re.fullmatch(LIBRARIES, module.partition(".")[0]):
+            yield value
+
+
+def _spaces(scene: Scene, name: str) -> Iterator[Mapping[str, Any]]:
+    """Where a name may be found: the frames from the innermost outwards, the namespace, the libraries' modules."""
+    for frame in reversed(list(scene.frames)[-12:]):
+        scene.deadline.check()
+        yield frame.locals
+        yield frame.globals
+    yield scene.namespace
+    if not scene.live:
+        return
+    for place, module in list(sys.modules.items())[:_LIMIT]:
+        if module is not None and re.fullmatch(LIBRARIES, place.partition(".")[0]) and name in vars(module):
+            scene.deadline.check()
+            yield vars(module)
