@@ -49,3 +49,33 @@ def test_several_tokenizers_are_not_guessed_between():
     one = "PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({'a': 0}, unk_token='a')))"
     seen = look(make + f"first, second = {one}, {one}", "torch.nn.Embedding(5, 2)(torch.tensor([9]))")
     assert seen["tokenizer"] == ""
+
+
+ASSERTED = 'raise RuntimeError("CUDA error: device-side assert triggered")'
+MODEL = "from transformers import BertConfig, BertForSequenceClassification, BertModel\n"
+SIZES = "vocab_size=7, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8"
+
+
+def test_after_an_assertion_the_labels_in_host_memory_are_held_against_the_models_classes():
+    model = f"{MODEL}model = BertForSequenceClassification(BertConfig(num_labels=3, {SIZES}))"
+    seen = look(model, "good, y_train = [0, 2], [0, 1, 5]", ASSERTED)
+    assert (seen["host"]["variable"], seen["host"]["limit"], seen["model"]) == ("y_train", 3, "model")
+    assert seen["host"]["values"]["first"] == 5 and seen["host"]["origin"] == "config.num_labels"
+
+
+def test_after_an_assertion_the_ids_of_a_batch_are_held_against_the_vocabulary():
+    model = f"{MODEL}model = BertModel(BertConfig({SIZES}))"
+    seen = look(
+        model, "batch = {'input_ids': torch.tensor([[1, 6], [9, 0]]), 'labels': torch.tensor([3, 4])}", ASSERTED
+    )
+    assert (seen["host"]["variable"], seen["host"]["values"]["place"]) == ('batch["input_ids"]', (1, 0))
+
+
+def test_labels_of_a_model_without_classes_are_not_held_against_the_default_of_two():
+    model = f"{MODEL}model = BertModel(BertConfig({SIZES}))"
+    assert look(model, "labels = torch.tensor([5, -100])", ASSERTED)["host"] == {}
+
+
+def test_labels_within_the_classes_are_left_alone_and_so_are_scores():
+    model = f"{MODEL}model = BertForSequenceClassification(BertConfig(num_labels=3, {SIZES}))"
+    assert look(model, "labels, targets = torch.tensor([0, 2, -100]), torch.tensor([9.5])", ASSERTED)["host"] == {}

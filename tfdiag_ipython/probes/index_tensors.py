@@ -7,6 +7,7 @@ fail, and before it would wait for the device; of them only shapes are given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
 
 MOST_ELEMENTS = 20_000_000
 """Index tensors larger than this are not read: a quick look must stay quick."""
+MOST_LISTED = 1_000_000
+"""Lists of labels longer than this are not read, for the same reason."""
 _RELEVANT = {
     "tokens": ("vocab_size",),
     "token types": ("type_vocab_size",),
@@ -34,7 +37,8 @@ class IndexTensorsProbe(Probe):
     Facts: ``kind`` (``embedding``, ``target`` or ``none``), ``values`` (``smallest``, ``largest``, ``first`` (value), ``place``, ``count``,
     ``total``; absent for a CUDA tensor), ``limit``, ``module`` (dotted name in the model), ``role`` (``tokens``, ``positions``,
     ``token types`` or empty), ``config`` (the model's numbers), ``model``, ``tokenizer``, ``variable`` (names in the notebook),
-    ``tokenizer_length``, ``length`` (tokens per row of ``input_ids``), ``ignore_index``, ``device``.
+    ``tokenizer_length``, ``length`` (tokens per row of ``input_ids``), ``ignore_index``, ``device``. After a device-side assert also
+    ``host``, when indices in host memory are out of range: ``variable``, ``kind`` (``label`` or ``id``), ``limit``, ``origin`` and ``values``.
     """
 
     name: ClassVar[str] = "index-tensors"
@@ -47,12 +51,18 @@ class IndexTensorsProbe(Probe):
         scene.deadline.check()
         model = _model(frames, torch)
         facts = _call(frames, torch, model)
+        asserted = failure.says("device-side assert") is not None
+        if model is None and asserted:  # the traceback may end at an innocent line outside the model
+            model = _only_model(scene.namespace, torch)
         facts["config"] = _numbers(getattr(model, "config", None))
         facts["length"] = _length(frames, torch)
         facts["model"] = _name_of(scene.namespace, lambda value: value is model) if model is not None else ""
         facts.update(_tokenizer(scene.namespace))
         tensor = facts.pop("tensor", None)
         facts["variable"] = _variable(scene.namespace, tensor, torch)
+        if asserted and "values" not in facts:
+            scene.deadline.check()
+            facts["host"] = _on_host(scene, facts, model, torch)
         return Evidence(MappingProxyType(facts), _observations(facts))
 
 
@@ -154,6 +164,67 @@ def _embedding_module(frames: list[LiveFrame], torch: Any, model: Any) -> tuple[
     return name, ""
 
 
+def _only_model(namespace: Mapping[str, Any], torch: Any) -> Any:
+    """The notebook's model with a configuration, if there is exactly one."""
+    found = {
+        id(value): value
+        for name, value in list(namespace.items())
+        if not name.startswith("_") and isinstance(value, torch.nn.Module) and hasattr(value, "config")
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _on_host(scene: Scene, facts: Mapping[str, Any], model: Any, torch: Any) -> dict[str, Any]:
+    """Labels or token ids that the notebook still has in host memory and that are out of range; empty when there are none."""
+    config = facts["config"]
+    classifies = "Classification" in type(model).__name__
+    classes = (config.get("num_labels", 0), "config.num_labels") if classifies else (0, "")
+    words = (config.get("vocab_size", 0), "config.vocab_size")
+    if facts["kind"] == "target":
+        told = classes if classes[0] == facts["limit"] else (facts["limit"], "")
+        limits = {"label": told}
+    elif facts["kind"] == "embedding":
+        limits = {"id": words} if facts["role"] == "tokens" and words[0] == facts["limit"] else {}
+    else:
+        limits = {"label": classes, "id": words}
+    for name, value in _named_indices(scene.namespace, torch):
+        scene.deadline.check()
+        kind = "id" if re.search(r"input_ids\b", name) else "label"
+        limit, origin = limits.get(kind, (0, ""))
+        if limit < 2:  # one class is a regression: its labels are no indices
+            continue
+        tensor = torch.tensor(value, device="cpu") if isinstance(value, list) else value
+        values = (
+            _indices(tensor, limit, facts.get("ignore_index", -100) if kind == "label" else None, torch).get("values")
+            or {}
+        )
+        if "first" in values:
+            return {"variable": name, "kind": kind, "limit": limit, "origin": origin, "values": values}
+    return {}
+
+
+def _named_indices(namespace: Mapping[str, Any], torch: Any) -> Iterator[tuple[str, Any]]:
+    """The notebook's integer tensors on the host and lists of integers that are called labels, targets or ``input_ids``."""
+
+    def indices(name: str, value: Any) -> bool:
+        if not re.search(r"(?:label|target)s?\b|input_ids\b|^y(?:_\w+)?$", name, re.IGNORECASE):
+            return False
+        if type(value) is torch.Tensor:
+            return value.device.type == "cpu" and not value.is_floating_point() and not value.is_complex()
+        return isinstance(value, list) and 0 < len(value) <= MOST_LISTED and all(type(one) is int for one in value)
+
+    for name, value in list(namespace.items()):
+        if name.startswith("_"):
+            continue
+        if indices(name, value):
+            yield name, value
+        inner = value if isinstance(value, dict) else getattr(value, "data", None)
+        if isinstance(inner, dict) and (isinstance(value, dict) or type(value).__name__ == "BatchEncoding"):
+            for key, part in list(inner.items())[:50]:
+                if isinstance(key, str) and indices(key, part):
+                    yield f'{name}["{key}"]', part
+
+
 def _numbers(config: Any) -> dict[str, Any]:
     found = {name: getattr(config, name, None) for name in LIMITS}
     return {
@@ -228,6 +299,12 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
         seen.append(Observation("smallest and largest", f"{values['smallest']}, {values['largest']}", facts["where"]))
     elif facts["kind"] != "none":
         seen.append(Observation("indices", f"shape {facts['shape']} on {facts['device']}, not read", facts["where"]))
+    host = facts.get("host") or {}
+    if host:
+        name, found = host["variable"], host["values"]
+        place = ", ".join(map(str, found["place"]))
+        seen.append(Observation(f"{name}[{place}]", str(found["first"]), "host memory"))
+        seen.append(Observation("out of range", f"{found['count']} of {found['total']}", f"{name}, host memory"))
     if facts["kind"] == "embedding":
         seen.append(Observation("rows", str(facts["limit"]), facts["module"] or "the embedding's weight"))
     elif facts["kind"] == "target":

@@ -108,6 +108,25 @@ class DeviceSideAssert(Rule):
             "Assertion `probability tensor contains either `inf`, `nan` or element < 0` failed.",
             title="probability",
         ),
+        Match(
+            failure=RECORDED,
+            evidence={
+                "index-tensors": {
+                    "kind": "none",
+                    "config": {"num_labels": 3},
+                    "model": "classifier",
+                    "host": {
+                        "variable": "labels",
+                        "kind": "label",
+                        "limit": 3,
+                        "origin": "config.num_labels",
+                        "values": {"smallest": 0, "largest": 5, "first": 5, "place": (1,), "count": 1, "total": 8},
+                    },
+                }
+            },
+            certainty=Certainty.LIKELY,
+            title=r"`labels` holds 5, and `classifier.config.num_labels` is 3; .*restart",
+        ),
         NoMatch(text="RuntimeError: CUDA error: no kernel image is available for execution on the device"),
         NoMatch(text="AssertionError: index out of bounds"),
         Reproduce(
@@ -137,7 +156,13 @@ class DeviceSideAssert(Rule):
         else:
             answer = "An index is out of range on the GPU"
         number = (seen.get("config") or {}).get("num_labels")
-        if kind == "label" and number is not None:
+        host = seen.get("host") or {}
+        if host and kind in {"", host["kind"]}:
+            origin = f"`{seen.get('model') or 'model'}.{host['origin']}` is" if host["origin"] else "the scores have"
+            values, limit = host["values"], host["limit"]
+            worst = values["largest"] if values["largest"] >= limit else values["first"]
+            answer = f"`{host['variable']}` holds {worst}, and {origin} {limit:,}{'' if host['origin'] else ' classes'}"
+        elif kind == "label" and number is not None:
             answer += f" (`{seen.get('model') or 'model'}.config.num_labels` is {number})"
         elif seen.get("limit") and kind != "probability":
             answer += f" (valid are 0 to {seen['limit'] - 1:,})"

@@ -18,7 +18,7 @@ class LibraryCallAfterBadIndex(Rule):
 
     *Why it happens*
     An index out of range in an earlier kernel (a token id outside the embedding, a label outside the classes) killed the CUDA context, and
-    the next call into cuBLAS was the first to notice. Or the GPU's memory is full.
+    the next call into cuBLAS or cuDNN was the first to notice. Or the GPU's memory is full.
 
     *How tfdiag confirms it*
     It cannot from here: both causes stay possible. Where the text has an index kernel's assertion, IDX004 says so instead.
@@ -37,7 +37,8 @@ class LibraryCallAfterBadIndex(Rule):
     name = "library-call-after-bad-index"
     raised = ("builtins.RuntimeError", "torch.AcceleratorError")
     message = re.compile(
-        r"CUBLAS_STATUS_(?:NOT_INITIALIZED|ALLOC_FAILED|EXECUTION_FAILED|INTERNAL_ERROR)"
+        r"(?P<status>CUBLAS_STATUS_(?:NOT_INITIALIZED|ALLOC_FAILED|EXECUTION_FAILED|INTERNAL_ERROR)"
+        r"|CUDNN_STATUS_(?:EXECUTION_FAILED|MAPPING_ERROR))"
         r"|(?:CUDA|HIP) error: (?P<outside>an illegal memory access was encountered)"
     )
     CASES = (
@@ -49,6 +50,16 @@ class LibraryCallAfterBadIndex(Rule):
             text="torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously",
             certainty=Certainty.POSSIBLE,
             title="outside its tensors",
+        ),
+        Match(
+            text="RuntimeError: CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb, m, n, k, &alpha)`",
+            certainty=Certainty.POSSIBLE,
+            title="cuBLAS failed in a kernel .CUBLAS_STATUS_EXECUTION_FAILED",
+        ),
+        Match(
+            text="RuntimeError: cuDNN error: CUDNN_STATUS_MAPPING_ERROR",
+            certainty=Certainty.POSSIBLE,
+            title="cuDNN failed in a kernel",
         ),
         NoMatch(
             text="RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`\n"
@@ -70,8 +81,13 @@ class LibraryCallAfterBadIndex(Rule):
                 why="Run the failing step on the CPU after the restart: an index out of range names its value there. A custom kernel "
                 "(attention, quantization) that does not fit this GPU or torch ends like this, too.",
             )
+        library = "cuBLAS" if hit["status"].startswith("CUBLAS") else "cuDNN"
+        starting = hit["status"].endswith(("NOT_INITIALIZED", "ALLOC_FAILED")) or failure.says(
+            r"cublasCreate|cudnnCreate"
+        )
+        failed = "could not start" if starting else "failed in a kernel"
         return self.found(
-            "cuBLAS could not start: perhaps an earlier kernel met an index out of range",
+            f"{library} {failed} ({hit['status']}): perhaps an earlier kernel met an index out of range",
             Certainty.POSSIBLE,
             what="The message does not say why; a token id or label out of range in an earlier call ends like this.",
             why="Run the failing step on the CPU: an index out of range names its value there. If it passes, the GPU's memory was full.",

@@ -91,6 +91,11 @@ class SequenceLongerThanPositions(Rule):
             certainty=Certainty.POSSIBLE,
             title="700 tokens.*512",
         ),
+        Match(
+            text="RuntimeError: The expanded size of the tensor (515) must match the existing size (514) at non-singleton dimension 1.  "
+            "Target sizes: [4, 515].  Tensor sizes: [1, 514]",
+            title="514 positions.*512 fit",
+        ),
         NoMatch(
             text="RuntimeError: The expanded size of the tensor (3) must match the existing size (4) at non-singleton dimension 0."
         ),
@@ -166,8 +171,9 @@ class SequenceLongerThanPositions(Rule):
         given, has = int(hit["given"] or hit["a"] or 0), int(hit["has"] or hit["b"] or 0)
         if has not in {512, 514, 1024, 1026, 2048, 4096} or given <= has:
             return None
+        padding = f", of which it uses two for the padding: {has - 2:,} fit" if has in {514, 1026} else ""
         return self.found(
-            f"The text seems to have {given:,} tokens, and the model {has:,} positions",
+            f"The text seems to have {given:,} tokens, and the model {has:,} positions{padding}",
             Certainty.LIKELY,
             what=f"A tensor of {given:,} tokens met one of {has:,} positions.",
             why="The tokenizer was not asked to truncate: pass `truncation=True` and `max_length`.",
