@@ -60,9 +60,11 @@ def succeeding_cell() -> None:
 def failing_cell() -> None:
     setup = "import transformers\n"
     source = "'from transformers import AutoModelForSequenceClasification'"
+    # the rules are loaded beside the program when the loading cell has ended
+    load = "s.run_cell('%load_ext tfdiag_ipython')\ns.run_cell('1')\nimport time; time.sleep(2)\n"
     for label, pick in (("first failing cell", "cost({0}, 1)[0]"), ("later failing cell, median", "cost({0}, 41)[20]")):
         measure = setup + CELLS + f"print({pick.format(source)})"
-        bare, loaded = paired(SHELL + measure, SHELL + LOAD + measure, 3)
+        bare, loaded = paired(SHELL + measure, SHELL + load + measure, 5)
         show(f"raise to displayed diagnosis: {label}", bare, loaded)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from tfdiag_ipython.diagnosis import Diagnosis, Status
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Status
 from tfdiag_ipython.shell.display import has_widgets, publish, show_diagnoses, show_line
 from tfdiag_ipython.shell.journal import Journal, fault
 from tfdiag_ipython.shell.listener import Listener
@@ -67,6 +68,19 @@ class _Pending:
         )
 
 
+def _load_rules() -> None:
+    """Do once what the first diagnosis needs: import the rules, build the index, compile the template."""
+    try:
+        from tfdiag_ipython.api import registry
+        from tfdiag_ipython.failure import Failure
+        from tfdiag_ipython.render.html import render_html
+
+        registry().match(Failure.from_text("builds the index"))
+        render_html([Diagnosis("", "", "", Certainty.POSSIBLE)])
+    except Exception:
+        fault("The rules could not be loaded ahead of time.")
+
+
 class Extension:
     """Everything that tfdiag keeps for one shell: settings, log, hook, magics, the last failure, checks that are due."""
 
@@ -78,6 +92,7 @@ class Extension:
         self.last: ShellSession | None = None  # the last failure, known or not
         self.diagnosed: ShellSession | None = None
         self.cuda_dead = False
+        self._warm = False
         self._pending: list[_Pending] = []
         self._magics = TfdiagMagics(shell, self)
         self._magics_before: dict[str, object] = {}
@@ -114,6 +129,12 @@ class Extension:
         from tfdiag_ipython.engine import Engine
 
         return Engine(registry(), ignored=frozenset(self.settings.ignored))
+
+    def warm_up(self) -> None:
+        """Load the rules beside the program, once, when a cell has ended: the first failing cell should not wait for them."""
+        if not self._warm:
+            self._warm = True
+            threading.Thread(target=_load_rules, name="tfdiag-rules", daemon=True).start()
 
     def scene(
         self,

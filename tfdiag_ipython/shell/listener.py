@@ -106,6 +106,7 @@ class Listener:
             exception = None
         number = self._number(running, result)
         if exception is None and observation is None and not self.extension.waits:
+            self.extension.warm_up()
             return
         cell = _cell(running, result, number)
         failure: Failure | None = None
