@@ -1,4 +1,5 @@
-"""Write ``tfdiag_ipython/data/transformers_names.json`` from a folder of wheels, one of each minor release of transformers.
+"""Write ``tfdiag_ipython/data/transformers_names.json`` from a folder of wheels, one of each minor release of
+transformers.
 
 ``python tools/transformers_names.py FOLDER``. The wheels are read, never installed:
 ``pip download --no-deps -d FOLDER transformers==4.18.0`` fetches one.
@@ -33,10 +34,13 @@ def main(folder: Path) -> None:
             releases.append(release)
             exported[release], attention[release] = names_of(path)
     table = {
-        "about": "Names that transformers exports, by the first minor release that has them (those of the oldest are not listed)"
-        " and by the first that lacks them; likewise the attention classes of its modeling files. Read from the wheels of "
-        f"{', '.join(releases)} (the .0 release of each, or the earliest there is) by tools/transformers_names.py; not run. "
-        "TensorFlow and Flax names are left out, and tokenizers and names that end in Fast from those gone: transformers 5 answers for some of them.",
+        "about": "Names that transformers exports, by the first minor release that has them (those of the oldest are "
+        "not listed)"
+        " and by the first that lacks them; likewise the attention classes of its modeling files. Read from the "
+        "wheels of "
+        f"{', '.join(releases)} (the .0 release of each, or the earliest there is) by tools/transformers_names.py; "
+        "not run. TensorFlow and Flax names are left out, and tokenizers and names that end in Fast from those gone: "
+        "transformers 5 answers for some of them.",
         "first": {new: sorted(exported[new] - seen) for new, seen in before(releases, exported)},
         "gone": lost(
             releases, {release: {n for n in names if not _ALIASED.search(n)} for release, names in exported.items()}

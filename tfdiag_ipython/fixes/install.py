@@ -48,10 +48,12 @@ REQUIREMENTS = {
 
 
 class InstallPackages(Plan):
-    """``pip install`` in this interpreter, with pip's output streamed; asks for a restart where an old module is loaded.
+    """``pip install`` in this interpreter, with pip's output streamed; asks for a restart where an old module is
+    loaded.
 
     ``asked_by`` is the library that looks for the package once, while it is being loaded: it needs a restart, too.
-    ``releases`` says which releases of a module will do (``">=1.1.0"``); :class:`PlanError` where that is no version specifier.
+    ``releases`` says which releases of a module will do (``">=1.1.0"``); :class:`PlanError` where that is no version
+    specifier.
     """
 
     undoable = False
@@ -112,7 +114,8 @@ class InstallPackages(Plan):
         if self.asked_by in sys.modules:
             return Verification(
                 Status.PENDING,
-                f"Restart the kernel: {self.asked_by} looked for {', '.join(self.modules)} when it was loaded, and not since.",
+                f"Restart the kernel: {self.asked_by} looked for {', '.join(self.modules)} when it was loaded, and "
+                "not since.",
             )
         return super().verify(progress)
 

@@ -23,8 +23,8 @@ SUCCESSORS = (
 class AttributeOwnerProbe(Probe):
     """The object of the live ``AttributeError``, looked at without asking it for anything.
 
-    Facts: ``attribute``, ``classes`` (dotted names of its class and bases), ``has`` (those of ``SUCCESSORS`` that it has). Source:
-    ``AttributeError.obj`` and ``.name``, which Python 3.10 and later set.
+    Facts: ``attribute``, ``classes`` (dotted names of its class and bases), ``has`` (those of ``SUCCESSORS`` that it
+    has). Source: ``AttributeError.obj`` and ``.name``, which Python 3.10 and later set.
     """
 
     name: ClassVar[str] = "attribute-owner"

@@ -24,9 +24,10 @@ _LIMIT = 20_000
 class CallableSignatureProbe(Probe):
     """The signature of the callable that the message names, where it belongs to a library that tfdiag speaks of.
 
-    Facts: ``where`` (dotted name), ``parameters`` (names that can be given as keywords), ``nearest`` (those most like the argument,
-    best first), ``clear`` (whether the best is ahead of the next). Source: ``inspect.signature`` of the class or function found by its
-    qualified name in the frames, the namespace or the loaded modules of the library; nothing is called.
+    Facts: ``where`` (dotted name), ``parameters`` (names that can be given as keywords), ``nearest`` (those most like
+    the argument, best first), ``clear`` (whether the best is ahead of the next). Source: ``inspect.signature`` of the
+    class or function found by its qualified name in the frames, the namespace or the loaded modules of the library;
+    nothing is called.
     """
 
     name: ClassVar[str] = "callable-signature"

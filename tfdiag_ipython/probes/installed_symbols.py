@@ -24,7 +24,9 @@ WANTED = re.compile(
     rf"|module {_QUOTE}?(?P<owner>(?:{LIBRARIES})(?:\.\w+)*){_QUOTE}? has no attribute {_QUOTE}?(?P<attribute>\w+)"
     rf"|Tokenizer class (?P<tokenizer>\w+) does not exist or is not currently imported"
 )
-"""The messages that name a symbol which a module lacks: groups ``symbol``/``module``, ``attribute``/``owner``, ``tokenizer``."""
+"""The messages that name a symbol which a module lacks: groups ``symbol``/``module``, ``attribute``/``owner``,
+``tokenizer``.
+"""
 _LIMIT = 20_000
 _CUTOFF = 0.84
 
@@ -59,10 +61,11 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
 class InstalledSymbolsProbe(Probe):
     """The name that a failed import or attribute asked for, looked up in the loaded module's own tables.
 
-    Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (modules of the library that do have
-    it), ``nearest`` (names like it), ``variants`` (``BertModel`` for ``TFBertModel``, ``ViTImageProcessor`` for ``ViTFeatureExtractor``, where
-    they exist), ``file`` (of the loaded module), ``backends`` (name → what it needs and this environment lacks). Source: ``_class_to_module`` and
-    ``_object_missing_backend`` of the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary.
+    Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (modules of the
+    library that do have it), ``nearest`` (names like it), ``variants`` (``BertModel`` for ``TFBertModel``,
+    ``ViTImageProcessor`` for ``ViTFeatureExtractor``, where they exist), ``file`` (of the loaded module), ``backends``
+    (name → what it needs and this environment lacks). Source: ``_class_to_module`` and ``_object_missing_backend`` of
+    the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary.
     """
 
     name: ClassVar[str] = "installed-symbols"

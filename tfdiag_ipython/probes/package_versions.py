@@ -16,12 +16,13 @@ ALWAYS = ("transformers", "torch", "tokenizers", "huggingface_hub", "numpy")
 
 
 class PackageVersionsProbe(Probe):
-    """Loaded against installed versions of the main libraries and of every package of tfdiag's table that the message names.
+    """Loaded against installed versions of the main libraries and of every package of tfdiag's table that the message
+    names.
 
-    Facts: ``packages`` (import name → ``{"loaded", "installed"}``, empty strings where there is none), ``stale`` (those loaded in
-    another version than installed), ``required`` (import name → the releases that the loaded transformers takes, ``">=1.1.0"``).
-    Sources: ``__version__`` of the loaded module, ``importlib.metadata``, and of transformers (4.57 and 5.23)
-    ``dependency_versions_table.deps`` and the ``…_MIN_VERSION`` of ``utils.import_utils``.
+    Facts: ``packages`` (import name → ``{"loaded", "installed"}``, empty strings where there is none), ``stale`` (those
+    loaded in another version than installed), ``required`` (import name → the releases that the loaded transformers
+    takes, ``">=1.1.0"``). Sources: ``__version__`` of the loaded module, ``importlib.metadata``, and of transformers
+    (4.57 and 5.23) ``dependency_versions_table.deps`` and the ``…_MIN_VERSION`` of ``utils.import_utils``.
     """
 
     name: ClassVar[str] = "package-versions"
@@ -57,7 +58,9 @@ def installed_version(distribution: str) -> str:
 
 
 def _required(scene: Scene, module: str) -> str:
-    """Which releases of this package the loaded transformers takes, as a version specifier; empty when it does not say."""
+    """Which releases of this package the loaded transformers takes, as a version specifier; empty when it does not
+    say.
+    """
     from packaging.requirements import InvalidRequirement, Requirement
 
     least = getattr(scene.module("transformers.utils.import_utils"), f"{module.upper()}_MIN_VERSION", "")

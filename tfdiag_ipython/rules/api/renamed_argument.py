@@ -53,9 +53,10 @@ ARGUMENTS = {
     "load_in_4bit": Argument("", note="use `quantization_config=BitsAndBytesConfig(load_in_4bit=True)`"),
     "use_auth_token": Argument("", note="it is called `token`"),
 }
-"""Read from the wheels of transformers 4.18 to 5.23 and trl 0.9 to 0.24: the arguments of TrainingArguments were dropped by 4.51
-(evaluation_strategy), 5.2 (group_by_length), 5.15 (warmup_ratio, logging_dir) and 5.0 (the others), those of models by 5.0, and
-Trainer takes `tokenizer`, with a warning, until 5.0. Tried on 4.57.6 and 5.23.0, but for trl, which was only read."""
+"""Read from the wheels of transformers 4.18 to 5.23 and trl 0.9 to 0.24: the arguments of TrainingArguments were
+dropped by 4.51 (evaluation_strategy), 5.2 (group_by_length), 5.15 (warmup_ratio, logging_dir) and 5.0 (the others),
+those of models by 5.0, and Trainer takes `tokenizer`, with a warning, until 5.0. Tried on 4.57.6 and 5.23.0, but for
+trl, which was only read."""
 _NEWER = {known.new: (old, known) for old, known in ARGUMENTS.items() if known.renamed and known.since}
 
 
@@ -66,16 +67,17 @@ class RenamedArgument(Rule):
     The call gives an argument that the class of the installed release does not take.
 
     *Why it happens*
-    Transformers 4.46 to 5 renamed and dropped arguments: `evaluation_strategy` is `eval_strategy`, the Trainer's `tokenizer`
-    is `processing_class`. In a release that is older than the argument the same message means: too old. Or it is misspelt.
+    Transformers 4.46 to 5 renamed and dropped arguments: `evaluation_strategy` is `eval_strategy`, the Trainer's
+    `tokenizer` is `processing_class`. In a release that is older than the argument the same message means: too old. Or
+    it is misspelt.
 
     *How tfdiag confirms it*
-    The argument and the callable stand in a table read from the releases, or the signature of the callable has a parameter
-    much like it.
+    The argument and the callable stand in a table read from the releases, or the signature of the callable has a
+    parameter much like it.
 
     *Fixes and their safety*
-    `rename-argument` (safe: the same setting under its new name, or under the one that alone is near) edits the call where
-    it stands.
+    `rename-argument` (safe: the same setting under its new name, or under the one that alone is near) edits the call
+    where it stands.
 
     *Example*
     `TrainingArguments("out", evaluation_strategy="epoch")`.

@@ -1,1 +1,3 @@
-"""Names and modules that do not import: misspelt, removed, too new, missing packages, versions that do not fit together."""
+"""Names and modules that do not import: misspelt, removed, too new, missing packages, versions that do not fit
+together.
+"""

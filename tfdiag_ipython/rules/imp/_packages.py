@@ -1,4 +1,6 @@
-"""What the rules about missing packages share: names as messages write them, plans, and a local index for their cases."""
+"""What the rules about missing packages share: names as messages write them, plans, and a local index for their
+cases.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ for name, module in {packages}:
 os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index), PIP_TARGET=target, PIP_DISABLE_PIP_VERSION_CHECK="1")
 sys.path.insert(0, target)  # what pip installs from here on lands in this folder
 """
-"""A cell that gives pip a folder with a wheel of each package (name, module) as its only index, and an empty folder as its
-target: a real installation that leaves the environment alone."""
+"""A cell that gives pip a folder with a wheel of each package (name, module) as its only index, and an empty folder as
+its target: a real installation that leaves the environment alone."""
 
 
 def package_of(spoken: str) -> str | None:

@@ -19,8 +19,9 @@ _OTHER_FRAMEWORK = re.compile(r"^(?P<framework>TF|Flax)(?P<plain>[A-Z]\w+)")
 _FEATURE_EXTRACTOR = re.compile(r"^(?P<family>\w+)FeatureExtractor(?:Fast)?$")
 _ONE_ATTENTION = "One attention class serves all implementations now; `attn_implementation=` picks one of them."
 _HF_CLASS = re.compile(
-    r"^(?:Auto(?:Model|Tokenizer|Config|Processor)\w*|\w+For(?:CausalLM|MaskedLM|ConditionalGeneration|\w+Classification|"
-    r"QuestionAnswering|PreTraining)|\w*(?:Bert|GPT2|T5|Llama)\w*(?:Model|Tokenizer|TokenizerFast|Config))$"
+    r"^(?:Auto(?:Model|Tokenizer|Config|Processor)\w*|\w+For(?:CausalLM|MaskedLM|ConditionalGeneration|"
+    r"\w+Classification|QuestionAnswering|PreTraining)|"
+    r"\w*(?:Bert|GPT2|T5|Llama)\w*(?:Model|Tokenizer|TokenizerFast|Config))$"
 )
 
 
@@ -109,14 +110,16 @@ def _releases(kind: str) -> Mapping[str, str]:
 
 
 def release_of(kind: str, symbol: str) -> str:
-    """The first minor release of transformers that exports this name (``"first"``), that lacks it (``"gone"``), or that lacks this
-    attention class (``"attention_gone"``); empty where the table does not have it.
+    """The first minor release of transformers that exports this name (``"first"``), that lacks it (``"gone"``), or that
+    lacks this attention class (``"attention_gone"``); empty where the table does not have it.
     """
     return _releases(kind).get(symbol, "")
 
 
 def spelt(symbol: str) -> str:
-    """The name that transformers exports and that differs from this one only in its capitals; empty where there is none."""
+    """The name that transformers exports and that differs from this one only in its capitals; empty where there is
+    none.
+    """
     plain = symbol.lower()
     return next((name for name in _releases("first") if name.lower() == plain and name != symbol), "")
 

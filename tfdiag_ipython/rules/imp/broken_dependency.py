@@ -40,11 +40,12 @@ class BrokenDependency(Rule):
     Transformers loads its modules when they are first used; one of them failed on import. The reason is one level down.
 
     *Why it happens*
-    A package beside it is broken or does not fit: flash-attn built for another torch, TensorFlow or Keras half installed, NumPy 2 under
-    packages compiled for NumPy 1, protobuf, torchvision.
+    A package beside it is broken or does not fit: flash-attn built for another torch, TensorFlow or Keras half
+    installed, NumPy 2 under packages compiled for NumPy 1, protobuf, torchvision.
 
     *How tfdiag confirms it*
-    It reads the cause out of the chain (or of the message) and names it first. A live chain that holds the cause is proof.
+    It reads the cause out of the chain (or of the message) and names it first. A live chain that holds the cause is
+    proof.
 
     *Fixes and their safety*
     `repair` is shown only: which of the packages is to go depends on what else uses them.
@@ -60,21 +61,24 @@ class BrokenDependency(Rule):
     name = "broken-dependency"
     raised = ("builtins.RuntimeError", "builtins.ImportError")
     message = re.compile(
-        r"Failed to import (?P<module>transformers[\w.]*|diffusers[\w.]*) because of the following error[^\n]*(?:\n+(?P<cause>[^\n]+))?"
+        r"Failed to import (?P<module>transformers[\w.]*|diffusers[\w.]*) because of the following "
+        r"error[^\n]*(?:\n+(?P<cause>[^\n]+))?"
         r"|Could not import module '(?P<symbol>\w+)'\. Are this object's requirements defined correctly\?"
     )
     needs = (PackageVersionsProbe,)
     fixes = (Offer("repair", Applicability.DISPLAY_ONLY),)
     CASES = (
         Match(
-            text="RuntimeError: Failed to import transformers.trainer because of the following error (look up to see its traceback):\n"
+            text="RuntimeError: Failed to import transformers.trainer because of the following error (look up to see "
+            "its traceback):\n"
             "No module named 'torch._six'",
             certainty=Certainty.LIKELY,
             title="transformers.trainer cannot be imported: a package that it imports needs torch below 2",
             fixes=("repair",),
         ),
         Match(
-            text="ModuleNotFoundError: Could not import module 'Trainer'. Are this object's requirements defined correctly?",
+            text="ModuleNotFoundError: Could not import module 'Trainer'. Are this object's requirements defined "
+            "correctly?",
             certainty=Certainty.LIKELY,
             title="`Trainer` cannot be imported",
         ),

@@ -19,22 +19,22 @@ class MissingBackend(Rule):
     """A class or option of Transformers needs a package that this environment, or this kernel, does not have.
 
     *What it means*
-    Transformers imports without its optional packages and puts a placeholder in the place of what needs them; the placeholder fails
-    when it is used: "X requires the PIL library but it was not found in your environment".
+    Transformers imports without its optional packages and puts a placeholder in the place of what needs them; the
+    placeholder fails when it is used: "X requires the PIL library but it was not found in your environment".
 
     *Why it happens*
     The package is not installed, is older than the required version, or was installed after this kernel had loaded
-    transformers, which looks for its packages only once. bitsandbytes and flash-attn also count as missing without a usable
-    GPU.
+    transformers, which looks for its packages only once. bitsandbytes and flash-attn also count as missing without a
+    usable GPU.
 
     *How tfdiag confirms it*
-    It asks the installed metadata, and compares the version with the one that the message or the loaded transformers requires.
-    Installed now, new enough, and reported missing means: the kernel is older than the installation.
+    It asks the installed metadata, and compares the version with the one that the message or the loaded transformers
+    requires. Installed now, new enough, and reported missing means: the kernel is older than the installation.
 
     *Fixes and their safety*
     `install` (unsafe: it changes the environment; the command is shown first) installs the package, which must stand in
-    tfdiag's own table, in a release that will do; `restart-kernel` (unsafe: variables are lost) where it is installed already.
-    `install-by-hand` is shown for packages that are not in the table.
+    tfdiag's own table, in a release that will do; `restart-kernel` (unsafe: variables are lost) where it is installed
+    already. `install-by-hand` is shown for packages that are not in the table.
 
     *Example*
     `ViTImageProcessor()` without Pillow.
@@ -65,15 +65,16 @@ class MissingBackend(Rule):
     )
     CASES = (
         Match(
-            text="ImportError:\nLlamaTokenizer requires the SentencePiece library but it was not found in your environment. "
-            "Checkout the instructions on the\ninstallation page of its repo: https://github.com/google/sentencepiece#installation",
+            text="ImportError:\nLlamaTokenizer requires the SentencePiece library but it was not found in your "
+            "environment. Checkout the instructions on the\ninstallation page of its repo: "
+            "https://github.com/google/sentencepiece#installation",
             certainty=Certainty.LIKELY,
             title="`LlamaTokenizer` needs the package sentencepiece",
             fixes=("install",),
         ),
         Match(
-            text="ImportError: Using the `Trainer` with `PyTorch` requires `accelerate>=1.1.0`: Please run `pip install "
-            "transformers[torch]` or `pip install 'accelerate>=1.1.0'`",
+            text="ImportError: Using the `Trainer` with `PyTorch` requires `accelerate>=1.1.0`: Please run `pip "
+            "install transformers[torch]` or `pip install 'accelerate>=1.1.0'`",
             evidence={
                 "package-versions": {
                     "packages": {"accelerate": {"loaded": "", "installed": "1.15.0"}},
@@ -85,8 +86,8 @@ class MissingBackend(Rule):
             fixes=("restart-kernel",),
         ),
         Match(
-            text="ImportError: Using the `Trainer` with `PyTorch` requires `accelerate>=0.26.0`: Please run `pip install "
-            "transformers[torch]` or `pip install 'accelerate>=0.26.0'`",
+            text="ImportError: Using the `Trainer` with `PyTorch` requires `accelerate>=0.26.0`: Please run `pip "
+            "install transformers[torch]` or `pip install 'accelerate>=0.26.0'`",
             evidence={
                 "package-versions": {
                     "packages": {"accelerate": {"loaded": "0.20.3", "installed": "0.20.3"}},
@@ -98,15 +99,15 @@ class MissingBackend(Rule):
             fixes=("install",),
         ),
         Match(
-            text="ImportError: FlashAttention2 has been toggled on, but it cannot be used due to the following error: the "
-            "package flash_attn seems to be not installed.",
+            text="ImportError: FlashAttention2 has been toggled on, but it cannot be used due to the following error: "
+            "the package flash_attn seems to be not installed.",
             title="the package flash-attn",
             fixes=("install-by-hand",),
         ),
         Match(
             text="ValueError: Couldn't instantiate the backend tokenizer from one of: \n(1) a `tokenizers` library "
-            "serialization file, \n(3) an equivalent slow tokenizer class to instantiate and convert. \nYou need to have "
-            "sentencepiece installed to convert a slow tokenizer to a fast one.",
+            "serialization file, \n(3) an equivalent slow tokenizer class to instantiate and convert. \nYou need to "
+            "have sentencepiece installed to convert a slow tokenizer to a fast one.",
             title="sentencepiece.*or.*tokenizer.json",
         ),
         NoMatch(text="ImportError: Missing optional dependency 'openpyxl'. Use pip or conda to install openpyxl."),
@@ -127,7 +128,8 @@ class MissingBackend(Rule):
                 "folder = pathlib.Path(tempfile.mkdtemp())\n"
                 "for file, text in {\n"
                 "    'accelerate/__init__.py': '__version__ = \"0.20.3\"',\n"
-                "    'accelerate-0.20.3.dist-info/METADATA': 'Metadata-Version: 2.1\\nName: accelerate\\nVersion: 0.20.3\\n',\n"
+                "    'accelerate-0.20.3.dist-info/METADATA': 'Metadata-Version: 2.1\\nName: accelerate\\nVersion: "
+                "0.20.3\\n',\n"
                 "    'accelerate-0.20.3.dist-info/top_level.txt': 'accelerate\\n',\n"
                 "}.items():\n"
                 "    (folder / file).parent.mkdir(exist_ok=True)\n"
@@ -145,7 +147,8 @@ class MissingBackend(Rule):
         Reproduce(
             (
                 "import sys\nsys.modules['accelerate'] = None  # as if it were not installed yet\nimport transformers\n"
-                "from transformers.utils import is_accelerate_available\nis_accelerate_available()\ndel sys.modules['accelerate']",
+                "from transformers.utils import is_accelerate_available\nis_accelerate_available()\ndel "
+                "sys.modules['accelerate']",
                 "from transformers import TrainingArguments\n"
                 "arguments = TrainingArguments('out', use_cpu=True)\narguments.device",
             ),
@@ -229,9 +232,11 @@ class MissingBackend(Rule):
     ) -> Diagnosis:
         if slow:
             return self.found(
-                f"The folder lacks `tokenizer.json` and a vocabulary to convert ({distribution} {version} is installed)",
+                f"The folder lacks `tokenizer.json` and a vocabulary to convert ({distribution} {version} is "
+                "installed)",
                 Certainty.LIKELY,
-                what="Neither a fast tokenizer's file nor a slow one's vocabulary was found where the model was loaded from.",
+                what="Neither a fast tokenizer's file nor a slow one's vocabulary was found where the model was "
+                "loaded from.",
                 why="Often only the weights were copied: call `tokenizer.save_pretrained(folder)` too.",
                 evidence=seen.seen,
             )
@@ -264,7 +269,9 @@ class MissingBackend(Rule):
 
 
 def _needed(message: str, distribution: str) -> str:
-    """The least release of the package that the message asks for, as a version specifier; empty where it does not say."""
+    """The least release of the package that the message asks for, as a version specifier; empty where it does not
+    say.
+    """
     found = re.search(rf"\b{re.escape(distribution)}\s*>=\s*(\d+(?:\.\d+)*)", message, re.IGNORECASE)
     return f">={found[1]}" if found else ""
 

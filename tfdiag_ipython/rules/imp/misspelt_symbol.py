@@ -37,11 +37,13 @@ class MisspeltSymbol(Rule):
     A letter is missing, doubled or in the wrong case (`AutoModelForSequenceClasification`, `LLaMATokenizer`).
 
     *How tfdiag confirms it*
-    It looks the name up in the tables of the very module that is loaded: the name is not there, and one is that differs in few
-    letters. Names known to have been removed, and a kernel that holds an older library than is installed, are other faults.
+    It looks the name up in the tables of the very module that is loaded: the name is not there, and one is that differs
+    in few letters. Names known to have been removed, and a kernel that holds an older library than is installed, are
+    other faults.
 
     *Fixes and their safety*
-    `use-nearest-name` (safe: the cell could not run before) writes the library's spelling in the cell, imports and uses alike.
+    `use-nearest-name` (safe: the cell could not run before) writes the library's spelling in the cell, imports and uses
+    alike.
 
     *Example*
     `from transformers import AutoModelForSequenceClasification`.

@@ -45,13 +45,15 @@ class ModuleNotInstalled(Rule):
     Python looked in every folder of its path and found no such module.
 
     *Why it happens*
-    The package was never installed, or `pip` belongs to another Python than the kernel: then it is "already satisfied" over there.
+    The package was never installed, or `pip` belongs to another Python than the kernel: then it is "already satisfied"
+    over there.
 
     *How tfdiag confirms it*
     The installed metadata of this very interpreter has no such package.
 
     *Fixes and their safety*
-    `install` (unsafe: it changes the environment; the command is shown first) calls pip with the kernel's own interpreter.
+    `install` (unsafe: it changes the environment; the command is shown first) calls pip with the kernel's own
+    interpreter.
 
     *Example*
     `import einops` where it is not installed.

@@ -22,12 +22,12 @@ class MovedModule(Rule):
     The library is there, the module inside it is not: `No module named 'transformers.modeling_bert'`.
 
     *Why it happens*
-    transformers 4 moved each model into a folder of its own (`transformers.models.bert.modeling_bert`); PyTorch 2 dropped
-    `torch._six`. Code and packages written before still import the old place.
+    transformers 4 moved each model into a folder of its own (`transformers.models.bert.modeling_bert`); PyTorch 2
+    dropped `torch._six`. Code and packages written before still import the old place.
 
     *How tfdiag confirms it*
-    The old path is one of the table's, and the library itself is loaded; where the file that imports it is not the person's cell,
-    it is named.
+    The old path is one of the table's, and the library itself is loaded; where the file that imports it is not the
+    person's cell, it is named.
 
     *Fixes and their safety*
     `use-new-path` (safe) writes the new path in the cell. Inside an installed package only another version of it helps.

@@ -18,13 +18,14 @@ class NewerSymbol(Rule):
     The code asks for a class of a later release than the installed one, or for something private that came and went.
 
     *Why it happens*
-    Model families appear with a minor release (`LlamaForCausalLM` with 4.28, `Qwen3ForCausalLM` with 4.51); an environment
-    with an older one cannot import them, and a tokenizer of the family "does not exist or is not currently imported".
+    Model families appear with a minor release (`LlamaForCausalLM` with 4.28, `Qwen3ForCausalLM` with 4.51); an
+    environment with an older one cannot import them, and a tokenizer of the family "does not exist or is not currently
+    imported".
 
     *How tfdiag confirms it*
-    The loaded module has neither the name nor one like it, and its version is older than the first release that exports the
-    name, by a table read from the wheels of the releases (4.19 to 5.23). Where the first release is not known, it says so and
-    stays with *possible*.
+    The loaded module has neither the name nor one like it, and its version is older than the first release that exports
+    the name, by a table read from the wheels of the releases (4.19 to 5.23). Where the first release is not known, it
+    says so and stays with *possible*.
 
     *Fixes and their safety*
     `upgrade` is shown only: it changes the environment, and the kernel must restart.

@@ -14,7 +14,8 @@ class NumpyAbi(Rule):
     """A compiled package, often torch itself, was built for NumPy 1 and meets NumPy 2.
 
     *What it means*
-    Compiled code depends on NumPy's binary layout, which changed with 2.0: torch then works without NumPy, or an import fails.
+    Compiled code depends on NumPy's binary layout, which changed with 2.0: torch then works without NumPy, or an import
+    fails.
 
     *Why it happens*
     Installing another package brought NumPy 2 beside a torch older than 2.3, or the other way round.

@@ -50,8 +50,8 @@ class RemovedMethod(Rule):
     transformers 5 dropped methods deprecated for years; model code downloaded with `trust_remote_code` still uses them.
 
     *How tfdiag confirms it*
-    The method stands in a table, the object is of a class of Transformers, the loaded release is one without the method, and
-    the object has what replaces it.
+    The method stands in a table, the object is of a class of Transformers, the loaded release is one without the
+    method, and the object has what replaces it.
 
     *Fixes and their safety*
     `call-the-tokenizer` (safe: it is what these methods called) writes `tokenizer(…)` for `tokenizer.encode_plus(…)`.

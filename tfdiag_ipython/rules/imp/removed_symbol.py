@@ -36,17 +36,18 @@ class RemovedSymbol(Rule):
     The code was written for an older release: `cannot import name 'AdamW' from 'transformers'`.
 
     *Why it happens*
-    Each major release drops deprecated names: transformers 5 dropped all TensorFlow (`TF…`) and Flax classes, `…FeatureExtractor` of
-    vision models, `AutoModelForVision2Seq`; others went earlier (`AdamW`, `shard_checkpoint`). Where transformers is old, a
-    `TF…` class is missing because TensorFlow is.
+    Each major release drops deprecated names: transformers 5 dropped all TensorFlow (`TF…`) and Flax classes,
+    `…FeatureExtractor` of vision models, `AutoModelForVision2Seq`; others went earlier (`AdamW`, `shard_checkpoint`).
+    Where transformers is old, a `TF…` class is missing because TensorFlow is.
 
     *How tfdiag confirms it*
-    The name stands in a table read from the wheels of the releases (4.18 to 5.23), and the loaded module does not have it.
+    The name stands in a table read from the wheels of the releases (4.18 to 5.23), and the loaded module does not have
+    it.
 
     *Fixes and their safety*
-    `use-replacement` (safe) imports the successor instead; for AdamW it writes out the old defaults (`weight_decay=0.0`,
-    `eps=1e-6`) in the calls of the cell. `use-pytorch-class` (unsafe: another framework, other tensors) drops `TF` or `Flax`.
-    `adapt-calls` is shown only: the successor takes other arguments.
+    `use-replacement` (safe) imports the successor instead; for AdamW it writes out the old defaults
+    (`weight_decay=0.0`, `eps=1e-6`) in the calls of the cell. `use-pytorch-class` (unsafe: another framework, other
+    tensors) drops `TF` or `Flax`. `adapt-calls` is shown only: the successor takes other arguments.
 
     *Example*
     `from transformers import AutoModelForVision2Seq` on transformers 5.
@@ -74,7 +75,8 @@ class RemovedSymbol(Rule):
         ),
         Match(
             text='  File "x.py", line 3, in <module>\n    from transformers import TFBertForMaskedLM\n'
-            "ImportError: cannot import name 'TFBertForMaskedLM' from 'transformers' (/usr/lib/python3.7/transformers/__init__.py)",
+            "ImportError: cannot import name 'TFBertForMaskedLM' from 'transformers' "
+            "(/usr/lib/python3.7/transformers/__init__.py)",
             certainty=Certainty.LIKELY,
             title="`TFBertForMaskedLM` needs TensorFlow, which transformers did not find",
         ),
@@ -82,13 +84,14 @@ class RemovedSymbol(Rule):
             text="ImportError: cannot import name 'AutoModelForVision2Seq'", title="use `AutoModelForImageTextToText`"
         ),
         Match(
-            text="ImportError: cannot import name 'cached_download' from 'huggingface_hub' (/x/huggingface_hub/__init__.py). "
-            "Did you mean: 'hf_hub_download'?",
+            text="ImportError: cannot import name 'cached_download' from 'huggingface_hub' "
+            "(/x/huggingface_hub/__init__.py). Did you mean: 'hf_hub_download'?",
             title="`cached_download` is gone from huggingface_hub",
             fixes=("adapt-calls",),
         ),
         Match(
-            text="ImportError: cannot import name 'BERT_PRETRAINED_MODEL_ARCHIVE_LIST' from 'transformers' (/x/__init__.py)",
+            text="ImportError: cannot import name 'BERT_PRETRAINED_MODEL_ARCHIVE_LIST' from 'transformers' "
+            "(/x/__init__.py)",
             title="is gone from transformers: release 4.41 removed it",
         ),
         NoMatch(text="ImportError: cannot import name 'AdamW' from 'torchopt' (x.py)"),
@@ -191,11 +194,13 @@ def _title(name: Wanted, known: Removal, message: str, live: bool) -> str:
         if not live and (older(name.version, "5") or old_python):
             where = name.told if name.version else "transformers"
             return (
-                f"`{name.symbol}` needs {known.other_framework}, which {where} did not find (or it is older than the class); "
+                f"`{name.symbol}` needs {known.other_framework}, which {where} did not find (or it is older than the "
+                "class); "
                 f"the PyTorch class is `{known.new}`"
             )
         return (
-            f"`{name.symbol}` is a {known.other_framework} class, which {name.told if name.version else 'transformers 5'} "
+            f"`{name.symbol}` is a {known.other_framework} class, which "
+            f"{name.told if name.version else 'transformers 5'} "
             f"no longer has: use `{known.new}`"
         )
     place = name.told

@@ -15,14 +15,15 @@ class ShadowedLibrary(Rule):
     """A file of the person's has a library's name, and Python finds it first.
 
     *What it means*
-    `import transformers` loads the person's own `transformers.py` (or a `tokenize.py` that the library needs from Python itself),
-    which is still half loaded when the name is asked for: "partially initialized module".
+    `import transformers` loads the person's own `transformers.py` (or a `tokenize.py` that the library needs from
+    Python itself), which is still half loaded when the name is asked for: "partially initialized module".
 
     *Why it happens*
     Python looks in the working folder before it looks at what is installed.
 
     *How tfdiag confirms it*
-    It looks where the loaded module came from, and for files of such names beside the failing one and in the working folder.
+    It looks where the loaded module came from, and for files of such names beside the failing one and in the working
+    folder.
 
     *Fixes and their safety*
     `rename-file` is shown only, with the path: other files may import it.
@@ -49,12 +50,14 @@ class ShadowedLibrary(Rule):
             fixes=("rename-file",),
         ),
         NoMatch(
-            text="ImportError: cannot import name 'a' from partially initialized module 'mine' (most likely due to a circular import)"
+            text="ImportError: cannot import name 'a' from partially initialized module 'mine' (most likely due to a "
+            "circular import)"
         ),
         NoMatch(text="AttributeError: partially initialized module 'cv2' has no attribute 'gapi_wip_gin_GKernel'"),
         Reproduce(
             (
-                "import os, pathlib, sys, tempfile\nfolder = tempfile.mkdtemp()\nos.chdir(folder)\nsys.path.insert(0, folder)\n"
+                "import os, pathlib, sys, tempfile\nfolder = tempfile.mkdtemp()\nos.chdir(folder)\nsys.path.insert(0, "
+                "folder)\n"
                 "pathlib.Path('transformers.py').write_text('from transformers import AutoTokenizer')",
                 "import transformers",
             ),
@@ -76,7 +79,8 @@ class ShadowedLibrary(Rule):
             kind = "library" if name == module else "standard module"
             title = f"`{path}` is found in the place of the {kind} {name}: rename it"
         else:
-            title = f"{module} was asked for a name while it was half loaded: a file of yours has its name, or that of a module it needs"
+            title = f"{module} was asked for a name while it was half loaded: "
+            title += "a file of yours has its name, or that of a module it needs"
         fixes = (
             self.offer("rename-file", f"Rename {path}", "Delete the __pycache__ beside it, then restart the kernel."),
         )

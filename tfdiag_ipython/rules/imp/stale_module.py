@@ -21,8 +21,8 @@ class StaleModule(Rule):
     The installed release has the name, or may have it; this process runs the older one until it ends.
 
     *Why it happens*
-    `pip install -U` in a notebook replaces files; modules that are loaded stay as they are, and parts loaded later come from the new
-    release, which does not fit.
+    `pip install -U` in a notebook replaces files; modules that are loaded stay as they are, and parts loaded later come
+    from the new release, which does not fit.
 
     *How tfdiag confirms it*
     `__version__` of the loaded module differs from the installed metadata.

@@ -15,8 +15,8 @@ class VersionConflict(Rule):
     """Two libraries are installed in versions that do not fit together, and one of them says so.
 
     *What it means*
-    Transformers checks the versions of what it needs when it is imported, and stops: "tokenizers>=0.22,<0.23 is required for a
-    normal functioning of this module, but found tokenizers==0.15.0".
+    Transformers checks the versions of what it needs when it is imported, and stops: "tokenizers>=0.22,<0.23 is
+    required for a normal functioning of this module, but found tokenizers==0.15.0".
 
     *Why it happens*
     Installing another package up- or downgraded the one named; or a second, older copy comes first on Python's path.
@@ -38,21 +38,23 @@ class VersionConflict(Rule):
     name = "version-conflict"
     raised = ("builtins.ImportError",)
     message = re.compile(
-        r"(?P<package>[\w.-]+?)(?P<wanted>[<>=!~][^\s]*) is required for a normal functioning of this module, but found "
+        r"(?P<package>[\w.-]+?)(?P<wanted>[<>=!~][^\s]*) is required for a normal functioning of this module, but "
+        r"found "
         r"[\w.-]+==(?P<found>[\w.+-]+)"
     )
     needs = (PackageVersionsProbe,)
     fixes = (Offer("install-fitting", Applicability.DISPLAY_ONLY),)
     CASES = (
         Match(
-            text="ImportError: huggingface-hub>=0.34.0,<1.0 is required for a normal functioning of this module, but found "
-            "huggingface-hub==1.2.3.\nTry: `pip install transformers -U`",
+            text="ImportError: huggingface-hub>=0.34.0,<1.0 is required for a normal functioning of this module, but "
+            "found huggingface-hub==1.2.3.\nTry: `pip install transformers -U`",
             certainty=Certainty.LIKELY,
             title="huggingface-hub 1.2.3 is too new: transformers needs >=0.34.0,<1.0",
             fixes=("install-fitting",),
         ),
         Match(
-            text="ImportError: tokenizers>=0.22.0,<=0.23.0 is required for a normal functioning of this module, but found tokenizers==0.15.2.",
+            text="ImportError: tokenizers>=0.22.0,<=0.23.0 is required for a normal functioning of this module, but "
+            "found tokenizers==0.15.2.",
             title="tokenizers 0.15.2 is too old",
         ),
         NoMatch(text="ImportError: IProgress not found. Please update jupyter and ipywidgets."),
