@@ -16,13 +16,11 @@ RAISES = """
 import torch
 
 def step(rows):
-    hidden = torch.ones(rows, 2**20)
-    raise torch.OutOfMemoryError(
-        "CUDA out of memory. Tried to allocate 496.00 MiB. GPU 0 has a total capacity of 14.75 GiB of which 235.06 MiB is free."
-    )
+    hidden = torch.ones(rows, 2**20, device="cuda")
+    return torch.empty(2 * torch.cuda.mem_get_info()[1], dtype=torch.uint8, device="cuda")
 """
 
-# Stands in for a device on which 32 rows fit and 64 do not.
+# 64 rows ask for more than the device has, 32 rows for four fifths of it.
 TRAINING = """
 import tempfile, torch
 from transformers import Trainer, TrainingArguments
@@ -33,13 +31,13 @@ class Small(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.ones(1))
 
     def forward(self, x, labels=None):
-        if len(x) > 32:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB. GPU 0 has a total capacity of 2.00 GiB")
+        row = torch.cuda.mem_get_info()[1] // 40
+        scratch = torch.empty(len(x) * row, dtype=torch.uint8, device=x.device)
         return {"loss": (x * self.weight - labels).square().mean()}
 
 data = [{"x": 0.1, "labels": 0.5} for _ in range(64)]
 arguments = TrainingArguments(
-    output_dir=tempfile.mkdtemp(), max_steps=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True,
+    output_dir=tempfile.mkdtemp(), max_steps=1, report_to=[], save_strategy="no", disable_tqdm=True,
     per_device_train_batch_size=64, gradient_accumulation_steps=1,  # one step in one go
 )
 """
@@ -143,14 +141,18 @@ class DeviceOutOfMemory(Rule):
         Reproduce(
             (RAISES, "step(8)"),
             needs=("torch",),
-            title="496 MiB.*hidden",
+            title="hidden",
             fixes=(Try("free-failed-cell"),),
+            isolated=True,
+            gpu=True,
         ),
         Reproduce(
             (TRAINING, "Trainer(Small(), arguments, train_dataset=data).train()"),
             needs=("torch", "transformers", "accelerate"),
-            title="GPU 0 is full: 1 GiB",
+            title="GPU 0",
             fixes=(Try("halve-batch"),),
+            isolated=True,
+            gpu=True,
         ),
     )
 
