@@ -71,7 +71,8 @@ class WeightsLeftOnMeta(Rule):
             certainty=Certainty.LIKELY,
         ),
         NoMatch(
-            text="RuntimeError: Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
+            text="RuntimeError: Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!",
+            code="DEV001",
         ),
         Reproduce(
             (

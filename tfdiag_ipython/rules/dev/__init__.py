@@ -1,0 +1,1 @@
+"""Tensors on different devices."""
