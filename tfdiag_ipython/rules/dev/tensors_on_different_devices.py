@@ -88,6 +88,11 @@ class TensorsOnDifferentDevices(Rule):
             title="`batch` is on cpu, and `model` is on cuda:0",
             fixes=("move-inputs",),
         ),
+        Match(
+            text="RuntimeError: module must have its parameters and buffers on device cuda:0 (device_ids[0]) but found one of them on "
+            "device: cuda:1",
+            title="DataParallel.*cuda:0.*cuda:1",
+        ),
         NoMatch(text="RuntimeError: Input type (float) and bias type (c10::Half) should be the same"),
         NoMatch(
             text="RuntimeError: Input type (torch.cuda.FloatTensor) and weight type (torch.cuda.HalfTensor) should be the same"
@@ -150,7 +155,9 @@ class TensorsOnDifferentDevices(Rule):
 
 def _title(failure: Failure, hit: Hit) -> str:
     """The best answer that the message allows."""
-    one, two = hit["one"] or hit["first"], hit["two"] or hit["stray"]
+    if hit["stray"]:
+        return f"DataParallel needs the whole model on {hit['first']}, and a part of it is on {hit['stray']}"
+    one, two = hit["one"], hit["two"]
     if hit["wanted"]:
         one, two = hit["wanted"].lower(), hit["got"].lower()
     if hit["input"]:
