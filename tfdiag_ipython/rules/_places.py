@@ -9,8 +9,10 @@ from tfdiag_ipython.failure import Failure
 HUB_CLIENT = re.compile(
     r"huggingface_hub[/\\.]|transformers[/\\](?:utils[/\\]hub|file_utils|configuration_utils)|\bhf_hub_download\b"
 )
-TRANSFORMERS = re.compile(r"(?:^|[/\\\s\"(])transformers[/\\]\w|transformers\.models\.")
-TORCH = re.compile(r"(?:^|[/\\\s\"(])(?:torch|safetensors|transformers|accelerate)[/\\]\w|\b(?:torch|safetensors)\b")
+# other libraries have a package `transformers` inside
+_EDGE = r"(?:^|(?<!paddlenlp)(?<!mindnlp)[/\\\s\"(])"
+TRANSFORMERS = re.compile(rf"{_EDGE}transformers[/\\]\w|(?<!paddlenlp\.)(?<!mindnlp\.)\btransformers\.models\.")
+TORCH = re.compile(rf"{_EDGE}(?:torch|safetensors|transformers|accelerate)[/\\]\w|\b(?:torch|safetensors)\b")
 
 
 def passes(failure: Failure, place: re.Pattern[str]) -> bool:

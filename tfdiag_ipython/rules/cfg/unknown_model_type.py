@@ -43,10 +43,9 @@ class UnknownModelType(Rule):
 
     code = "CFG002"
     name = "unknown-model-type"
-    raised = ("builtins.ValueError", "builtins.KeyError", "builtins.OSError")
     message = re.compile(
         r"Unrecognized (?P<part>model|model identifier|image processor|video processor|feature extractor|processing class) in "
-        r"(?P<where>.{1,300}?)\. (?:Should (?:have a|contains? one of)|Can't instantiate)"
+        r"(?P<where>.{1,300}?)[. ]{1,2}(?:Should (?:have a|contains? one of)|Can't instantiate)"
         r"|has model type `(?P<type>[\w.-]+)` but Transformers does not recognize this architecture"
         r"|\A'(?P<key>[\w.-]+)'\Z"
     )
@@ -78,6 +77,8 @@ class UnknownModelType(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if hit["key"] and not hit.raised.is_a("KeyError"):
+            return None
         if hit["key"] and not failure.says(r"configuration_auto|CONFIG_MAPPING") and not passes(failure, _AUTO):
             return None  # a key of the person's own dictionary
         known = hit["type"] or hit["key"]

@@ -46,7 +46,7 @@ class NoWeightsFile(Rule):
     raised = ("builtins.OSError",)
     message = re.compile(
         r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_(?:tf|pt)`|\.?\s*$| but there is)"
-        r"|(?P<repo>\S+) does not appear to have a file named (?P<named>(?:pytorch_model\.bin|model\.safetensors|tf_model\.h5)\b)"
+        r"|(?P<repo>\S+) does not appear to have a file named (?P<named>(?:(?:diffusion_)?pytorch_model[\w.-]*\.bin|(?:diffusion_pytorch_)?model[\w.-]*\.safetensors|tf_model\.h5)\b)"
         r".{0,200}?(?:\.$|\.\s|flax_model\.msgpack|and thus|Checkout)",
         re.DOTALL,
     )

@@ -43,6 +43,7 @@ class EmbeddingIndexOutOfRange(Rule):
     raised = ("builtins.IndexError", "builtins.RuntimeError")  # torch below 1.5 raised the latter
     message = re.compile(
         r"index out of range in self|index out of range: Tried to access index (?P<index>\d+) out of table"
+        r"|(?P<bare>\Aindex out of range\Z)"
         r"|index out of range at \S*THTensor\w*\.cpp"
     )
     needs = (IndexTensorsProbe,)
@@ -86,6 +87,7 @@ class EmbeddingIndexOutOfRange(Rule):
             text="RuntimeError: index out of range: Tried to access index 30 out of table with 29 rows. at /pytorch/aten/src/TH/x.cpp:237",
             title=r"id \(30\)",
         ),
+        NoMatch(text="IndexError: index out of range"),
         NoMatch(text="IndexError: list index out of range"),
         NoMatch(text="IndexError: index 5 is out of bounds for axis 0 with size 5"),
         Reproduce(
@@ -108,6 +110,8 @@ class EmbeddingIndexOutOfRange(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[IndexTensorsProbe.name]
         values = seen.get("values") or {}
+        if hit["bare"] and not any(frame.function == "embedding" for frame in hit.raised.frames):
+            return None  # Python's or another library's index
         if seen.get("role") == "positions":
             return None  # the sequence is too long: another rule's fault
         if seen.get("kind") != "embedding" or "first" not in values:

@@ -10,7 +10,7 @@ from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Rule
 
 FAMILY = re.compile(
-    r"(?:^|[/\\\s\"'(])(?P<package>flash_attn\w*|bitsandbytes|xformers|deepspeed|tokenizers|safetensors|torchvision|torchaudio"
+    r"(?:^|(?<!paddlenlp)[/\\\s\"'(])(?P<package>flash_attn\w*|bitsandbytes|xformers|deepspeed|tokenizers|safetensors|torchvision|torchaudio"
     r"|torch_\w+|torch|accelerate|peft|sentence_transformers|transformers)[/\\]"
 )
 

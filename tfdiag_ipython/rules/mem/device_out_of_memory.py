@@ -78,7 +78,8 @@ class DeviceOutOfMemory(Rule):
         "torch.AcceleratorError",
     )
     message = re.compile(
-        r"(?P<backend>CUDA|HIP|XPU|NPU|MPS backend|CUDA error|HIP error):? ?out of memory(?!.*(?:xgboost|cupy|jaxlib|tensorflow))"
+        r"(?P<backend>CUDA|HIP|XPU|NPU|MPS backend|CUDA error|HIP error|CUDA driver error):? ?out of memory(?!.*(?:xgboost|cupy|jaxlib|tensorflow))"
+        r"|Allocation on device \S* ?would exceed allowed memory"
         r"|cuda runtime error \(2\) ?: out of memory|THCudaCheck FAIL [^\n]*error=2 : out of memory"
         r"|NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED",  # reading the memory's state for this very message fails there
         re.IGNORECASE,
@@ -129,6 +130,10 @@ class DeviceOutOfMemory(Rule):
         Match(text="RuntimeError: cuda runtime error (2) : out of memory at /pytorch/aten/src/THC/THCGeneral.cpp:50"),
         Match(
             text='RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":838, please report',
+            title="no memory left",
+        ),
+        Match(
+            text="torch.OutOfMemoryError: Allocation on device 0 would exceed allowed memory. (out of memory)",
             title="no memory left",
         ),
         NoMatch(text="RuntimeError: CuDNN: Check failed: error == cudaSuccess (2 vs. 0) out of memory"),

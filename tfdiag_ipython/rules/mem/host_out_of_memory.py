@@ -87,6 +87,7 @@ class HostOutOfMemory(Rule):
         r"|Torch: not enough memory: you tried to allocate (?P<gigabytes>\d+)GB"
         r"|unable to mmap (?P<mapped>\d+) bytes from file[^\n]*Cannot allocate memory"
         r"|(?P<paging>WinError 1455|os error 1455|paging file is too small)"
+        r"|(?P<bare>\A\s*\Z)"
         r"|Unable to allocate (?P<array>[\d.]+ [KMGTPE]iB) for an array with shape"
     )
     needs = (MemoryProbe,)
@@ -124,6 +125,13 @@ class HostOutOfMemory(Rule):
             "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7.5 GiB for an array with shape (9, 9) and data type float32",
             title="7.5 GiB",
         ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/torch/serialization.py", line 1132, in load_tensor\n    read()\nMemoryError',
+            title="the system refused more",
+        ),
+        NoMatch(
+            text='Traceback (most recent call last):\n  File "/x/shop/prices.py", line 7, in load\n    rows = rows * 2**40\nMemoryError'
+        ),
         NoMatch(text="OSError: [WinError 1455] The paging file is too small for this operation to complete"),
         Reproduce(
             (REFUSED, "out = scores(8)"),
@@ -148,6 +156,8 @@ class HostOutOfMemory(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         if (hit["paging"] and not passes(failure, TORCH)) or (hit["array"] and not passes(failure, TRANSFORMERS)):
+            return None  # another library's allocation
+        if not hit.raised.message.strip() and not (hit.raised.is_a("MemoryError") and _in_torch(hit)):
             return None  # another library's allocation
         seen, tried = evidence[MemoryProbe.name], _tried(hit)
         available, limit = seen.get("available"), seen.get("limit")
@@ -178,6 +188,11 @@ class HostOutOfMemory(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return _advice.plan(diagnosis, fix, scene)
+
+
+def _in_torch(hit: Hit) -> bool:
+    """Python's own MemoryError says nothing: the line that asked tells whose it is."""
+    return bool(hit.raised.frames) and bool(TORCH.search(hit.raised.frames[-1].file))
 
 
 def _tried(hit: Hit) -> int:

@@ -41,10 +41,11 @@ class RowsOfUnequalLength(Rule):
 
     code = "PAD006"
     name = "rows-of-unequal-length"
-    raised = ("builtins.ValueError",)
+    raised = ("builtins.ValueError", "builtins.RuntimeError")
     message = re.compile(
         r"Unable to create tensor, you should probably activate truncation and/or padding(?:.{0,200}?\(`(?P<feature>\w+)` in this case\))?"
         r"|expected sequence of length (?P<first>\d+) at dim \d+ \(got (?P<second>\d+)\)"
+        r"|stack expects each tensor to be equal size, but got \[\d+\] at entry \d+ and \[\d+\] at entry \d+"
         r"|(?P<text>too many dimensions 'str')",
         re.DOTALL,
     )
@@ -61,6 +62,13 @@ class RowsOfUnequalLength(Rule):
         ),
         Match(text="ValueError: expected sequence of length 7 at dim 1 (got 9)", title="7 and 9"),
         Match(text="ValueError: too many dimensions 'str'", title="text"),
+        Match(
+            text="RuntimeError: stack expects each tensor to be equal size, but got [7] at entry 0 and [9] at entry 1",
+            title="7 and 9",
+        ),
+        NoMatch(
+            text="RuntimeError: stack expects each tensor to be equal size, but got [3, 224, 224] at entry 0 and [1, 224, 224] at entry 1"
+        ),
         NoMatch(text="ValueError: Unable to create tensor proto of more than 2 GB"),
         NoMatch(text="ValueError: expected sequence of bytes"),
         Reproduce(
@@ -82,7 +90,9 @@ class RowsOfUnequalLength(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         column = hit["feature"]
-        lengths = failure.says(r"expected sequence of length (\d+) at dim \d+ \(got (\d+)\)")
+        lengths = failure.says(r"expected sequence of length (\d+) at dim \d+ \(got (\d+)\)") or failure.says(
+            r"but got \[(\d+)\] at entry \d+ and \[(\d+)\] at entry"
+        )
         text = bool(hit["text"] or failure.says(r"too many dimensions 'str'"))
         certainty = Certainty.CONFIRMED if lengths or text else Certainty.LIKELY
         if text:

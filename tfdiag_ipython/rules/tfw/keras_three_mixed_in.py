@@ -41,6 +41,7 @@ class KerasThreeMixedIn(Rule):
         r"|(?P<installed>installed version of Keras is Keras 3, but this is not yet supported in Transformers)"
         r"|(?P<symbolic>A KerasTensor (?:cannot be used as input to a TensorFlow function|is symbolic))"
         r"|Only instances of `?keras\.Layer`? can be added to a \w+ model\. Received: <(?P<added>(?:transformers|tf_keras)[\w.]*)"
+        r"|Data of type <class '(?P<rejected>keras\.src[\w.]*)'> is not allowed only"
         r"|Unsupported type in call.{0,200}(?P<unsupported>keras_tensor\.KerasTensor)"
     )
     links = (
