@@ -3,16 +3,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tfdiag_ipython.data import table
+from tfdiag_ipython.data import moved_to
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.imports import move_module
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.module_files import ModuleFilesProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.imp._symbols import culprit
+from tfdiag_ipython.rules.imp._symbols import culprit, older
+
+_GONE = {"torch": "2", "transformers": "5"}
 
 
 class MovedModule(Rule):
@@ -26,8 +29,8 @@ class MovedModule(Rule):
     dropped `torch._six`. Code and packages written before still import the old place.
 
     *How tfdiag confirms it*
-    The old path is one of the table's, and the library itself is loaded; where the file that imports it is not the
-    person's cell, it is named.
+    The old path is one of the table's, and the file of the new one is in the folder of the loaded library; where the
+    file that imports it is not the person's cell, it is named.
 
     *Fixes and their safety*
     `use-new-path` (safe) writes the new path in the cell. Inside an installed package only another version of it helps.
@@ -43,7 +46,7 @@ class MovedModule(Rule):
     name = "moved-module"
     raised = ("builtins.ImportError",)
     message = re.compile(r"No module named ['\"‘`]?(?P<module>(?:transformers|torch)\.[\w.]+)")
-    needs = (PackageVersionsProbe,)
+    needs = (PackageVersionsProbe, ModuleFilesProbe)
     fixes = (Offer("use-new-path", Applicability.SAFE),)
     CASES = (
         Match(
@@ -61,46 +64,50 @@ class MovedModule(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-new-path"),),
         ),
+        Reproduce(
+            ("import transformers", "from transformers.modeling_tf_bert import TFBertModel"),
+            title="`transformers.modeling_tf_bert` is gone from transformers 5",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            ("import transformers", "import transformers.zebra_stripes"),
+            title=r"transformers \d.* has no module `transformers.zebra_stripes`: misspelt, or of another release",
+            certainty=Certainty.POSSIBLE,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         old, seen = hit["module"].rstrip("."), evidence[PackageVersionsProbe.name]
         library = old.split(".")[0]
-        new = new_path(old)
+        new, files = moved_to(old), evidence[ModuleFilesProbe.name]
         live = bool(seen and seen["packages"][library]["loaded"])
         version = seen["packages"][library]["loaded"] if live else failure.versions.get(library, "")
+        if new and (not files["there"] if files else "modeling_tf_" in new and not older(version or "4", "5")):
+            new = ""  # it was there for some releases, and is no more
         where = culprit(failure)
         asked = f"`{where}` imports it. " if where else ""
+        certainty = Certainty.CONFIRMED if live and (files or not new) else Certainty.LIKELY
         if new is None:
-            title = (
-                f"{library} {version} has no module `{old}`: the code that imports it is written for another release"
-            )
+            certainty = Certainty.POSSIBLE
+            title = f"{library} {version} has no module `{old}`: misspelt, or of another release"
         elif new:
             title = f"`{old}` is now `{new}` ({library} {version or '4 and later'})"
         else:
-            title = f"`{old}` is gone from {library} {version or '2'}: the package that imports it is too old for it"
+            title = f"`{old}` is gone from {library} {version or _GONE[library]}: what imports it is too old for it"
         fixes: tuple[Fix, ...] = ()
         if new:
             elsewhere = bool(failure.source) and old not in failure.source
             fixes = (self.offer("use-new-path", f"Import from {new}", display=elsewhere, old=old, new=new),)
         return self.found(
             title.replace("  ", " "),
-            Certainty.CONFIRMED if live and new is not None else Certainty.LIKELY,
+            certainty,
             what=f"{library} is installed; it has no module `{old}`.",
             why=f"{asked}The code is written for another release of {library}.",
-            evidence=seen.seen,
+            evidence=(*seen.seen, *files.seen),
             fixes=fixes,
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         return edit_cells(scene, lambda source: move_module(source, old, new))
-
-
-def new_path(old: str) -> str | None:
-    """Where the module is now; empty where it is gone, ``None`` where nothing is known of it."""
-    for pattern, target in table("symbols")["modules"].items():
-        found = re.fullmatch(pattern.replace(".", r"\.", 1), old)
-        if found:
-            return str(target).format(**found.groupdict())
-    return None
