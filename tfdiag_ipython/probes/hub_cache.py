@@ -46,7 +46,7 @@ class HubCacheProbe(Probe):
     Facts: ``repo``, ``repo_type``, ``files`` (asked for), ``revision``, ``kind`` (``tokenizer``, ``model``, …: what is being loaded),
     ``local_only``, ``cache`` (the folder), ``refs`` (name to commit), ``snapshots`` (commits), ``commit`` (that the revision leads to),
     ``holds`` (its files), ``complete`` (all that this kind needs is there), ``nearest`` (cached repository of a similar name),
-    ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``endpoint``,
+    ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``folder`` (it is a folder here), ``cwd``, ``endpoint``,
     ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
     proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``token`` (where a login is: a variable or ``file``).
     """
@@ -118,6 +118,8 @@ def _asked(scene: Scene, default_cache: str) -> dict[str, Any]:
         "cache": _text(seen.get("cache_dir")) or default_cache,
         "kind": _kind(frames, repo),
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
+        "cwd": os.getcwd(),
+        "folder": os.path.isdir(os.path.expanduser(repo)),
     }
 
 

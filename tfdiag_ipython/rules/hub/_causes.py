@@ -10,7 +10,19 @@ from typing import Any, Literal
 from tfdiag_ipython.failure import Raised
 
 Kind = Literal[
-    "switch", "local-only", "proxy", "tls", "dns", "refused", "no-route", "time-out", "cut", "portal", "status", ""
+    "switch",
+    "local-only",
+    "proxy",
+    "tls",
+    "dns",
+    "refused",
+    "no-route",
+    "time-out",
+    "route",
+    "cut",
+    "portal",
+    "status",
+    "",
 ]
 TRACES: tuple[tuple[Kind, str], ...] = (
     ("switch", r"offline mode is enabled|\bOfflineModeIsEnabled\b"),
@@ -22,8 +34,8 @@ TRACES: tuple[tuple[Kind, str], ...] = (
         r"[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Failed to resolve '",
     ),
     ("refused", r"Connection refused|WinError 10061|\bConnectionRefusedError\b"),
-    ("time-out", r"\b[Tt]imed out\b|\b(?:Read|Connect|Write|Pool)Timeout(?:Error)?\b"),
-    ("no-route", r"[Nn]etwork is unreachable|No route to host"),
+    ("time-out", r"\b[Tt]imed out\b|\b(?:Read|Connect|Write|Pool)Timeout(?:Error)?\b|WinError 10060"),
+    ("no-route", r"[Nn]etwork is unreachable|No route to host|WinError 100(?:51|65)"),
     (
         "cut",
         r"Connection (?:reset|aborted|broken)|\bRemoteDisconnected\b|\bConnectionResetError\b|\bRemoteProtocolError\b"
@@ -80,7 +92,9 @@ class Cause:
             meaning = STATUSES.get(self.status, "trouble on its side" if self.status >= 500 else "it refuses this")
             return f"{place} answered HTTP {self.status} ({meaning})"
         words = TOLD.get(self.kind, "")
-        if proxy and self.kind in {"proxy", "refused", "dns", "time-out", "cut"}:
+        if self.kind == "tls" and re.search("certificate.verify.failed", self.quote, re.IGNORECASE):
+            words = "its TLS certificate is not trusted here"
+        if proxy and self.kind in {"proxy", "refused", "dns", "time-out", "no-route", "cut"}:
             how = "" if self.kind == "proxy" else f" ({TOLD[self.kind]})"
             words = f"the proxy in {proxy} did not let it through{how}"
         return f"{place} could not be reached" + (f": {words}" if words else "")

@@ -71,3 +71,10 @@ import shutil
 shutil.copytree(repository, repository.with_name("models--acme--tiny-brt"), dirs_exist_ok=True)
 """
 """The same under the other name: a repository that was renamed or made private since it was downloaded."""
+FOLDERS = """
+import os, tempfile
+from transformers import AutoConfig, BertConfig
+os.chdir(tempfile.mkdtemp())
+BertConfig().save_pretrained("./models/tiny-bert")
+"""
+"""A saved configuration beside the notebook."""

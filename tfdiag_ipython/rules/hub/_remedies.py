@@ -22,7 +22,10 @@ OFFERS = (
     Offer("go-offline", Applicability.SAFE),
     Offer("local-files-only", Applicability.SAFE),
 )
-CACHED_NAME = Offer("use-cached-name", Applicability.UNSAFE)
+RENAMES = (
+    Offer("use-cached-name", Applicability.UNSAFE),
+    Offer("use-nearest-folder", Applicability.UNSAFE),
+)
 ONLINE = Offer("go-online", Applicability.UNSAFE)
 LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
 NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
@@ -33,6 +36,8 @@ def cache_told(facts: Mapping[str, Any]) -> str:
     repo = str(facts.get("repo", ""))[:80]
     if not repo or facts.get("path"):
         return ""
+    if repo == "None":
+        return "the name that was asked for is None"
     if facts["complete"]:
         what = {"file": "the file", "snapshot": "a snapshot"}.get(str(facts["kind"]), f"the {facts['kind']}")
         return f"{what} of `{repo}` is in the local cache"
@@ -76,8 +81,13 @@ def online_fix(rule: Rule) -> Fix:
 
 
 def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
-    """The name that was misspelt, where the cache has one that is spelt nearly so."""
+    """The name that was misspelt, where the cache has one, or there is a folder, that is spelt nearly so."""
     old, new = str(facts.get("repo", "")), str(facts.get("nearest", ""))
+    folder = str(facts.get("nearest_folder", ""))
+    if facts.get("path") and folder and not facts.get("folder"):
+        return (
+            rule.offer("use-nearest-folder", f"Load `{folder}`", "It is there, spelt nearly so.", old=old, new=folder),
+        )
     if not new or facts.get("path"):
         return ()
     return (rule.offer("use-cached-name", f"Load `{new}`", f"`{new}` was downloaded here before.", old=old, new=new),)
@@ -87,7 +97,7 @@ def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     """The plan of one of these fixes."""
     if fix.id == "local-files-only":
         return _local_files_only(str(fix.parameters["repo"]), scene)
-    if fix.id == "use-cached-name":
+    if fix.id in {offer.id for offer in RENAMES}:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         return edit_cells(scene, lambda source: _replace_string(source, old, new))
     if scene.host is None or scene.cell is None:

@@ -9,6 +9,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.hub_cache import HubCacheProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import HUB_CLIENT, passes
 from tfdiag_ipython.rules.hub._causes import REMEDIES, Cause, find_cause
 from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE
 from tfdiag_ipython.rules.hub._remedies import OFFERS, cache_fixes, cache_told, online_fix, plan_remedy
@@ -16,7 +17,6 @@ from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
 
 REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
 DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
-ASKING = re.compile(r"[/\\]huggingface_hub[/\\]|[/\\]transformers[/\\](?:utils[/\\]hub|file_utils)\.py$")
 INFERENCE = re.compile(r"[/\\]huggingface_hub[/\\]inference[/\\]")
 PUBLIC = re.compile(r"(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)")
 
@@ -51,20 +51,23 @@ class HubUnreachable(Rule):
     name = "hub-unreachable"
     kinds = ("exception", "check")
     message = re.compile(
-        r"We couldn't connect to '(?P<endpoint>[^']+)' to load (?:this file|the files|this model)"
+        r"[Cc]ouldn't connect to '(?P<endpoint>[^']+)' to load (?:this file|the files|this model)"
         r"|(?P<uncached>Connection error, and we cannot find the requested files in the (?:cached path|disk cache))"
-        r"|specific connection error when trying to load (?P<asked>[^\s:]+)"
+        r"|specific connection error when trying to load [^\s:]+"
         r"|Cannot reach (?P<offline>https?://[^\s/]*[^\s/:])"
-        r"|(?P<local>outgoing traffic has been disabled)"
+        r"|outgoing traffic has been disabled"
         r"|error happened while trying to locate the files? on the Hub"
         r"|Couldn't reach server at '(?P<server>https?://[^'\s]+)' to download"  # transformers 2
         r"|host=\W{1,3}(?P<host>(?:[\w.-]+\.)?(?:huggingface\.(?:co|tech)|hf\.co))\b[^,\n]{0,40}, port=\d+"
         r"|host='(?P<mirror>[\w.-]+)', port=(?P<port>\d+)\): Max retries exceeded with url: /(?:api/models/|[\w.-]+/[\w.-]+/resolve/)"
-        r"|\b5\d\d Server Error: [\w -]{1,40} for url: https://(?P<url>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))/"
-        r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?P<answered>[\w.:-]+)/(?:api/models/|[^\s/]+/[^\s/]+/resolve/)"
+        r"|\b(?:5\d\d Server|429 Client) Error: [\w -]{1,40} for url: https://(?P<url>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))/"
+        r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?P<answered>[\w.:-]+)/"
+        r"(?:api/(?:models|datasets|spaces)/|(?:[^\s/]+/){1,3}resolve/)"
+        r"|Distant resource does not seem to be on"
+        r"|Couldn't reach \S+ on the Hub \(\w+"
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
         r"|\('Connection aborted\.'|Connection broken: \w+|Network is unreachable|Server disconnected|peer closed connection"
-        r"|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Tunnel connection failed)"
+        r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Tunnel connection failed)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
     needs = (HubCacheProbe,)
@@ -114,6 +117,15 @@ class HubUnreachable(Rule):
         ),
         NoMatch(
             text="requests.exceptions.ConnectionError: ('Connection aborted.', RemoteDisconnected('Remote end closed'))"
+        ),
+        Match(
+            text="requests.exceptions.SSLError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: "
+            "/a/b/resolve/main/x (Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed')))",
+            title="its TLS certificate is not trusted here",
+        ),
+        Match(
+            text="ConnectionError: Couldn't reach 'acme/reviews' on the Hub (ConnectTimeout)",
+            title="it did not answer in time",
         ),
         NoMatch(
             text="requests.exceptions.ConnectionError: HTTPSConnectionPool(host='api.example.org', port=443): Max retries exceeded"
@@ -227,7 +239,7 @@ class HubUnreachable(Rule):
         )
         found = re.search(r"for url:? '?(https?://[^/\s']+)", cause.quote) if cause.kind == "status" else None
         address = (found[1] if found else address) or str(
-            failure.facts.get("endpoint") or seen.get("endpoint") or "the Hub"
+            failure.facts.get("endpoint") or seen.get("endpoint") or "The Hub"
         )
         place = re.sub(r"^https?://", "", address).split("/")[0][:80]
         place += f":{hit['port']}" if address == hit["mirror"] and hit["port"] not in {"", "80", "443"} else ""
@@ -258,9 +270,8 @@ class HubUnreachable(Rule):
 
 
 def _asked_the_hub(failure: Failure) -> bool:
-    """Whether a frame of the Hub's library stands in any traceback of the chain: other code asks other hosts."""
-    files = [frame.file for raised in failure.chain for frame in raised.frames]
-    return any(ASKING.search(file) for file in files) and not any(INFERENCE.search(file) for file in files)
+    """Whether the traceback leads through the Hub's client: other code, and its inference client, ask other hosts."""
+    return passes(failure, HUB_CLIENT) and not passes(failure, INFERENCE)
 
 
 def _title(told: str, cause: Cause, hit: Hit, seen: Evidence) -> str:

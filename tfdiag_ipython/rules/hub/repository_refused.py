@@ -10,8 +10,8 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.hub_cache import REPOSITORY, HubCacheProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules.hub._causes import find_cause
-from tfdiag_ipython.rules.hub._examples import CACHED, MISSPELT, ONE_MISSING, ONLINE
-from tfdiag_ipython.rules.hub._remedies import CACHED_NAME, OFFERS, cache_fixes, cache_told, plan_remedy, renamed_fix
+from tfdiag_ipython.rules.hub._examples import CACHED, FOLDERS, MISSPELT, ONE_MISSING, ONLINE
+from tfdiag_ipython.rules.hub._remedies import OFFERS, RENAMES, cache_fixes, cache_told, plan_remedy, renamed_fix
 
 BAD_TOKEN = re.compile(r"Invalid credentials in Authorization header|Invalid user token")
 NAMED = r"https?://[^/\s]+/(?:api/(?:models|datasets|spaces)/|datasets/|spaces/)?"
@@ -32,7 +32,7 @@ class RepositoryRefused(Rule):
     repositories), and looks for that name and similar ones in the local cache and among the folders here.
 
     *Fixes and their safety*
-    `use-cached-name` (unsafe: another repository) edits the name to the nearest one in the cache. `go-offline` and
+    `use-cached-name` and `use-nearest-folder` (unsafe: another model) edit the name to the nearest one that is here. `go-offline` and
     `local-files-only` (safe) load what the cache holds of it. Access is yours to ask for.
 
     *Example*
@@ -46,16 +46,19 @@ class RepositoryRefused(Rule):
     name = "repository-refused"
     message = re.compile(
         r"(?P<missing>\S+) is not a local folder and is not a\s+valid model identifier"
-        r"|(?P<gated>trying to access a gated repo)"
-        rf"|Cannot access gated repo for url {NAMED}(?P<locked>[\w.-]+(?:/(?!resolve/)[\w.-]+)?)"
-        rf"|Repository Not Found for url: {NAMED}(?P<absent>[\w.-]+(?:/(?!resolve/|revision/|tree/)[\w.-]+)?)"
+        r"|Repo id must (?:be|use)[^\n]{1,200}?: '(?P<path>[^'\n]{1,300})'"
+        r"|Incorrect path_or_model_id: '(?P<odd>[^'\n]{1,300})'"
+        r"|(?P<gated>trying to access a gated repo|Access to (?:model|dataset) \S+ is restricted)"
+        r"|(?P<token>Token is required \(`?token=True`?\)|Invalid user token)"
+        rf"|Cannot access gated repo for url {NAMED}(?P<locked>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
+        rf"|Repository Not Found for url: {NAMED}(?P<absent>[\w.-]*\w(?:/(?!resolve/|revision/|tree/)[\w.-]*\w)?)"
         r"|(?P<status>40[134]) Client Error: [\w ]{1,40} for url: https://(?:huggingface\.co|hf\.co)/"
         r"(?:api/(?:models|datasets|spaces)/)?(?P<repo>[\w.-]+(?:/(?!resolve/)[\w.-]+)?)"
         r"|Client error '(?P<status5>40[134]) [\w ]{1,40}' for url '?https://(?:huggingface\.co|hf\.co)/"
         r"(?:api/(?:models|datasets|spaces)/)?(?P<repo5>[\w.-]+(?:/(?!resolve/)[\w.-]+)?)"
     )
     needs = (HubCacheProbe,)
-    fixes = (CACHED_NAME, *OFFERS)
+    fixes = (*RENAMES, *OFFERS)
     links = (Link("Gated repositories", "https://huggingface.co/docs/hub/models-gated"),)
     CASES = (
         Match(
@@ -66,6 +69,11 @@ class RepositoryRefused(Rule):
         Match(
             text="OSError: ./models/tiny is not a local folder and is not a valid model identifier listed on 'https://huggingface.co/models'",
             title="There is no folder `./models/tiny` here",
+        ),
+        Match(
+            text="OSError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/data/models/tiny'. Use `repo_type` argument if "
+            "needed.",
+            title="There is no folder `/data/models/tiny` here",
         ),
         Match(
             text="OSError: None is not a local folder and is not a valid model identifier listed on 'https://huggingface.co/models'",
@@ -85,8 +93,39 @@ class RepositoryRefused(Rule):
             "(Request ID: x)\n\nInvalid credentials in Authorization header",
             title="does not accept the token",
         ),
+        Match(
+            text="huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-6)\n\n"
+            "Repository Not Found for url: https://huggingface.co/api/models/acme/tinny.",
+            title="`acme/tinny` is neither",
+        ),
+        Match(
+            text="huggingface_hub.errors.HFValidationError: Repo id must use alphanumeric chars or '-', '_', '.', '--' and '..' are "
+            "forbidden, '-' and '.' cannot start or end the name, max length is 96: '/data/model out'.",
+            title="no folder `/data/model out` here",
+        ),
+        Match(
+            text="OSError: Incorrect path_or_model_id: './out'. Please provide either the path to a local folder or the repo_id of a model.",
+            title=r"no folder `\./out` here",
+        ),
+        Match(
+            text="huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1-6)\n\nCannot access gated repo for url "
+            "https://huggingface.co/acme/big/resolve/main/config.json.",
+            title="`acme/big` is gated",
+        ),
+        Match(
+            text="ValueError: Token is required (`token=True`), but no token found. You need to provide a token or be logged in.",
+            title="wants a token",
+        ),
+        NoMatch(text="ValueError: Repo id must be given"),
         NoMatch(text="requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://example.org/a/b"),
         NoMatch(text="ValueError: shop is not a local folder"),
+        Reproduce(
+            (FOLDERS, "config = AutoConfig.from_pretrained('./models/tiny-brt')"),
+            title=r"There is no folder `\./models/tiny-brt` here.*; there is `\./models/tiny-bert`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-nearest-folder"),),
+            isolated=True,
+        ),
         Reproduce(
             (ONE_MISSING, CACHED, "config = AutoConfig.from_pretrained('acme/tiny-brt')"),
             title="`acme/tiny-brt` is neither .* the local cache has no `acme/tiny-brt`, but `acme/tiny-bert`",
@@ -116,7 +155,9 @@ class RepositoryRefused(Rule):
         fixes: tuple[Fix, ...] = (*renamed_fix(self, seen.facts), *cache_fixes(self, seen.facts))
         return self.found(
             f"{title}; {cached}"[:200] if cached else title,
-            Certainty.CONFIRMED if seen and (hit["missing"] or status) else Certainty.LIKELY,
+            Certainty.CONFIRMED
+            if seen and (hit["missing"] or hit["path"] or hit["odd"] or status)
+            else Certainty.LIKELY,
             what="The Hub does not hand out this repository to this user.",
             why=why,
             evidence=seen.seen,
@@ -136,7 +177,9 @@ def _status(failure: Failure, hit: Hit) -> int:
 def _told(hit: Hit, status: int, seen: Evidence, bad_token: bool) -> tuple[str, str]:
     """The title, and why."""
     login = "" if not seen or seen.get("token") else " No token was found here: log in with `hf auth login`."
-    if bad_token:
+    if hit["token"] and "required" in hit["token"]:
+        return "The Hub wants a token, and none was found", "Log in with `hf auth login`, or pass `token=`."
+    if bad_token or hit["token"]:
         return "The Hub does not accept the token that was sent (HTTP 401)", "It was revoked or misspelt: log in again."
     if hit["missing"] == "None":
         return (
@@ -153,12 +196,15 @@ def _told(hit: Hit, status: int, seen: Evidence, bad_token: bool) -> tuple[str, 
             f"{named} is gated: {told}",
             f"Its licence must be accepted on its page by the account of the token.{login}",
         )
-    name = (hit["missing"] or hit["absent"] or hit["repo"] or hit["repo5"])[:100]
-    if hit["missing"] and (not REPOSITORY.fullmatch(name) or name.startswith(".")):
-        return (
-            f"There is no folder `{name}` here, and it cannot be a repository's name",
-            "The path is relative to where Python runs.",
-        )
+    name = (hit["missing"] or hit["path"] or hit["odd"] or hit["absent"] or hit["repo"] or hit["repo5"])[:100]
+    if hit["path"] or hit["odd"] or (hit["missing"] and (not REPOSITORY.fullmatch(name) or name.startswith("."))):
+        if seen.get("folder"):
+            return (
+                f"`{name}` is a folder, and this call takes a repository's name",
+                "Give the folder to `from_pretrained`.",
+            )
+        why = f"A relative path starts at {seen.get('cwd')}." if seen else "A relative path starts where Python runs."
+        return f"There is no folder `{name}` here, and it cannot be a repository's name", why
     if hit["missing"] or hit["absent"]:
         why = f"The Hub answers alike for names that do not exist and for private repositories.{login}"
         return f"`{name}` is neither a folder here nor a repository that the Hub shows you", why
