@@ -10,6 +10,7 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
 from tfdiag_ipython.rules._places import TRANSFORMERS, passes
 
 _TOKENIZERS = re.compile(r"tokenization_\w+\.py|sentencepiece")
+_OTHERS = re.compile(r"\b(?:paddlenlp|mindnlp|tensorflow_text)\b")
 _NAMES = (
     r"(?:\w*config|\w*tokenizer\w*|\w*vocab\w*|\w*processor\w*|model_index|model|pytorch_model|\w*\.index)"
     r"\.(?:json|txt|bin|model|safetensors)"
@@ -97,6 +98,10 @@ class FilesNotFound(Rule):
             "    self.sp_model.Load(vocab_file)\nTypeError: not a string",
             title="vocabulary file",
         ),
+        NoMatch(
+            text='Traceback (most recent call last):\n  File "/x/paddlenlp/transformers/llama/tokenizer.py", line 72, in __init__\n'
+            '    self.sp_model.Load(vocab_file)\n  File "/x/sentencepiece/__init__.py", line 310, in LoadFromFile\nTypeError: not a string'
+        ),
         NoMatch(text="TypeError: expected str, bytes or os.PathLike object, not NoneType"),
         NoMatch(text="FileNotFoundError: [Errno 2] No such file or directory: 'config.json'"),
         NoMatch(
@@ -152,6 +157,8 @@ class FilesNotFound(Rule):
         """A tokenizer opens its vocabulary file whether it was found or not; elsewhere the message says nothing."""
         if not failure.says(r"tokenization_|sentencepiece") and not passes(failure, _TOKENIZERS):
             return None
+        if passes(failure, _OTHERS):
+            return None  # another library's tokenizers
         return self.found(
             "The tokenizer's vocabulary file was not found: it was looked for as None",
             Certainty.LIKELY,

@@ -48,8 +48,8 @@ class SequenceLongerThanPositions(Rule):
         r"index out of range in self"
         r"|sequence length is longer than the specified maximum sequence length for this model \((?P<length>\d+) > (?P<most>\d+)\)"
         r"|The expanded size of the tensor \((?P<given>\d+)\) must match the existing size \((?P<has>\d+)\) at non-singleton dimension 1"
-        r"|The size of tensor a \((?P<a>\d+)\) must match the size of tensor b \((?P<b>\d+)\) at non-singleton dimension 1\b"
-        r"|index \d+ is out of bounds for dimension 1 with size \d+"
+        r"|The size of tensor a \((?P<a>\d+)\) must match the size of tensor b \((?P<b>\d+)\) at non-singleton dimension [13]\b"
+        r"|index (?P<index>\d+) is out of bounds for dimension [01] with size (?P<size>\d+)"
     )
     needs = (IndexTensorsProbe,)
     fixes = (Offer("truncate", Applicability.UNSAFE),)
@@ -96,6 +96,11 @@ class SequenceLongerThanPositions(Rule):
             "Target sizes: [4, 515].  Tensor sizes: [1, 514]",
             title="514 positions.*512 fit",
         ),
+        Match(
+            text="IndexError: index 512 is out of bounds for dimension 1 with size 512",
+            title="513 tokens.*512 positions",
+        ),
+        NoMatch(text="IndexError: index 3 is out of bounds for dimension 0 with size 3"),
         NoMatch(
             text="RuntimeError: The expanded size of the tensor (3) must match the existing size (4) at non-singleton dimension 0."
         ),
@@ -169,13 +174,15 @@ class SequenceLongerThanPositions(Rule):
     def _from_text(self, hit: Hit) -> Diagnosis | None:
         """Only sizes that are a model's own number of positions say it without a look."""
         given, has = int(hit["given"] or hit["a"] or 0), int(hit["has"] or hit["b"] or 0)
+        if hit["size"]:
+            given, has = int(hit["index"]) + 1, int(hit["size"])
         if has not in {512, 514, 1024, 1026, 2048, 4096} or given <= has:
             return None
         padding = f", of which it uses two for the padding: {has - 2:,} fit" if has in {514, 1026} else ""
         return self.found(
             f"The text seems to have {given:,} tokens, and the model {has:,} positions{padding}",
             Certainty.LIKELY,
-            what=f"A tensor of {given:,} tokens met one of {has:,} positions.",
+            what=f"The call asked for {given:,} positions or more, and there are {has:,}.",
             why="The tokenizer was not asked to truncate: pass `truncation=True` and `max_length`.",
         )
 
