@@ -59,7 +59,9 @@ class FilesNotFound(Rule):
         r"|Revision Not Found for url: https://[\w.-]+/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]+)"
         r"|(?P<branch>\S+) is not a valid git identifier"
         r"|No such file or directory: '(?P<cache>[^'\n]*models--[^'\n]+)'"
-        rf"|(?:^file |No such file or directory: ')(?P<absent>[^'\n]*?{_NAMES})(?:'| not found)"
+        rf"|No such file or directory: '(?P<absent>[^'\n]*?{_NAMES})'"
+        rf"|\Afile (?P<older>\S*?{_NAMES}) not found"  # transformers 3
+        r"|\ANot found: \"(?P<spm>[^\"\n]+)\": No such file or directory Error #\d"  # sentencepiece
         r"|Calling \w+\.from_pretrained\(\) with the path to a (?P<single>single file or url) is not supported"
         r"|(?P<nothing>^not a string|expected str, bytes or os\.PathLike object, not NoneType"
         r"|path should be string, bytes, os\.PathLike or integer, not NoneType)",
@@ -103,6 +105,8 @@ class FilesNotFound(Rule):
             '    self.sp_model.Load(vocab_file)\n  File "/x/sentencepiece/__init__.py", line 310, in LoadFromFile\nTypeError: not a string'
         ),
         NoMatch(text="TypeError: expected str, bytes or os.PathLike object, not NoneType"),
+        Match(text="OSError: file ./tiny/config.json not found", title=r"no file `\./tiny/config\.json`"),
+        NoMatch(text="OSError: file ./tiny/prices.json not found"),
         NoMatch(text="FileNotFoundError: [Errno 2] No such file or directory: 'config.json'"),
         NoMatch(
             text="RuntimeError: Can't load tokenizer for 'ernie'.\nPlease make sure that 'ernie' is a correct model-identifier of "
@@ -140,12 +144,21 @@ class FilesNotFound(Rule):
                 Certainty.LIKELY,
                 what="This class reads more than one file, so the path of one of them is not enough.",
             )
-        place = (hit["name"] or hit["old"] or hit["place"] or hit["repo"] or hit["repository"] or hit["absent"])[-100:]
+        place = (
+            hit["name"]
+            or hit["old"]
+            or hit["place"]
+            or hit["repo"]
+            or hit["repository"]
+            or hit["absent"]
+            or hit["older"]
+            or hit["spm"]
+        )[-100:]
         wanted = hit["file"] or hit["entry"] or ("weights" if hit["kind"] in {"weights", "the model"} else "")
         wanted = wanted or (f"{hit['kind'].removeprefix('the ')} files" if hit["kind"] else "vocabulary files")
         if hit["revision"] or hit["branch"]:
             title = f"No revision `{hit['revision'] or hit['branch']}`{f' in `{place}`' if place else ''}"
-        elif hit["absent"]:
+        elif hit["absent"] or hit["older"] or hit["spm"]:
             title = f"There is no file `{place}`"
         elif re.search(r"models--[^/\\]+[/\\]?$", place):
             title = f"`{place}` is a cache folder, not a model's folder: the files lie in its snapshots/<commit>"
