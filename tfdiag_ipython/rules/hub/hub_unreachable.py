@@ -63,6 +63,9 @@ class HubUnreachable(Rule):
         r"|\b(?:5\d\d Server|429 Client) Error: [\w -]{1,40} for url: https://(?P<url>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))/"
         r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?P<answered>[\w.:-]+)/"
         r"(?:api/(?:models|datasets|spaces)/|(?:[^\s/]+/){1,3}resolve/)"
+        r"|Connection to (?P<storage>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)) timed out"
+        r"|Data processing error: CAS service error"  # hf_xet
+        r"|Couldn't reach https://(?P<scripts>raw\.githubusercontent\.com)/huggingface/"  # datasets 1
         r"|Distant resource does not seem to be on"
         r"|Couldn't reach \S+ on the Hub \(\w+"
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
@@ -114,6 +117,13 @@ class HubUnreachable(Rule):
             text='Traceback (most recent call last):\n  File "/x/huggingface_hub/file_download.py", line 7, in http_get\n    read()\n'
             "requests.exceptions.ChunkedEncodingError: ('Connection broken: IncompleteRead(9 bytes read)', IncompleteRead(9 bytes read))",
             title="the connection was cut",
+        ),
+        Match(
+            text="RuntimeError: Data processing error: CAS service error : Reqwest Error: HTTP status client error (429 Too Many Requests)",
+            title="could not be reached|answered",
+        ),
+        Match(
+            text="ConnectionError: Couldn't reach https://raw.githubusercontent.com/huggingface/datasets/1.2.1/datasets/race/race.py"
         ),
         NoMatch(
             text="requests.exceptions.ConnectionError: ('Connection aborted.', RemoteDisconnected('Remote end closed'))"
@@ -232,7 +242,17 @@ class HubUnreachable(Rule):
         address = next(
             (
                 hit[group]
-                for group in ("endpoint", "server", "offline", "host", "mirror", "url", "answered")
+                for group in (
+                    "endpoint",
+                    "server",
+                    "offline",
+                    "host",
+                    "mirror",
+                    "url",
+                    "answered",
+                    "storage",
+                    "scripts",
+                )
                 if hit[group]
             ),
             "",

@@ -50,6 +50,7 @@ class RepositoryRefused(Rule):
         r"|Incorrect path_or_model_id: '(?P<odd>[^'\n]{1,300})'"
         r"|(?P<gated>trying to access a gated repo|Access to (?:model|dataset) \S+ is restricted)"
         r"|(?P<token>Token is required \(`?token=True`?\)|Invalid user token)"
+        rf"|Cannot access content at: {NAMED}(?P<closed>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
         rf"|Cannot access gated repo for url {NAMED}(?P<locked>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
         rf"|Repository Not Found for url: {NAMED}(?P<absent>[\w.-]*\w(?:/(?!resolve/|revision/|tree/)[\w.-]*\w)?)"
         r"|(?P<status>40[134]) Client Error: [\w ]{1,40} for url: https://(?:huggingface\.co|hf\.co)/"
@@ -115,6 +116,11 @@ class RepositoryRefused(Rule):
         Match(
             text="ValueError: Token is required (`token=True`), but no token found. You need to provide a token or be logged in.",
             title="wants a token",
+        ),
+        Match(
+            text="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: Please enable access to public gated repositories in your "
+            "fine-grained token settings.\nCannot access content at: https://huggingface.co/acme/big/resolve/main/config.json.",
+            title="`acme/big` is gated",
         ),
         NoMatch(text="ValueError: Repo id must be given"),
         NoMatch(text="requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://example.org/a/b"),
@@ -186,9 +192,9 @@ def _told(hit: Hit, status: int, seen: Evidence, bad_token: bool) -> tuple[str, 
             "None was given in place of a repository's name or a folder",
             "The variable that should hold the name is None.",
         )
-    if hit["gated"] or hit["locked"]:
+    if hit["gated"] or hit["locked"] or hit["closed"]:
         found = re.search(r"access to it at https?://[^/\s]+/([\w.-]+/[\w-]+(?:\.[\w-]+)*)", hit.raised.message)
-        repo = hit["locked"] or (found[1] if found else "") or str(seen.get("repo", ""))
+        repo = hit["locked"] or hit["closed"] or (found[1] if found else "") or str(seen.get("repo", ""))
         named = f"`{repo[:100]}`" if repo else "The repository"
         lacks = {401: "no valid token was sent (HTTP 401)", 403: "this account has no access (yet) (HTTP 403)"}
         told = lacks.get(status, "this user has no access to it (yet)")
