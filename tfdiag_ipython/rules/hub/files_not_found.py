@@ -54,7 +54,7 @@ class FilesNotFound(Rule):
         r"Can't load (?P<kind>tokenizer|feature extractor|image processor|processor|video processor|the configuration|config|weights"
         r"|the model) (?:for|of) '(?P<name>[^']{1,300})'(?!.{0,300}'BOS')(?!.{0,700}named (?:one of )?tf_model\.h5)"
         r"|Model name '(?P<old>[^']{1,300})' was not found in (?:tokenizers )?model name list"
-        r"|(?P<place>\S+) does not appear to have a file named (?P<file>\w*(?:config|tokenizer|vocab)\w*\.(?:json|txt))"
+        r"|(?P<place>\S+) does not appear to have a file named (?P<file>[\w./-]*\w\.(?:json|txt|model|jinja|py)\b)"
         r"|Entry Not Found for url: https://[\w.-]+/(?P<repo>[\w.-]+/[\w.-]+)/resolve/[^/\s]+/(?P<entry>\S+?)\.?(?:\s|$)"
         r"|Revision Not Found for url: https://[\w.-]+/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]+)"
         r"|(?P<branch>\S+) is not a valid git identifier"
@@ -111,6 +111,10 @@ class FilesNotFound(Rule):
         NoMatch(
             text="RuntimeError: Can't load tokenizer for 'ernie'.\nPlease make sure that 'ernie' is a correct model-identifier of "
             "built-in pretrained models"
+        ),
+        Match(
+            text="OSError: ./tiny does not appear to have a file named spiece.model.",
+            title=r"No spiece\.model .*`\./tiny`",
         ),
         NoMatch(text="FileNotFoundError: shop does not appear to have a file named prices.csv"),
         NoMatch(text="OSError: a/b does not appear to have a file named pytorch_model.bin.", code="CKP001"),
