@@ -60,7 +60,7 @@ class FilesNotFound(Rule):
         r"|(?P<branch>\S+) is not a valid git identifier"
         r"|No such file or directory: '(?P<cache>[^'\n]*models--[^'\n]+)'"
         rf"|No such file or directory: '(?P<absent>[^'\n]*?{_NAMES})'"
-        rf"|\Afile (?P<older>\S*?{_NAMES}) not found"  # transformers 3
+        rf"|\Afile (?P<older>\S*?{_NAMES}) not found\s*(?:\Z|\n)"  # transformers 3
         r"|\ANot found: \"(?P<spm>[^\"\n]+)\": No such file or directory Error #\d"  # sentencepiece
         r"|Calling \w+\.from_pretrained\(\) with the path to a (?P<single>single file or url) is not supported"
         r"|(?P<nothing>^not a string|expected str, bytes or os\.PathLike object, not NoneType"
@@ -107,6 +107,7 @@ class FilesNotFound(Rule):
         NoMatch(text="TypeError: expected str, bytes or os.PathLike object, not NoneType"),
         Match(text="OSError: file ./tiny/config.json not found", title=r"no file `\./tiny/config\.json`"),
         NoMatch(text="OSError: file ./tiny/prices.json not found"),
+        NoMatch(text="OSError: file config.json not found on the server"),
         NoMatch(text="FileNotFoundError: [Errno 2] No such file or directory: 'config.json'"),
         NoMatch(
             text="RuntimeError: Can't load tokenizer for 'ernie'.\nPlease make sure that 'ernie' is a correct model-identifier of "

@@ -49,7 +49,7 @@ class RepositoryRefused(Rule):
         r"|Repo id must (?:be|use)[^\n]{1,200}?: '(?P<path>[^'\n]{1,300})'"
         r"|Incorrect path_or_model_id: '(?P<odd>[^'\n]{1,300})'"
         r"|(?P<gated>trying to access a gated repo|Access to (?:model|dataset) \S+ is restricted)"
-        r"|(?P<token>Token is required \(`?token=True`?\)|Invalid user token)"
+        r"|(?P<token>Token is required \(`?token=True`?\)|Invalid user token\.[^\n]{0,200}(?:logged in|environment variable|[Hh]ugging ?[Ff]ace))"
         rf"|Cannot access content at: {NAMED}(?P<closed>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
         rf"|Cannot access gated repo for url {NAMED}(?P<locked>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
         rf"|Repository Not Found for url: {NAMED}(?P<absent>[\w.-]*\w(?:/(?!resolve/|revision/|tree/)[\w.-]*\w)?)"
@@ -121,6 +121,9 @@ class RepositoryRefused(Rule):
             text="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: Please enable access to public gated repositories in your "
             "fine-grained token settings.\nCannot access content at: https://huggingface.co/acme/big/resolve/main/config.json.",
             title="`acme/big` is gated",
+        ),
+        NoMatch(
+            text="requests.exceptions.HTTPError: 401 Client Error: Invalid user token. for url: https://api.example.org/"
         ),
         NoMatch(text="ValueError: Repo id must be given"),
         NoMatch(text="requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://example.org/a/b"),
