@@ -33,7 +33,7 @@ class CacheNotWritable(Rule):
     None is carried out: set `HF_HOME` to a folder that can be written to, before transformers is imported.
 
     *Example*
-    `PermissionError: [Errno 13] Permission denied: '/root/.cache/huggingface/hub'`
+    `PermissionError: [Errno 13] Permission denied: '/srv/.cache/huggingface/hub'`
 
     *References*
     huggingface_hub: environment variables, HF_HOME; transformers 4: `utils/hub.py`.
@@ -49,7 +49,7 @@ class CacheNotWritable(Rule):
     links = (Link("HF_HOME", "https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables"),)
     CASES = (
         Match(
-            text="PermissionError: [Errno 13] Permission denied: '/root/.cache/huggingface/hub/models--acme--tiny/refs'",
+            text="PermissionError: [Errno 13] Permission denied: '/srv/.cache/huggingface/hub/models--acme--tiny/refs'",
             certainty=Certainty.LIKELY,
             title="may not write there",
         ),
@@ -59,7 +59,7 @@ class CacheNotWritable(Rule):
             "variable TRANSFORMERS_CACHE to a writable directory.",
             title="`/.cache/huggingface/hub`",
         ),
-        NoMatch(text="PermissionError: [Errno 13] Permission denied: '/root/.cache/pip'"),
+        NoMatch(text="PermissionError: [Errno 13] Permission denied: '/srv/.cache/pip'"),
         NoMatch(text="OSError: [Errno 28] No space left on device"),
     )
 
