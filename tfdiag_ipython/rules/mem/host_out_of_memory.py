@@ -44,7 +44,9 @@ warm = TrainingArguments(
 Trainer(Wide(), warm, train_dataset=data[:2]).train()
 """
 LIMIT = """
-import libcst  # the edit needs it: its native library must be mapped before the limit
+import libcst
+
+libcst.parse_module("")  # the edit needs it: its native library must be mapped before the limit
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 1_000 * 2**20, resource.RLIM_INFINITY))
 """
