@@ -5,9 +5,12 @@ A cell tagged ``raises-exception`` may fail; any other failure ends the run. Onl
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -15,6 +18,25 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 MADE = ("models", "hub", "out")
 """Folders that the notebooks make."""
+PLACES = (
+    (re.escape(str(FOLDER.parent)), "/home/me/tfdiag"),
+    (re.escape(sysconfig.get_paths()["stdlib"]), "/usr/lib/python3"),
+    (r"/\S*?/ipykernel_\d+/\d+\.py", "/tmp/ipykernel_1/1.py"),
+)
+"""What is this machine's own in a path, and what a reader sees instead."""
+
+
+def neutral(value: Any) -> Any:
+    """An output without this machine's own paths."""
+    if isinstance(value, str):
+        for pattern, replacement in PLACES:
+            value = re.sub(pattern, replacement, value)
+        return value
+    if isinstance(value, list):
+        return [neutral(item) for item in value]
+    if isinstance(value, dict):
+        return nbformat.from_dict({key: neutral(item) for key, item in value.items()})
+    return value
 
 
 def run(file: Path) -> None:
@@ -32,6 +54,8 @@ def run(file: Path) -> None:
     client.execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = neutral(cell.outputs)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
