@@ -218,11 +218,20 @@ def _named_indices(namespace: Mapping[str, Any], torch: Any) -> Iterator[tuple[s
             continue
         if indices(name, value):
             yield name, value
-        inner = value if isinstance(value, dict) else getattr(value, "data", None)
-        if isinstance(inner, dict) and (isinstance(value, dict) or type(value).__name__ == "BatchEncoding"):
-            for key, part in list(inner.items())[:50]:
-                if isinstance(key, str) and indices(key, part):
-                    yield f'{name}["{key}"]', part
+        for key, part in _fields(value):
+            if indices(key, part):
+                yield f'{name}["{key}"]', part
+
+
+def _fields(value: Any) -> list[tuple[str, Any]]:
+    """Named members of a dictionary or a tokenizer's batch; other objects are not asked: their attributes may do anything."""
+    batch = type(value).__name__ in {"BatchEncoding", "BatchFeature"}
+    inner = value.data if batch else value if type(value) is dict else None
+    return (
+        [(key, part) for key, part in list(inner.items())[:50] if isinstance(key, str)]
+        if isinstance(inner, dict)
+        else []
+    )
 
 
 def _numbers(config: Any) -> dict[str, Any]:
@@ -275,11 +284,7 @@ def _variable(namespace: Mapping[str, Any], tensor: Any, torch: Any) -> str:
                 continue
             if same(value):
                 yield name
-            elif isinstance(value, Mapping) or (
-                hasattr(value, "data") and isinstance(getattr(value, "data", None), dict)
-            ):
-                inner = value if isinstance(value, Mapping) else value.data
-                yield from (f'{name}["{key}"]' for key, part in list(inner.items())[:50] if same(part))
+            yield from (f'{name}["{key}"]' for key, part in _fields(value) if same(part))
 
     return next(members(), "")
 
