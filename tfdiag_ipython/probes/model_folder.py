@@ -63,8 +63,15 @@ def _facts(path: str, entries: list[Path]) -> dict[str, Any]:
         "adapter": "adapter_config.json" in names,
         "base": str(adapter.get("base_model_name_or_path") or ""),
         "gguf": tuple(name for name in names if name.endswith(".gguf")),
-        "nested": tuple(entry.name for entry in entries if entry.is_dir() and (entry / "config.json").is_file()),
+        "nested": tuple(entry.name for entry in entries if (entry / "config.json").is_file()) or _snapshots(entries),
     }
+
+
+def _snapshots(entries: list[Path]) -> tuple[str, ...]:
+    """The revisions of a repository's folder in the Hub's cache, which holds its files under ``snapshots/<commit>``."""
+    found = next((entry for entry in entries if entry.name == "snapshots" and entry.is_dir()), None)
+    inner = sorted(found.iterdir())[:MOST_ENTRIES] if found is not None else []
+    return tuple(f"snapshots/{entry.name}" for entry in inner if (entry / "config.json").is_file())
 
 
 def _read(entries: list[Path], name: str) -> dict[str, Any]:

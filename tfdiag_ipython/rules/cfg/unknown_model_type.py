@@ -126,6 +126,16 @@ class UnknownModelType(Rule):
             certainty=Certainty.CONFIRMED,
         ),
         Reproduce(
+            (
+                SETUP,
+                "(folder / 'snapshots' / '0123').mkdir(parents=True)\n"
+                "(folder / 'config.json').rename(folder / 'snapshots' / '0123' / 'config.json')",
+                "AutoConfig.from_pretrained(folder)",
+            ),
+            title="holds no config.json, .*snapshots/0123` does",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
             (SETUP, "(folder / 'config.json').unlink()", "AutoConfig.from_pretrained(folder)"),
             title="holds no config.json",
             certainty=Certainty.CONFIRMED,

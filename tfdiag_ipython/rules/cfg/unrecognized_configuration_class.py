@@ -19,6 +19,12 @@ folder = tempfile.mkdtemp()
 sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=8, patch_size=4)
 ViTForImageClassification(ViTConfig(**sizes)).save_pretrained(folder)
 """
+T5 = """
+import tempfile
+from transformers import AutoModelForCausalLM, T5Config, T5ForConditionalGeneration
+folder = tempfile.mkdtemp()
+T5ForConditionalGeneration(T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).save_pretrained(folder)
+"""
 
 
 class UnrecognizedConfigurationClass(Rule):
@@ -105,6 +111,12 @@ class UnrecognizedConfigurationClass(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-accepting-class"),),
         ),
+        Reproduce(
+            (T5, "model = AutoModelForCausalLM.from_pretrained(folder)"),
+            title="use AutoModelForSeq2SeqLM",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-accepting-class"),),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -142,6 +154,7 @@ class UnrecognizedConfigurationClass(Rule):
 
 
 def _fitting(accepting: Mapping[str, str], architectures: tuple[str, ...]) -> str:
-    """The auto class that loads the very class the checkpoint was saved from."""
+    """The auto class that loads the very class the checkpoint was saved from; the most telling of several."""
     exact = [auto for auto, model in accepting.items() if model in architectures]
-    return next((auto for auto in exact if auto != "AutoModel"), exact[0] if exact else "")
+    general = ("AutoModelForPreTraining", "AutoModel")  # they load it, too, and do not say what for
+    return min(exact, key=lambda auto: general.index(auto) + 1 if auto in general else 0, default="")
