@@ -58,3 +58,8 @@ def test_the_longer_of_two_secrets_is_not_torn_apart():
 )
 def test_it_leaves_alone(text):
     assert redact(text, {}) == text
+
+
+def test_a_login_without_a_scheme_is_redacted():
+    told = redact("bob:s3cretpw@127.0.0.1:9 could not be reached")
+    assert "s3cretpw" not in told and "127.0.0.1:9 could not be reached" in told

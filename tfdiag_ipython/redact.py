@@ -38,6 +38,7 @@ _NAMED = re.compile(
     re.I | re.VERBOSE,
 )
 _URL_PASSWORD = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)[^\s/@:]*(?::[^\s/@]*)?@", re.I)
+_BARE_PASSWORD = re.compile(r"(?<![\w/<])[\w.+\-]+:[^\s/@]+@(?=[\w.\-]+)")
 _EMAIL = re.compile(r"\b[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}\b")
 _HOME = re.compile(
     r"(?P<root>(?<![\w.])/(?:home|Users)/|\b[A-Za-z]:(?:\\{1,2}|/)(?:Users|Documents and Settings)(?:\\{1,2}|/))[^/\\\s\"':,;<>]+"
@@ -57,6 +58,7 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
         text = text.replace(value, f"<value of {secrets[value]}>")
     text = _PEM.sub("<private key>", text)
     text = _URL_PASSWORD.sub(r"\g<scheme><credentials>@", text)
+    text = _BARE_PASSWORD.sub("<credentials>@", text)
     text = _KEYS.sub("<key>", text)
     text = _SCHEME.sub(r"\1 <key>", text)
     text = _NAMED.sub(lambda found: f"{found['name']}{found['quote'] or ''}<secret>{found['quote'] or ''}", text)

@@ -66,7 +66,7 @@ class HubCacheProbe(Probe):
 
 
 def _switches(constants: Any) -> dict[str, Any]:
-    endpoint = str(getattr(constants, "ENDPOINT", ""))
+    endpoint = re.sub(r"//[^/@]*@", "//", str(getattr(constants, "ENDPOINT", "")))  # never a login
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     return {
         "endpoint": endpoint,

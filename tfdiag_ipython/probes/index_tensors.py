@@ -269,13 +269,16 @@ def _tokenizer(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 def _variable(namespace: Mapping[str, Any], tensor: Any, torch: Any) -> str:
     """The notebook's name of the index tensor, or of the tensor that it is a view of."""
-    if tensor is None or tensor.device.type != "cpu":
+    if tensor is None or tensor.device.type != "cpu" or tensor.layout is not torch.strided:
         return ""
     pointer = tensor.untyped_storage().data_ptr()
 
     def same(value: Any) -> bool:
         return (
-            type(value) is torch.Tensor and value.device.type == "cpu" and value.untyped_storage().data_ptr() == pointer
+            type(value) is torch.Tensor
+            and value.device.type == "cpu"
+            and value.layout is torch.strided
+            and value.untyped_storage().data_ptr() == pointer
         )
 
     def members() -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from typing import Any
 
@@ -62,7 +63,10 @@ def _value(trait: Any, text: str) -> object:
     if isinstance(trait, Int):
         return int(text)
     if isinstance(trait, Float):
-        return float(text)
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(text)
+        return number
     codes = {code.upper() for code in re.split(r"[,\s]+", text) if code and code.lower() != "none"}
     if not all(re.fullmatch(r"[A-Z]{3,}\d{3}", code) for code in codes):
         raise ValueError(text)

@@ -261,7 +261,7 @@ class HubUnreachable(Rule):
         address = (found[1] if found else address) or str(
             failure.facts.get("endpoint") or seen.get("endpoint") or "The Hub"
         )
-        place = re.sub(r"^https?://", "", address).split("/")[0][:80]
+        place = re.sub(r"^https?://", "", address).split("/")[0].rpartition("@")[2][:80]  # never a login
         place += f":{hit['port']}" if address == hit["mirror"] and hit["port"] not in {"", "80", "443"} else ""
         if cause.status in {401, 403, 404} and PUBLIC.fullmatch(place):
             return None  # the Hub itself refuses: that is no matter of reaching it

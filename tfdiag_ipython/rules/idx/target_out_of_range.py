@@ -95,6 +95,15 @@ class TargetOutOfRange(Rule):
         ),
         Reproduce(
             (
+                "import torch\nlabels = torch.tensor([-100, 1, 2, 3])",
+                "loss = torch.nn.functional.cross_entropy(torch.zeros(4, 3), labels)",
+            ),
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("shift-labels"),),
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
                 SETUP,
                 "labels = torch.tensor([0, 1, -1])",
                 "model = BertForSequenceClassification(BertConfig(num_labels=3, **sizes))",
@@ -152,8 +161,8 @@ class TargetOutOfRange(Rule):
 
     def _remedies(self, seen: Evidence, values: Mapping[str, int], limit: int, name: str) -> tuple[Fix, ...]:
         fixes: list[Fix] = []
-        if name.isidentifier() and values["smallest"] >= 1 and values["largest"] <= limit:
-            statement = f"{name} = {name} - 1  # classes count from 0"
+        if name.isidentifier() and values["smallest"] == 1 and values["largest"] == limit:
+            statement = f"{name} = {name}.where({name} == {seen['ignore_index']}, {name} - 1)  # classes count from 0"
             fixes.append(
                 self.offer(
                     "shift-labels", "Count the labels from 0", f"Adds `{statement}`", variable=name, statement=statement
@@ -196,7 +205,7 @@ class TargetOutOfRange(Rule):
 
 
 def _why(values: Mapping[str, int], limit: int) -> str:
-    if values["smallest"] >= 1 and values["largest"] == limit:
+    if values["smallest"] == 1 and values["largest"] == limit:
         return f"The labels run from {values['smallest']} to {values['largest']}: they count from one."
     if values["smallest"] < 0:
         return "A negative label stands for something that the loss does not know; it ignores -100 only."

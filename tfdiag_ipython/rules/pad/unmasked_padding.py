@@ -118,7 +118,7 @@ class UnmaskedPadding(Rule):
                     **{key: seen[key] for key in ("model", "inputs", "mask")},
                 ),
             )
-        why = "The call passes no `attention_mask`, so padding counts as text."
+        why = "Where a call passes no `attention_mask`, padding counts as text; one that passes it is right."
         if not cured:
             why += " The mask alone does not cure it here: padding on the left also moves the positions; pass `position_ids`, or pad on the right."
         return self.found(
