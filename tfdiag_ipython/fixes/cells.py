@@ -54,7 +54,9 @@ class EditCells(Plan):
     def preview(self) -> Preview:
         diffs = [diff(edit.cell.source, edit.source, edit.cell.label) for edit in self.edits]
         names = ", ".join(cell.label for cell in self.reruns)
-        back = "Undo binds the variables to what they were before."
+        back = (
+            "Undo binds the variables to what they were; what the cells change in place (weights, files) stays changed."
+        )
         if not self.undoable:
             back = "It cannot be undone: an object of yours is changed in place."
         note = f"Then runs again, in this order: {names}. {back}"
