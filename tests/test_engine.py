@@ -39,6 +39,23 @@ def test_faulty_rule_costs_nothing(answer, caplog):
     assert [diagnosis.code for diagnosis in found] == ["AAA002"]
 
 
+def test_what_the_person_had_dealt_with_is_at_most_possible_and_offers_no_button():
+    def diagnose(self, failure, hit, evidence):
+        return self.found("says", Certainty.CONFIRMED, fixes=(self.offer("fix", "Fix it"),))
+
+    rule = make("AAA001", diagnose, fixes=(Offer("fix", Applicability.SAFE),))
+    try:
+        try:
+            raise ValueError("a fault")
+        except ValueError:
+            {}["key"]
+    except KeyError as error:
+        (found,) = Engine(Registry([rule])).diagnose(Failure.from_exception(error))
+    assert found.certainty is Certainty.POSSIBLE
+    assert [fix.applicability for fix in found.fixes] == [Applicability.DISPLAY_ONLY]
+    assert "KeyError" in found.what
+
+
 class Broken(Probe):
     name = "broken"
 

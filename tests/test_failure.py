@@ -1,6 +1,7 @@
 """A failure is values only, whatever the exception is made of."""
 
 import gc
+import os
 import sys
 import weakref
 
@@ -108,3 +109,32 @@ def test_to_dict_is_json():
 
     failure = Failure.from_exception(caught(lambda: 1 / 0), source="1 / 0", cell="cell 1")
     assert json.loads(json.dumps(failure.to_dict()))["chain"][0]["message"] == "division by zero"
+
+
+def test_what_the_persons_own_code_caught_is_told_from_what_a_library_caught():
+    def fails():
+        try:
+            int("no number")
+        except ValueError:
+            {}["key"]
+
+    def library():
+        os.environ["TFDIAG_NO_SUCH_VARIABLE"]  # os catches one KeyError and raises another from None
+
+    own, other = Failure.from_exception(caught(fails)), Failure.from_exception(caught(library))
+    assert [(raised.name, raised.relation) for raised in own.chain] == [("KeyError", ""), ("ValueError", "handled")]
+    assert [(raised.name, raised.relation) for raised in other.chain] == [("KeyError", ""), ("KeyError", "context")]
+
+
+def test_causes_of_a_handled_exception_are_handled_too():
+    def fails():
+        try:
+            try:
+                int("no number")
+            except ValueError as error:
+                raise OSError("outer") from error
+        except OSError:
+            {}["key"]
+
+    relations = [(raised.name, raised.relation) for raised in Failure.from_exception(caught(fails)).chain]
+    assert relations == [("KeyError", ""), ("OSError", "handled"), ("ValueError", "handled")]

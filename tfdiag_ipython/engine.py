@@ -50,6 +50,8 @@ class Engine:
             if not isinstance(diagnosis, Diagnosis):
                 log.error("Rule %s returned %s instead of a diagnosis.", rule.code, type(diagnosis).__name__)
                 continue
+            if hit.raised.relation == "handled":
+                diagnosis = _handled(diagnosis, failure)
             found.append((_rank(diagnosis, hit, rule), _complete(diagnosis, failure, evidence)))
         found.sort(key=lambda pair: pair[0])
         return [diagnosis for _, diagnosis in found[:SHOWN]]
@@ -119,6 +121,13 @@ def _look(kind: type[Probe], failure: Failure, scene: Scene) -> Evidence:
 def _rank(diagnosis: Diagnosis, hit: Hit, rule: Rule) -> tuple[int, int, bool, int, str]:
     """Certainty first, then what reached the top before its causes, then the rule whose signature says more."""
     return (diagnosis.certainty.rank, hit.position, not rule.specific, -hit.weight, diagnosis.code)
+
+
+def _handled(diagnosis: Diagnosis, failure: Failure) -> Diagnosis:
+    """The person's code had dealt with this exception when another one was raised: it may be the reason, or beside the point."""
+    fixes = tuple(replace(fix, applicability=Applicability.DISPLAY_ONLY) for fix in diagnosis.fixes)
+    what = f"Your code caught this; while it handled it, {failure.top.name} was raised. {diagnosis.what}".strip()
+    return replace(diagnosis, certainty=Certainty.POSSIBLE, fixes=fixes, what=what)
 
 
 def _complete(diagnosis: Diagnosis, failure: Failure, evidence: Mapping[str, Evidence]) -> Diagnosis:

@@ -7,6 +7,7 @@ Extraction and display are two steps joined by these values (the habit of ``trac
 from __future__ import annotations
 
 import linecache
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
 Kind = Literal["exception", "warning", "check"]
-Relation = Literal["", "cause", "context", "group", "embedded"]
+Relation = Literal["", "cause", "context", "handled", "group", "embedded"]
+"""How an exception of the chain hangs on the one before it. ``handled``: the person's own code caught it, and then raised another."""
 
 MESSAGE_LIMIT = 64_000
 """Characters kept of one message: its head and its tail (a hostile or huge message must not stall the hook)."""
@@ -231,14 +233,22 @@ def _walk(exception: BaseException) -> Iterator[Raised]:
             continue
         seen.add(id(current))
         yield _raised(current, relation)
+        handled = relation == "handled"  # so is all that hangs on it
         cause, context = _attribute(current, "__cause__"), _attribute(current, "__context__")
         if isinstance(cause, BaseException):
-            queue.append((cause, "cause"))
-        if isinstance(context, BaseException):
-            queue.append((context, "context"))  # kept when suppressed: v5 hides ProxyError there
+            queue.append((cause, "handled" if handled else "cause"))
+        if isinstance(context, BaseException):  # kept when suppressed: v5 hides ProxyError there
+            queue.append((context, "handled" if handled or _caught_by_the_person(context) else "context"))
         members = _attribute(current, "exceptions")
         if isinstance(members, tuple):
-            queue.extend((member, "group") for member in members if isinstance(member, BaseException))
+            found = [member for member in members if isinstance(member, BaseException)]
+            queue.extend((member, "handled" if handled else "group") for member in found)
+
+
+def _caught_by_the_person(context: BaseException) -> bool:
+    """Whether the frame that caught it, with which its traceback begins, belongs to no library."""
+    trace = context.__traceback__
+    return trace is not None and not _LIBRARY.search(trace.tb_frame.f_code.co_filename)
 
 
 def _raised(exception: BaseException, relation: Relation) -> Raised:
@@ -268,6 +278,7 @@ def _attribute(value: object, name: str) -> object:
         return None
 
 
+_LIBRARY = re.compile(rf"[\\/](?:site|dist)-packages[\\/]|^<frozen |^{re.escape(os.path.dirname(os.__file__))}[\\/]")
 _CELL_FILE = re.compile(r"^(?:.*[\\/]ipykernel_\d+[\\/]\d+\.py|<ipython-input-\d+-\w+>)$")
 """What IPython calls a cell's file: a name that says nothing and is another one in every process."""
 
