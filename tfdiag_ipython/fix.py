@@ -37,6 +37,10 @@ class Host(Protocol):
     @property
     def namespace(self) -> MutableMapping[str, Any]: ...
 
+    @property
+    def cuda_dead(self) -> bool:
+        """Whether this process's CUDA context is dead, so that CUDA must not be touched any more."""
+
     def run(self, cell: Cell) -> RunResult:
         """Run this source as a cell of the person's, outside the history."""
 

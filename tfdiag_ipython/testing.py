@@ -15,9 +15,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,7 @@ from tfdiag_ipython.engine import Engine
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, RunResult
+from tfdiag_ipython.fixes.bindings import keepable
 from tfdiag_ipython.probe import Cell, Evidence, Scene
 from tfdiag_ipython.registry import BUILTIN, Registry, load_registry
 from tfdiag_ipython.rule import SECTIONS, Match, NoMatch, Reproduce, Rule, Try
@@ -43,6 +45,7 @@ class PlainHost:
     cells: list[Cell] = field(default_factory=list)
     exception: BaseException | None = None
     restarted: bool = False
+    cuda_dead: bool = False
 
     def run(self, cell: Cell) -> RunResult:
         file = f"<cell {cell.number}>"
@@ -78,6 +81,31 @@ class PlainHost:
     def scene(self) -> Scene:
         """The scene of the last cell, as the shell's hook would make it."""
         return Scene(self.namespace, exception=self.exception, cells=self.cells, host=self, live=True)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What undo must bring back: the variables that tfdiag may keep, the environment, the files of this folder."""
+
+    names: Mapping[str, Any]
+    environment: Mapping[str, str]
+    files: frozenset[str]
+
+    @classmethod
+    def of(cls, host: PlainHost) -> _State:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
+        return cls(dict(host.namespace), own, frozenset(map(str, Path().rglob("*"))))
+
+    def differs(self, host: PlainHost) -> list[str]:
+        now = _State.of(host)
+        gone = (name for name in self.names if name not in now.names)
+        other = (
+            name
+            for name, value in now.names.items()
+            if name not in self.names or (self.names[name] is not value and keepable(self.names[name]))
+        )
+        variables = self.environment.items() ^ now.environment.items()
+        return sorted({*gone, *other, *(name for name, _ in variables), *(self.files ^ now.files)})
 
 
 def cases(pack: str = BUILTIN, registry: Registry | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -181,6 +209,7 @@ def _carry_out(registry: Registry, rule: Rule, case: Reproduce, attempt: Try) ->
         raise AssertionError(str(error)) from None
     plan: Plan = engine.plan(diagnosis, fix, host.scene(), _failure(host, case))
     _expect(bool(plan.preview().text.strip()), f"{rule.code} {fix.id}: the preview is empty")
+    before = _State.of(host)
     done, verification = engine.apply(plan)
     _expect(bool(done.strip()), f"{rule.code} {fix.id}: execute does not say what it did")
     _expect(
@@ -189,6 +218,7 @@ def _carry_out(registry: Registry, rule: Rule, case: Reproduce, attempt: Try) ->
     )
     if plan.undoable:
         _expect(bool(plan.undo().strip()), f"{rule.code} {fix.id}: undo does not say what it did")
+        _expect(not before.differs(host), f"{rule.code} {fix.id}: undo leaves {before.differs(host)}")
         if attempt.status is Status.VERIFIED and not case.probe:
             again = host.run(host.cells[-1])
             _expect(again.failure is not None, f"{rule.code} {fix.id}: after undo the cell still succeeds")

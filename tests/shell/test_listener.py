@@ -195,6 +195,18 @@ def test_cells_and_their_numbers_are_known(ready, shell):
     assert scene.cells[-1].source == FAILS
 
 
-def test_a_dead_cuda_context_is_remembered(ready, shell):
-    ready("raise RuntimeError('CUDA error: device-side assert triggered')", "x = 1")
+ASSERTED = "raise RuntimeError('CUDA error: device-side assert triggered')"
+
+
+@pytest.mark.hf
+def test_a_dead_cuda_context_is_remembered(ready, shell, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # as on a machine whose GPU is in use
+    ready(ASSERTED, "x = 1")
     assert extension_of(shell).scene(None, None, None).cuda_dead
+
+
+def test_a_text_about_an_assert_kills_no_cuda_that_is_not_in_use(ready, shell):
+    ready(ASSERTED, "x = 1")
+    assert not extension_of(shell).scene(None, None, None).cuda_dead

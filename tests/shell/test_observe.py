@@ -75,6 +75,14 @@ def test_a_librarys_warning_is_diagnosed(run, complain):
     assert "TST003" not in run(complain.replace("rust", "dust"))
 
 
+@pytest.mark.hf
+def test_a_warning_that_transformers_shows_once_is_seen_again(run):
+    cell = """from transformers.utils import logging as library
+library.get_logger('transformers.x').warning_once('the widget gathers rust')"""
+    run(cell)
+    assert "The widget gathers rust" in run(f"%%tfdiag\n{cell}")
+
+
 def test_a_warning_that_no_rule_knows_is_counted(run):
     shown = run("%%tfdiag\nimport warnings; warnings.warn('something else')")
     assert "one warning, of which no rule knows anything" in shown

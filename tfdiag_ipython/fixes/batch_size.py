@@ -45,12 +45,12 @@ class HalveBatch(EditCells):
 
     def execute(self, progress: Progress) -> str:
         self.host.release()
-        collect()
+        collect(self.host)
         return super().execute(progress)
 
     def undo(self) -> str:
         told = super().undo()
-        collect()
+        collect(self.host)
         return told
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from tfdiag_ipython.diagnosis import Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
+from tfdiag_ipython.fixes.bindings import Bindings, keepable
 from tfdiag_ipython.fixes.source import names_used
 from tfdiag_ipython.probe import Cell, Scene
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,9 @@ class CellEdit:
 class EditCells(Plan):
     """Run edited cells, and those that depend on them up to the failing one, in their order.
 
-    Undo binds the names that these cells bind to what they were before; what was changed in place stays changed.
+    Undo binds the names that these cells bind to what they were before, but for those that were bound since. Values that hold
+    tensors are not kept; the cells that made them run again as they stand. What was changed in place stays changed.
+    ``fails`` says that the last of ``reruns`` is the failing cell, which made nothing.
     """
 
     def __init__(
@@ -39,12 +40,30 @@ class EditCells(Plan):
         failure: Failure | None = None,
         note: str = "",
         undoable: bool = True,
+        fails: bool = True,
     ) -> None:
         super().__init__(host, reruns=tuple(reruns), failure=failure)
         self.edits = tuple(edits)
-        self.undoable = undoable
         self.note = note
-        self._before: dict[str, Any] = {}
+        self._before: Bindings | None = None
+        self._in_place = not undoable
+        self._made = self.reruns[:-1] if fails else self.reruns
+        self._again = self._to_run_again(self._lost())
+        self.undoable = undoable and bool(self._again or set(self._bound()) - set(self._lost()))
+
+    def _bound(self) -> list[str]:
+        return sorted(set().union(*(names_used(cell.source)[0] for cell in self.reruns)))
+
+    def _lost(self) -> list[str]:
+        """Names of which no old value will be kept."""
+        namespace = self.host.namespace
+        return [name for name in self._bound() if name in namespace and not keepable(namespace[name])]
+
+    def _to_run_again(self, lost: Iterable[str]) -> list[Cell]:
+        """The cells as they stand that made the values that are not kept."""
+        edited = {edit.cell.number: edit.cell for edit in self.edits}
+        cells = (edited.get(cell.number, cell) for cell in self._made)
+        return [cell for cell in cells if names_used(cell.source)[0] & set(lost)]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -54,28 +73,57 @@ class EditCells(Plan):
     def preview(self) -> Preview:
         diffs = [diff(edit.cell.source, edit.source, edit.cell.label) for edit in self.edits]
         names = ", ".join(cell.label for cell in self.reruns)
-        back = (
-            "Undo binds the variables to what they were; what the cells change in place (weights, files) stays changed."
-        )
-        if not self.undoable:
-            back = "It cannot be undone: an object of yours is changed in place."
-        note = f"Then runs again, in this order: {names}. {back}"
+        note = f"Then runs again, in this order: {names}. {self._takes_back()}"
         return Preview("diff", "\n".join(diffs), f"{self.note} {note}".strip())
 
     def execute(self, progress: Progress) -> str:
-        bound = set().union(*(names_used(cell.source)[0] for cell in self.reruns))
-        self._before = {name: self.host.namespace.get(name, _ABSENT) for name in bound}
+        self._before = Bindings(self.host.namespace, self._bound())
         labels = ", ".join(edit.cell.label for edit in self.edits)
         return f"Used an edited copy of {labels}."
 
+    def verify(self, progress: Progress) -> Verification:
+        try:
+            return super().verify(progress)
+        finally:
+            if self._before is not None:
+                self._before.settle()
+
     def undo(self) -> str:
-        for name, value in self._before.items():
-            if value is _ABSENT:
-                self.host.namespace.pop(name, None)
-            else:
-                self.host.namespace[name] = value
-        names, self._before = sorted(self._before), {}
-        return f"Put back: {', '.join(names) or 'nothing was bound'}. Your cells' text was not changed."
+        before, self._before = self._before, None
+        if before is None:
+            raise PlanError("There is nothing to undo.")
+        since = before.bound_since()
+        told = [f"Put back: {_names(before.restore()) or 'nothing'}."]
+        lost = set(before.lost) - set(since)
+        again = self._to_run_again(lost)
+        told += [self._run_again(cell) for cell in again]
+        lost -= set().union(*(names_used(cell.source)[0] for cell in again))
+        if lost:
+            told.append(f"Not put back, for tensors are not kept: {_names(sorted(lost))}.")
+        if since:
+            told.append(f"Left as they are, because they were bound since: {_names(since)}.")
+        return " ".join([*told, "Your cells' text was not changed."])
+
+    def _run_again(self, cell: Cell) -> str:
+        result = self.host.run(cell)
+        if result.deferred:
+            return f"Run {cell.label} again as it stands: {result.deferred}"
+        return f"Ran {cell.label} as it stands." if result.failure is None else f"{cell.label} as it stands failed."
+
+    def _takes_back(self) -> str:
+        """What Undo can and cannot do, to be said before anything is run."""
+        if self._in_place:
+            return "It cannot be undone: an object of yours is changed in place."
+        if not self.undoable:
+            names = _names(self._lost())
+            return f"It cannot be undone: {names} cannot be kept." if names else "There will be nothing to undo."
+        again = ", ".join(cell.label for cell in self._again)
+        back = f"and runs {again} as it stands, for tensors are not kept" if again else ""
+        return f"Undo binds the variables to what they were{back and ' '}{back}; what the cells change in place stays changed."
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def edit_cells(
@@ -86,10 +134,12 @@ def edit_cells(
     note: str = "",
     every: bool = False,
     undoable: bool = True,
+    fails: bool = True,
 ) -> EditCells:
-    """Plan the edit of the newest cell in which ``change`` changes something (``every``: of all that feed the failing cell).
+    """Plan the edit of the newest cell in which ``change`` changes something (``every``: of all that feed the last cell).
 
-    ``undoable=False`` says that the edited cells change an object in place, which binding names cannot take back.
+    ``undoable=False`` says that the edited cells change an object in place, which binding names cannot take back;
+    ``fails=False`` that the last cell did not fail, and need not run again where it does not depend on the edit.
     Raises :class:`PlanError` when no cell that was run is changed by it: the code stands in an imported file, for example.
     """
     if scene.host is None or not scene.cells:
@@ -104,7 +154,9 @@ def edit_cells(
                 break
     if not edits:
         raise PlanError("The code to change stands in none of the cells that were run: make the change by hand.")
-    return EditCells(scene.host, edits, _affected(cells, edits), failure=failure, note=note, undoable=undoable)
+    return EditCells(
+        scene.host, edits, _affected(cells, edits, fails), failure=failure, note=note, undoable=undoable, fails=fails
+    )
 
 
 def _newest_versions(cells: Sequence[Cell]) -> list[Cell]:
@@ -117,19 +169,18 @@ def _newest_versions(cells: Sequence[Cell]) -> list[Cell]:
     return list(newest.values())
 
 
-def _affected(cells: Sequence[Cell], edits: Sequence[CellEdit]) -> list[Cell]:
-    """The edited cells with their new source, those after them that read what they bind, and the failing cell."""
+def _affected(cells: Sequence[Cell], edits: Sequence[CellEdit], fails: bool) -> list[Cell]:
+    """The edited cells with their new source, those after them that read what they bind, and the last cell if it failed."""
     new = {edit.cell: edit.source for edit in edits}
     reruns: list[Cell] = []
     tainted: set[str] = set()
     for position, cell in enumerate(cells):
         source = new.get(cell, cell.source)
         bound, read = names_used(source)
-        if cell in new or read & tainted or (tainted and position == len(cells) - 1):
+        failing = fails and position == len(cells) - 1
+        if cell in new or read & tainted or (failing and reruns):
             reruns.append(replace(cell, source=source))
             tainted |= bound
-        elif position == len(cells) - 1 and reruns:
-            reruns.append(cell)
     return reruns
 
 

@@ -8,7 +8,7 @@ import traceback
 from typing import Any
 
 from tfdiag_ipython.diagnosis import Status, Verification
-from tfdiag_ipython.fix import Plan, Preview, Progress
+from tfdiag_ipython.fix import Host, Plan, Preview, Progress
 
 
 class FreeMemory(Plan):
@@ -35,7 +35,7 @@ class FreeMemory(Plan):
     def execute(self, progress: Progress) -> str:
         before = _held()
         self.host.release()
-        collect()
+        collect(self.host)
         self.freed = before - _held()
         return f"Freed {self.freed:,} bytes of tensors that the failed cell held."
 
@@ -71,11 +71,11 @@ def clear_traceback(exception: BaseException) -> None:
         queue += [member for member in members if isinstance(member, BaseException)]
 
 
-def collect() -> None:
-    """Collect garbage and give PyTorch's cached blocks back; CUDA is not touched unless it is in use."""
+def collect(host: Host) -> None:
+    """Collect garbage and give PyTorch's cached blocks back; CUDA is not touched unless it is in use and alive."""
     gc.collect()
     torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch is not None and torch.cuda.is_initialized() and not host.cuda_dead:
         torch.cuda.empty_cache()
 
 

@@ -40,6 +40,10 @@ class ShellHost:
     def namespace(self) -> MutableMapping[str, Any]:
         return self.extension.shell.user_ns  # type: ignore[no-any-return]
 
+    @property
+    def cuda_dead(self) -> bool:
+        return self.extension.cuda_dead
+
     def run(self, cell: Cell) -> RunResult:
         """Run a cell as the shell would, outside the history; its traceback is shown as always where it fails."""
         shell = self.extension.shell

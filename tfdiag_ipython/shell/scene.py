@@ -78,7 +78,10 @@ def still(seen: Mark | None) -> tuple[BaseException | None, str]:
 
 
 def kills_cuda(failure: Failure) -> bool:
-    """Whether this failure leaves the process without a usable CUDA context."""
+    """Whether this failure leaves the process without a usable CUDA context; where none is in use, none can die."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
     return any(
         raised.is_a("RuntimeError", "AcceleratorError") and _DEAD_CONTEXT.search(raised.message)
         for raised in failure.chain

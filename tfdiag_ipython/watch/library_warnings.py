@@ -15,7 +15,10 @@ MOST = 50
 
 
 class LibraryWarnings:
-    """Takes note of warnings that are shown anyway; a warning that Python's filters suppress stays unseen here too."""
+    """Takes note of warnings that are shown anyway; a warning that Python's filters suppress stays unseen here too.
+
+    What transformers logs once per process, and logged before the cell, is shown again: people observe a cell after it has run.
+    """
 
     watched = "the libraries' own warnings"
 
@@ -28,6 +31,7 @@ class LibraryWarnings:
     def start(self) -> None:
         self._show = warnings.showwarning
         self._running = True
+        _show_again()
         warnings.showwarning = self._showwarning
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self._handler)
@@ -61,6 +65,13 @@ class LibraryWarnings:
             self.note(str(message), qualified(category))
         except Exception:  # a hostile __str__ already had its say when the warning was shown
             return
+
+
+def _show_again() -> None:
+    """Forget which warnings transformers has logged with ``warning_once``; IPython makes Python's own shown in every cell."""
+    forget = getattr(getattr(logging.Logger, "warning_once", None), "cache_clear", None)  # set by transformers
+    if callable(forget):
+        forget()
 
 
 class _Listener(logging.Handler):

@@ -1,0 +1,105 @@
+"""What variables were bound to before cells ran again, so that Undo can bind them again; no tensor is kept for it."""
+
+from __future__ import annotations
+
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any
+
+MOST_OBJECTS = 2_000
+"""Objects looked at to learn whether a value holds tensors; a larger one is not kept."""
+MOST_BYTES = 1_000_000
+_ABSENT = object()
+_ARRAYS = frozenset({"torch", "numpy", "tensorflow", "keras", "jax", "jaxlib", "cupy", "pandas", "pyarrow", "PIL"})
+_SMALL = frozenset({"device", "dtype", "Size", "finfo"})
+_PINS = (BaseException, types.FrameType, types.TracebackType, types.GeneratorType, types.CoroutineType)
+
+
+class Bindings:
+    """The values of ``names`` in a namespace as it is now.
+
+    ``lost`` are the names whose value is not kept, because it holds tensors or other large data: what tfdiag held would
+    stay in memory beside what the cells bind anew.
+    """
+
+    def __init__(self, namespace: MutableMapping[str, Any], names: Iterable[str]) -> None:
+        self._namespace = namespace
+        values = {name: namespace.get(name, _ABSENT) for name in names}
+        self._kept = {name: value for name, value in values.items() if keepable(value)}
+        self.lost = tuple(sorted(values.keys() - self._kept.keys()))
+        self._after: dict[str, Callable[[Any], bool]] = {}
+        self.settle()
+
+    def settle(self) -> None:
+        """Remember what the names are bound to now: a name that is bound to something else later is the person's again."""
+        names = (*self._kept, *self.lost)
+        self._after = {name: _identity(self._namespace.get(name, _ABSENT)) for name in names}
+
+    def bound_since(self) -> list[str]:
+        """The names that were bound to something else after :meth:`settle`."""
+        return sorted(name for name, same in self._after.items() if not same(self._namespace.get(name, _ABSENT)))
+
+    def restore(self) -> list[str]:
+        """Bind the kept names as they were, but for those that were bound since; the names that were put back."""
+        back = sorted(self._kept.keys() - set(self.bound_since()))
+        for name in back:
+            value = self._kept[name]
+            if value is _ABSENT:
+                self._namespace.pop(name, None)
+            else:
+                self._namespace[name] = value
+        return back
+
+
+def keepable(value: object) -> bool:
+    """Whether a value is small and holds no tensor, array, exception or frame; nothing of it is run to find out."""
+    seen: set[int] = set()
+    queue = [value]
+    size = 0
+    while queue:
+        current = queue.pop()
+        kind = type(current)  # isinstance would ask the object for its __class__
+        if id(current) in seen or issubclass(kind, (type, types.ModuleType, types.BuiltinFunctionType)):
+            continue
+        seen.add(id(current))
+        size += kind.__sizeof__(current) if kind.__module__ == "builtins" else object.__sizeof__(current)
+        if len(seen) > MOST_OBJECTS or size > MOST_BYTES or _large(kind):
+            return False
+        queue.extend(_parts(current))
+    return True
+
+
+def _large(kind: type) -> bool:
+    if issubclass(kind, _PINS):
+        return True
+    roots = {base.__module__.partition(".")[0] for base in kind.__mro__ if isinstance(base.__module__, str)}
+    return bool(roots & _ARRAYS) and kind.__name__ not in _SMALL
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    kind = type(value)
+    if issubclass(kind, dict):
+        yield from dict.values(value)
+    for container in (list, tuple, set, frozenset):
+        if issubclass(kind, container):
+            yield from container.__iter__(value)
+    if kind is types.FunctionType:
+        yield from (cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType())
+        yield from value.__defaults__ or ()
+    elif kind is types.MethodType:
+        yield value.__self__
+    try:
+        yield from object.__getattribute__(value, "__dict__").values()
+    except AttributeError:
+        return
+
+
+def _identity(value: object) -> Callable[[Any], bool]:
+    """A test for being this very object that does not keep it alive."""
+    try:
+        reference = weakref.ref(value)
+    except TypeError:
+        number = id(value)
+        return lambda other: id(other) == number
+    return lambda other: reference() is other
