@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from tfdiag_ipython.bindings import Bindings
 from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError, TfdiagError
 from tfdiag_ipython.failure import Failure
@@ -84,6 +85,7 @@ class Plan(ABC):
         self.host = host
         self.reruns = reruns
         self.failure = failure
+        self.bindings: Bindings | None = None
 
     @abstractmethod
     def preview(self) -> Preview:
@@ -97,10 +99,36 @@ class Plan(ABC):
         """Take it back, and say so in one sentence."""
         raise PlanError("This fix cannot be undone.")
 
+    def then_runs(self) -> str:
+        """The sentence of the preview that says what :meth:`verify` will run."""
+        names = ", ".join(cell.label for cell in self.reruns)
+        return f"Then runs again, in this order: {names}." if names else ""
+
+    def put_back(self) -> str:
+        """Bind what the cells bound that :meth:`verify` ran to what it was before, and say so."""
+        if self.bindings is None:
+            return ""
+        since, lost = self.bindings.since, self.bindings.lost
+        back = self.bindings.restore()
+        told = [f"Put back: {_names(back)}."] if back else []
+        if lost:
+            told.append(f"Not put back, for tensors are not kept: {_names(lost)}.")
+        if since:
+            told.append(f"Left as they are, because they were bound since: {_names(since)}.")
+        self.bindings = None
+        return " ".join(told)
+
     def verify(self, progress: Progress) -> Verification:
         """Run the cells that must succeed now, in order; the first failure ends it."""
         if not self.reruns:
             return Verification(Status.NOT_CHECKED, "Nothing was run again.")
+        self.bindings = self.bindings or Bindings(self.host.namespace)
+        try:
+            return self._run_again(progress)
+        finally:
+            self.bindings.settle()
+
+    def _run_again(self, progress: Progress) -> Verification:
         for number, cell in enumerate(self.reruns):
             progress.report(f"Running {cell.label} …", number / len(self.reruns))
             result = self.host.run(cell)
@@ -112,6 +140,10 @@ class Plan(ABC):
                 return compare(self.failure, result.failure, cell)
         names = ", ".join(cell.label for cell in self.reruns)
         return Verification(Status.VERIFIED, f"{names[0].upper()}{names[1:]} ran without an error.")
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def compare(before: Failure | None, after: Failure, cell: Cell) -> Verification:

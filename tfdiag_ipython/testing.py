@@ -22,12 +22,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tfdiag_ipython.bindings import keepable
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Status
 from tfdiag_ipython.engine import Engine
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, RunResult
-from tfdiag_ipython.fixes.bindings import keepable
 from tfdiag_ipython.probe import Cell, Evidence, Scene
 from tfdiag_ipython.registry import BUILTIN, Registry, load_registry
 from tfdiag_ipython.rule import SECTIONS, Match, NoMatch, Reproduce, Rule, Try
@@ -83,6 +83,10 @@ class PlainHost:
         return Scene(self.namespace, exception=self.exception, cells=self.cells, host=self, live=True)
 
 
+_SET_BY_TRAINING = ("TORCHINDUCTOR_", "ACCELERATE_")
+"""Variables that the libraries themselves set when a cell trains."""
+
+
 @dataclass(frozen=True)
 class _State:
     """What undo must bring back: the variables that tfdiag may keep, the environment, the files of this folder."""
@@ -93,7 +97,7 @@ class _State:
 
     @classmethod
     def of(cls, host: PlainHost) -> _State:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_TRAINING)}
         return cls(dict(host.namespace), own, frozenset(map(str, Path().rglob("*"))))
 
     def differs(self, host: PlainHost) -> list[str]:

@@ -5,74 +5,17 @@
 
 from __future__ import annotations
 
-import queue
 import re
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from jupyter_client.manager import start_new_kernel
+from page import Page
 
 TOUR = Path(__file__).resolve().parent.parent / "notebooks" / "tour.ipynb"
-LABEL = re.compile(r"image classification|AutoModelForImageClassification", re.IGNORECASE)
+LABEL = "AutoModelForImageClassification"
 """The button of the fix that is clicked: the first failing cell's."""
-
-
-class Page:
-    """What a notebook page does: it sends cells and clicks, and keeps the state of the widgets that the kernel opens."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.widgets: dict[str, dict[str, Any]] = {}
-
-    def run(self, source: str) -> list[dict[str, Any]]:
-        """Execute a cell; return the contents of its display and error messages."""
-        return self._until_idle(self.client.execute(source))
-
-    def click(self, model: str) -> None:
-        """Press a button, as ipywidgets' own front end does."""
-        self._send(model, {"method": "custom", "content": {"event": "click"}})
-
-    def button(self, label: re.Pattern[str]) -> str:
-        """The newest button whose description fits; an empty string when there is none."""
-        fitting = [
-            model
-            for model, state in self.widgets.items()
-            if state.get("_model_name") == "ButtonModel" and label.search(state.get("description", ""))
-        ]
-        return fitting[-1] if fitting else ""
-
-    def text(self) -> str:
-        """All that the widgets show now, without markup."""
-        values = [str(state.get("value", "")) for state in self.widgets.values()]
-        return re.sub(r"<[^>]+>", " ", "\n".join(values))
-
-    def _send(self, model: str, data: dict[str, Any]) -> None:
-        message = self.client.session.msg("comm_msg", {"comm_id": model, "data": data})
-        self.client.shell_channel.send(message)
-        self._until_idle(message["header"]["msg_id"])
-
-    def _until_idle(self, identity: str, seconds: float = 300) -> list[dict[str, Any]]:
-        shown: list[dict[str, Any]] = []
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                message = self.client.get_iopub_msg(timeout=1)
-            except queue.Empty:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            if kind == "comm_open":
-                self.widgets[content["comm_id"]] = dict(content["data"].get("state", {}))
-            elif kind == "comm_msg" and content["data"].get("method") == "update":
-                self.widgets.setdefault(content["comm_id"], {}).update(content["data"]["state"])
-            elif kind in {"display_data", "execute_result", "error"}:
-                shown.append(content)
-            ours = message["parent_header"].get("msg_id") == identity
-            if ours and kind == "status" and content["execution_state"] == "idle":
-                return shown
-        raise TimeoutError("The kernel did not become idle.")
 
 
 def main() -> int:
@@ -110,15 +53,14 @@ def click_fix(page: Page) -> str:
     button = page.button(LABEL)
     if not button:
         return ""
-    page.click(button)
-    apply = page.button(re.compile(r"^\W*Apply"))
-    print(f"\n[clicking: {page.widgets[button]['description']}]")
-    if apply:
-        print("[clicking: Apply]")
-        page.click(apply)
-    lines = [line.strip() for line in page.text().splitlines() if re.search(r"(?i)\bverified\b", line)]
-    print("\n".join(lines))
-    return lines[-1] if lines else "not verified"
+    for label in (re.escape(button), "^Apply"):
+        found = page.button(label)
+        if found:
+            print(f"[clicking: {found}]")
+            page.click(found)
+    verified = re.search(r"[^.]*\bverified\b[^.]*\.", page.text(), re.IGNORECASE)
+    print(verified[0].strip() if verified else page.text())
+    return verified[0].strip() if verified else "not verified"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 from tfdiag_ipython.diagnosis import Status
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Progress
-from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.fixes.cells import edit_cells, runs_twice
 from tfdiag_ipython.testing import PlainHost
 
 
@@ -63,3 +63,54 @@ def test_code_that_stands_in_no_cell_is_a_sentence():
     host = notebook("from math import inf", "1 / 0")
     with pytest.raises(PlanError, match="none of the cells"):
         edit_cells(host.scene(), change)
+
+
+def test_undo_runs_the_cell_that_made_large_values_as_it_stands():
+    host = notebook("size = 0\nlarge = [size, *range(10_000)]", "1 / size")
+    plan = edit_cells(host.scene(), change)
+    assert "runs cell 1 as it stands" in plan.preview().note
+    plan.execute(Progress())
+    plan.verify(Progress())
+    assert host.namespace["large"][0] == 2
+    plan.undo()
+    assert host.namespace["large"][0] == 0 and host.namespace["size"] == 0
+
+
+def test_undo_leaves_alone_what_was_bound_since():
+    host = notebook("size = 0\nlarge = [size, *range(10_000)]", "new = 1 / size")
+    plan = edit_cells(host.scene(), change)
+    plan.execute(Progress())
+    plan.verify(Progress())
+    host.add("large = 'mine'\nnew = 'mine too'")
+    told = plan.undo()
+    assert (host.namespace["large"], host.namespace["new"], host.namespace["size"]) == ("mine", "mine too", 0)
+    assert "`large`, `new`" in told
+
+
+def test_where_only_large_values_of_the_failing_cell_itself_are_lost_there_is_no_undo():
+    host = notebook("size = 0", "large = list(range(10_000))", "large = list(range(10_000)); 1 / size")
+    plan = edit_cells(host.scene(), lambda source: source.replace("1 / size", "1"))
+    assert not plan.undoable and "cannot be undone" in plan.preview().note
+
+
+@pytest.mark.parametrize(
+    ("source", "twice"),
+    [
+        ("1 / 0", False),
+        ("import math\nsize = 3\n\ndef f():\n    return 0\n1 / f()", False),
+        ("seen = list()\n1 / 0", True),
+        ("print('trained for hours')\n\n1 / 0  # here", True),
+        ("for size in (1, 0):\n    1 / size\nprint()", False),
+    ],
+)
+def test_a_check_runs_something_twice_where_a_statement_above_the_failing_line_has_run(source, twice):
+    host = notebook(source)
+    failure = host.run(host.cells[-1]).failure
+    plan = edit_cells(host.scene(), lambda text: text + "  # changed", failure=failure)
+    assert runs_twice(plan) is twice
+
+
+def test_a_check_that_runs_an_earlier_cell_runs_it_twice():
+    host = notebook("size = 0", "1 / size")
+    plan = edit_cells(host.scene(), change, failure=host.run(host.cells[-1]).failure)
+    assert runs_twice(plan)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import os
-import queue
-import re
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from page import Page  # noqa: E402
+
 SETUP = """
 from tfdiag_ipython.diagnosis import *
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import *
+from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.render.panel import make_panel
 from IPython.display import display
 import threading, time, gc, ipywidgets
@@ -64,7 +64,10 @@ class Refused(Mend):
 class Faulty(Mend):
     def execute(self, progress): raise ZeroDivisionError
 
-PLANS = {"mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
+class Again(Mend):
+    def __init__(self, host): super().__init__(host, reruns=(Cell(1, "mend()"),))
+
+PLANS = {"again": Again, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
 
 class Session:
     def __init__(self, diagnoses): self.diagnoses = diagnoses
@@ -81,98 +84,9 @@ def fixes(*kinds):
 
 first = Diagnosis("AAA001", "a", "The answer", Certainty.CONFIRMED, fixes=fixes(
     ("mend", "unsafe"), ("slow", "safe"), ("stop", "safe"), ("refused", "safe"), ("faulty", "safe"),
-    ("unplanned", "safe"), ("hand", "display-only")))
+    ("unplanned", "safe"), ("again", "safe"), ("hand", "display-only")))
 second = Diagnosis("BBB002", "b", "Another answer", Certainty.POSSIBLE, fixes=fixes(("mend", "safe")))
 """
-
-
-class Page:
-    """What a notebook page does: it runs cells, clicks, and keeps the state of the widgets."""
-
-    def __init__(self, client) -> None:
-        self.client = client
-        self.widgets: dict[str, dict] = {}
-        self.traffic = 0
-        self.messages = 0
-
-    def run(self, source: str) -> list[dict]:
-        return self._until_idle(self.client.execute(source))
-
-    def value(self, expression: str) -> str:
-        shown = self.run(f"print({expression})")
-        assert shown and "ename" not in shown[0], shown
-        return shown[0]["text"].strip()
-
-    @property
-    def shown(self) -> set[str]:
-        """The widgets that stand on the page: those under the newest panel."""
-        roots = [m for m, s in self.widgets.items() if "tfdiag-panel" in s.get("_dom_classes", ())]
-        reached, queue_ = set(), roots[-1:]
-        while queue_:
-            model = queue_.pop()
-            reached.add(model)
-            queue_ += [child.removeprefix("IPY_MODEL_") for child in self.widgets[model].get("children", ())]
-        return reached
-
-    def buttons(self) -> dict[str, str]:
-        return {
-            self.widgets[model]["description"]: model
-            for model in self.shown
-            if self.widgets[model]["_model_name"] == "ButtonModel"
-        }
-
-    def markup(self) -> str:
-        values = (self.widgets[model] for model in self.shown)
-        return "\n".join(str(s.get("value", "")) for s in values if s["_model_name"] == "HTMLModel")
-
-    def text(self) -> str:
-        plain = re.sub(r"<style>.*?</style>|<[^>]+>", " ", self.markup(), flags=re.DOTALL)
-        return re.sub(r"\s+", " ", html.unescape(plain))
-
-    def click(self, label: str) -> None:
-        data = {"method": "custom", "content": {"event": "click"}}
-        message = self.client.session.msg("comm_msg", {"comm_id": self.buttons()[label], "data": data})
-        self.client.shell_channel.send(message)
-        self._until_idle(message["header"]["msg_id"])
-
-    def wait_for(self, told: str, seconds: float = 20) -> None:
-        """Read messages until the page says so."""
-        end = time.monotonic() + seconds
-        while told not in self.text():
-            assert time.monotonic() < end, self.text()
-            self._receive()
-
-    def _until_idle(self, identity: str, seconds: float = 60) -> list[dict]:
-        shown: list[dict] = []
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            message = self._receive()
-            if message is None:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            if kind in {"display_data", "stream", "error"}:
-                shown.append(content)
-            ours = message["parent_header"].get("msg_id") == identity
-            if ours and kind == "status" and content["execution_state"] == "idle":
-                return shown
-        raise TimeoutError("The kernel did not become idle.")
-
-    def _receive(self) -> dict | None:
-        try:
-            message = self.client.get_iopub_msg(timeout=0.5)
-        except queue.Empty:
-            return None
-        kind, content = message["msg_type"], message["content"]
-        if kind.startswith("comm_"):
-            self.messages += 1
-            self.traffic += len(str(content))
-        if kind == "comm_open":
-            self.widgets[content["comm_id"]] = dict(content["data"].get("state", {}))
-        elif kind == "comm_close":
-            self.widgets.pop(content["comm_id"], None)
-        elif kind == "comm_msg" and content["data"].get("method") == "update":
-            self.widgets[content["comm_id"]].update(content["data"]["state"])
-        return message
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +143,14 @@ def test_unsafe_is_previewed_then_applied_verified_and_undone(page):
     assert "Apply" not in page.buttons()
     page.click("Undo")
     assert page.value("state") == "{'broken': True}" and "Broke it again." in page.text()
+
+
+def test_a_safe_fix_that_would_run_something_twice_is_shown_first(page):
+    assert "A safe fix runs the failed cell again at once" in page.text()
+    page.click("Do again (safe)")
+    assert page.value("where") == "[]" and "Runs cell 1 again." in page.text()
+    page.click("Apply")
+    assert "Verified" in page.text()
 
 
 def test_cancelling_a_preview_changes_nothing(page):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tfdiag_ipython.diagnosis import Verification
+from tfdiag_ipython.bindings import keepable
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
-from tfdiag_ipython.fixes.bindings import Bindings, keepable
-from tfdiag_ipython.fixes.source import names_used
+from tfdiag_ipython.fixes.source import names_used, python_of
 from tfdiag_ipython.probe import Cell, Scene
 
 
@@ -45,19 +45,15 @@ class EditCells(Plan):
         super().__init__(host, reruns=tuple(reruns), failure=failure)
         self.edits = tuple(edits)
         self.note = note
-        self._before: Bindings | None = None
         self._in_place = not undoable
         self._made = self.reruns[:-1] if fails else self.reruns
-        self._again = self._to_run_again(self._lost())
-        self.undoable = undoable and bool(self._again or set(self._bound()) - set(self._lost()))
+        bound = self._bound()
+        self._lost = {name for name in bound if name in host.namespace and not keepable(host.namespace[name])}
+        self.undoable = undoable and bool(self._to_run_again(self._lost) or bound - self._lost)
 
-    def _bound(self) -> list[str]:
-        return sorted(set().union(*(names_used(cell.source)[0] for cell in self.reruns)))
-
-    def _lost(self) -> list[str]:
-        """Names of which no old value will be kept."""
-        namespace = self.host.namespace
-        return [name for name in self._bound() if name in namespace and not keepable(namespace[name])]
+    def _bound(self) -> set[str]:
+        """Names that the cells bind, as far as their source shows it."""
+        return set().union(*(names_used(cell.source)[0] for cell in self.reruns))
 
     def _to_run_again(self, lost: Iterable[str]) -> list[Cell]:
         """The cells as they stand that made the values that are not kept."""
@@ -72,39 +68,19 @@ class EditCells(Plan):
 
     def preview(self) -> Preview:
         diffs = [diff(edit.cell.source, edit.source, edit.cell.label) for edit in self.edits]
-        names = ", ".join(cell.label for cell in self.reruns)
-        note = f"Then runs again, in this order: {names}. {self._takes_back()}"
-        return Preview("diff", "\n".join(diffs), f"{self.note} {note}".strip())
+        note = f"{self.note} {self.then_runs()} {self._takes_back()}"
+        return Preview("diff", "\n".join(diffs), note.strip())
 
     def execute(self, progress: Progress) -> str:
-        self._before = Bindings(self.host.namespace, self._bound())
         labels = ", ".join(edit.cell.label for edit in self.edits)
         return f"Used an edited copy of {labels}."
 
-    def verify(self, progress: Progress) -> Verification:
-        try:
-            return super().verify(progress)
-        finally:
-            if self._before is not None:
-                self._before.settle()
-
     def undo(self) -> str:
-        before, self._before = self._before, None
-        if before is None:
-            raise PlanError("There is nothing to undo.")
-        since = before.bound_since()
-        told = [f"Put back: {_names(before.restore()) or 'nothing'}."]
-        lost = set(before.lost) - set(since)
-        again = self._to_run_again(lost)
-        told += [self._run_again(cell) for cell in again]
-        lost -= set().union(*(names_used(cell.source)[0] for cell in again))
-        if lost:
-            told.append(f"Not put back, for tensors are not kept: {_names(sorted(lost))}.")
-        if since:
-            told.append(f"Left as they are, because they were bound since: {_names(since)}.")
-        return " ".join([*told, "Your cells' text was not changed."])
+        again = self._to_run_again(self.bindings.lost) if self.bindings is not None else []
+        ran = [self._as_it_stands(cell) for cell in again]
+        return " ".join([*ran, self.put_back(), "Your cells' text was not changed."]).strip()
 
-    def _run_again(self, cell: Cell) -> str:
+    def _as_it_stands(self, cell: Cell) -> str:
         result = self.host.run(cell)
         if result.deferred:
             return f"Run {cell.label} again as it stands: {result.deferred}"
@@ -115,15 +91,10 @@ class EditCells(Plan):
         if self._in_place:
             return "It cannot be undone: an object of yours is changed in place."
         if not self.undoable:
-            names = _names(self._lost())
-            return f"It cannot be undone: {names} cannot be kept." if names else "There will be nothing to undo."
-        again = ", ".join(cell.label for cell in self._again)
-        back = f"and runs {again} as it stands, for tensors are not kept" if again else ""
-        return f"Undo binds the variables to what they were{back and ' '}{back}; what the cells change in place stays changed."
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+            return "There will be nothing to undo." if not self._lost else "It cannot be undone: tensors are not kept."
+        again = ", ".join(cell.label for cell in self._to_run_again(self._lost))
+        runs = f" and runs {again} as it stands, for tensors are not kept" if again else ""
+        return f"Undo binds the variables to what they were{runs}; what the cells change in place stays changed."
 
 
 def edit_cells(
@@ -157,6 +128,33 @@ def edit_cells(
     return EditCells(
         scene.host, edits, _affected(cells, edits, fails), failure=failure, note=note, undoable=undoable, fails=fails
     )
+
+
+def runs_twice(plan: Plan) -> bool:
+    """Whether the plan's check runs again what has already run: another cell, or what stands above the failing line.
+
+    Imports, definitions and plain constants do not count.
+    """
+    if not plan.reruns:
+        return False
+    failure = plan.failure
+    frames = failure.frames if failure is not None and failure.kind == "exception" else ()
+    line = next((frame.line for frame in frames if frame.file.startswith("<cell")), None)
+    if failure is None or line is None or len(plan.reruns) > 1:
+        return True
+    try:
+        body = ast.parse(python_of(failure.source) or "").body
+    except (SyntaxError, ValueError, RecursionError):
+        return True
+    above = (node for node in body if (node.end_lineno or node.lineno) < line)
+    return not all(isinstance(node, _HARMLESS) or _is_constant(node) for node in above)
+
+
+_HARMLESS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _is_constant(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)
 
 
 def _newest_versions(cells: Sequence[Cell]) -> list[Cell]:

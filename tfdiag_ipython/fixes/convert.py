@@ -79,8 +79,7 @@ class ConvertWeights(Plan):
         if self.edit:
             changes = [diff(edit.cell.source, edit.source, edit.cell.label) for edit in self.edit.edits]
             text = "\n\n".join([text, *changes])
-        names = ", ".join(cell.label for cell in self.reruns)
-        note = f"{SOURCE} stays as it is; no file is overwritten. Then runs again: {names}. Undo deletes the new file."
+        note = f"{SOURCE} stays as it is; no file is overwritten. {self.then_runs()} Undo deletes the new file."
         return Preview("text", text, note)
 
     def execute(self, progress: Progress) -> str:
@@ -111,9 +110,9 @@ class ConvertWeights(Plan):
             raise PlanError(f"{target} was changed after tfdiag wrote it, so it was left alone: delete it by hand.")
         else:
             target.unlink()
-            told = f"Deleted {target}; what was loaded from it stays in memory."
+            told = f"Deleted {target}."
         self._written = None
-        return f"{told} {self.edit.undo()}" if self.edit else told
+        return f"{told} {self.put_back()}".strip()
 
 
 def work_out(folder: Path) -> tuple[Tensor, ...]:

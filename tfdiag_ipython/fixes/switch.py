@@ -46,7 +46,8 @@ class SetSwitches(Plan):
     def preview(self) -> Preview:
         lines = [f"unset {name}" if value is None else f"{name}={value}" for name, value in self.variables.items()]
         lines += [f"{switch.module}.{switch.attribute} = {switch.value!r}" for switch in self.switches]
-        return Preview("command", "\n".join(lines), f"{self.note} It lasts until this kernel ends.".strip())
+        note = f"{self.note} It lasts until this kernel ends. {self.then_runs()}"
+        return Preview("command", "\n".join(lines), note.strip())
 
     def execute(self, progress: Progress) -> str:
         import sys
@@ -73,7 +74,7 @@ class SetSwitches(Plan):
         for hook in self.refresh:
             hook()
         names, self._variables_before, self._switches_before = list(self._variables_before), {}, []
-        return f"Put back {', '.join(names)}."
+        return f"{', '.join(names)} as before. {self.put_back()}".strip()
 
 
 def _set_variable(name: str, value: str | None) -> None:

@@ -21,6 +21,7 @@ import ipywidgets as widgets
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Preview, Progress
+from tfdiag_ipython.fixes.cells import runs_twice
 from tfdiag_ipython.render.html import inline, resource
 from tfdiag_ipython.render.text import OUTCOMES, SAFETY, SHOWN, TEXT_LIMIT, TITLE_LIMIT, clean, line
 
@@ -32,6 +33,7 @@ PROGRESS_EVERY = 0.5
 """Seconds between two progress messages: pip prints hundreds of lines."""
 STOPPED = "Cancelled before its end."
 KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
+AT_ONCE = "A safe fix runs the failed cell again at once, to prove itself; what would run twice is shown first."
 HEADINGS = {
     "diff": "This is what would change:",
     "command": "This is what would be done:",
@@ -93,6 +95,8 @@ class Panel:
         rows = [self._html(f"<style>{resource('panel.css')}</style>")]
         if _executable(first):
             rows.append(self._row(self._fix_buttons(first)))
+        if any(fix.applicability is Applicability.SAFE for fix in _executable(first)):
+            rows.append(self._html(f'<p class="tfdiag-quiet">{AT_ONCE}</p>'))
         rows += [self._alternative(other) for other in others if _executable(other)]
         explain = self._tool("Explain this rule", partial(self._explain, first.code))
         report = self._tool("Show report to copy", self._report)
@@ -136,7 +140,7 @@ class Panel:
         if self._must_wait():
             return
         plan = self.session.plan(diagnosis, fix)
-        if fix.applicability is Applicability.SAFE:
+        if fix.applicability is Applicability.SAFE and not runs_twice(plan):
             self._run(plan)
             return
         apply = self._button("Apply", partial(self._run, plan), kind="primary")
@@ -203,7 +207,11 @@ class Panel:
     def _undo(self, plan: Plan) -> None:
         if self._must_wait():
             return
-        self._say(plan.undo())
+        captured = widgets.Output(layout=self._layout)
+        self._fill(self._stage, [self._html(_said("Undoing …")), captured])
+        with captured:  # cells may run again as they stand
+            told = plan.undo()
+        self._say(told)
 
     def _must_wait(self) -> bool:
         """Whether a fix runs; this panel's own goes on showing its progress."""

@@ -5,12 +5,12 @@ import weakref
 
 import pytest
 
-from tfdiag_ipython.fixes.bindings import Bindings, keepable
+from tfdiag_ipython.bindings import Bindings, keepable
 
 
 def test_names_are_bound_as_they_were_and_new_ones_are_gone():
     namespace = {"size": 1, "kept": "x"}
-    before = Bindings(namespace, ["size", "new"])
+    before = Bindings(namespace)
     namespace |= {"size": 2, "new": [3]}
     before.settle()
     assert before.restore() == ["new", "size"]
@@ -19,11 +19,11 @@ def test_names_are_bound_as_they_were_and_new_ones_are_gone():
 
 def test_what_the_person_bound_since_is_left_alone():
     namespace = {"size": [1], "name": "old"}
-    before = Bindings(namespace, ["size", "name"])
+    before = Bindings(namespace)
     namespace |= {"size": [2], "name": "fixed"}
     before.settle()
     namespace["size"] = [2]  # equal, and yet another object
-    assert (before.bound_since(), before.restore()) == (["size"], ["name"])
+    assert (before.since, before.restore()) == (["size"], ["name"])
     assert namespace == {"size": [2], "name": "old"}
 
 
@@ -64,8 +64,9 @@ def test_tensors_and_models_are_not_kept_alive():
 
     namespace = {"model": Model(), "batch": {"ids": torch.zeros(3)}, "device": torch.device("cpu"), "rate": 0.1}
     gone = weakref.ref(namespace["model"])
-    before = Bindings(namespace, list(namespace))
-    assert before.lost == ("batch", "model")
-    namespace["model"] = None
+    before = Bindings(namespace)
+    namespace |= {"model": None, "batch": None, "rate": 0.2}
+    before.settle()
     gc.collect()
     assert gone() is None
+    assert (before.lost, before.restore()) == (["batch", "model"], ["rate"])

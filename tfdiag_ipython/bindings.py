@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 MOST_OBJECTS = 2_000
@@ -17,39 +17,45 @@ _PINS = (BaseException, types.FrameType, types.TracebackType, types.GeneratorTyp
 
 
 class Bindings:
-    """The values of ``names`` in a namespace as it is now.
+    """What the person's names in a namespace are bound to now, to be bound again when cells that ran since are undone.
 
-    ``lost`` are the names whose value is not kept, because it holds tensors or other large data: what tfdiag held would
-    stay in memory beside what the cells bind anew.
+    Values that hold tensors or other large data are not kept: they would stay in memory beside what the cells bind anew.
     """
 
-    def __init__(self, namespace: MutableMapping[str, Any], names: Iterable[str]) -> None:
+    def __init__(self, namespace: MutableMapping[str, Any]) -> None:
         self._namespace = namespace
-        values = {name: namespace.get(name, _ABSENT) for name in names}
+        values = {name: value for name, value in namespace.items() if not name.startswith("_")}
         self._kept = {name: value for name, value in values.items() if keepable(value)}
-        self.lost = tuple(sorted(values.keys() - self._kept.keys()))
+        self._same = {name: _identity(value) for name, value in values.items()}
         self._after: dict[str, Callable[[Any], bool]] = {}
-        self.settle()
 
     def settle(self) -> None:
-        """Remember what the names are bound to now: a name that is bound to something else later is the person's again."""
-        names = (*self._kept, *self.lost)
-        self._after = {name: _identity(self._namespace.get(name, _ABSENT)) for name in names}
+        """Say that the cells have run: what they bound may be undone, until the person binds the name to something else."""
+        now = {name: self._namespace.get(name, _ABSENT) for name in {*self._same, *self._namespace} if name[:1] != "_"}
+        self._after = {name: _identity(value) for name, value in now.items() if not self._before(name, value)}
 
-    def bound_since(self) -> list[str]:
-        """The names that were bound to something else after :meth:`settle`."""
+    @property
+    def since(self) -> list[str]:
+        """Names that the cells bound, and that were bound to something else later."""
         return sorted(name for name, same in self._after.items() if not same(self._namespace.get(name, _ABSENT)))
 
+    @property
+    def lost(self) -> list[str]:
+        """Names that the cells bound, and whose value before is not kept; without those of :attr:`since`."""
+        return sorted(name for name in self._after if name in self._same and name not in {*self._kept, *self.since})
+
     def restore(self) -> list[str]:
-        """Bind the kept names as they were, but for those that were bound since; the names that were put back."""
-        back = sorted(self._kept.keys() - set(self.bound_since()))
+        """Bind what the cells bound as it was before, but for :attr:`since` and :attr:`lost`; the names that were put back."""
+        back = sorted(self._after.keys() - {*self.since, *self.lost})
         for name in back:
-            value = self._kept[name]
-            if value is _ABSENT:
-                self._namespace.pop(name, None)
+            if name in self._kept:
+                self._namespace[name] = self._kept[name]
             else:
-                self._namespace[name] = value
+                self._namespace.pop(name, None)
         return back
+
+    def _before(self, name: str, value: object) -> bool:
+        return name in self._same and self._same[name](value)
 
 
 def keepable(value: object) -> bool:
@@ -102,4 +108,4 @@ def _identity(value: object) -> Callable[[Any], bool]:
     except TypeError:
         number = id(value)
         return lambda other: id(other) == number
-    return lambda other: reference() is other
+    return lambda other: other is not None and reference() is other
