@@ -28,10 +28,12 @@ class Bindings:
         self._kept = {name: value for name, value in values.items() if keepable(value)}
         self._same = {name: _identity(value) for name, value in values.items()}
         self._after: dict[str, Callable[[Any], bool]] = {}
+        self._back: list[str] = []
 
     def settle(self) -> None:
         """Say that the cells have run: what they bound may be undone, until the person binds the name to something else."""
-        now = {name: self._namespace.get(name, _ABSENT) for name in {*self._same, *self._namespace} if name[:1] != "_"}
+        names = (name for name in {*self._same, *self._namespace} if not name.startswith("_"))
+        now = {name: self._namespace.get(name, _ABSENT) for name in names}
         self._after = {name: _identity(value) for name, value in now.items() if not self._before(name, value)}
 
     @property
@@ -46,13 +48,17 @@ class Bindings:
 
     def restore(self) -> list[str]:
         """Bind what the cells bound as it was before, but for :attr:`since` and :attr:`lost`; the names that were put back."""
-        back = sorted(self._after.keys() - {*self.since, *self.lost})
-        for name in back:
+        self._back = sorted(self._after.keys() - {*self.since, *self.lost})
+        self.rebind()
+        return self._back
+
+    def rebind(self) -> None:
+        """Bind those names so once more, after cells that make other values anew have bound them."""
+        for name in self._back:
             if name in self._kept:
                 self._namespace[name] = self._kept[name]
             else:
                 self._namespace.pop(name, None)
-        return back
 
     def _before(self, name: str, value: object) -> bool:
         return name in self._same and self._same[name](value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Collection, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -104,11 +104,12 @@ class Plan(ABC):
         names = ", ".join(cell.label for cell in self.reruns)
         return f"Then runs again, in this order: {names}." if names else ""
 
-    def put_back(self) -> str:
-        """Bind what the cells bound that :meth:`verify` ran to what it was before, and say so."""
+    def put_back(self, made_anew: Collection[str] = ()) -> str:
+        """Bind what the cells bound that :meth:`verify` ran to what it was before, and say so, but of ``made_anew``."""
         if self.bindings is None:
             return ""
-        since, lost = self.bindings.since, self.bindings.lost
+        since = self.bindings.since
+        lost = [name for name in self.bindings.lost if name not in made_anew]
         back = self.bindings.restore()
         told = [f"Put back: {_names(back)}."] if back else []
         if lost:

@@ -79,3 +79,20 @@ def test_labels_of_a_model_without_classes_are_not_held_against_the_default_of_t
 def test_labels_within_the_classes_are_left_alone_and_so_are_scores():
     model = f"{MODEL}model = BertForSequenceClassification(BertConfig(num_labels=3, {SIZES}))"
     assert look(model, "labels, targets = torch.tensor([0, 2, -100]), torch.tensor([9.5])", ASSERTED)["host"] == {}
+
+
+def test_an_object_that_raises_when_it_is_asked_costs_the_others_nothing():
+    hostile = """
+class Hostile(torch.nn.Module):
+    @property
+    def config(self): raise RuntimeError("asked for its configuration")
+    @property
+    def __class__(self): raise RuntimeError("asked for its class")
+class BatchEncoding:
+    @property
+    def data(self): raise RuntimeError("asked for its data")
+hostile, batch = Hostile(), BatchEncoding()
+"""
+    model = f"{MODEL}model = BertForSequenceClassification(BertConfig(num_labels=3, {SIZES}))"
+    seen = look(hostile, model, "labels = torch.tensor([0, 3])", ASSERTED)
+    assert (seen["host"]["variable"], seen["model"]) == ("labels", "model")

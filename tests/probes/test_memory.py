@@ -36,3 +36,19 @@ def test_what_only_the_failed_cell_holds_is_told_apart():
     )
     assert dict(seen["frames"]) == {"step: lost": 2000}
     assert seen["frame_bytes"] == 2000
+
+
+HOSTILE = """
+class Hostile(torch.nn.Linear):
+    @property
+    def __class__(self): raise RuntimeError("asked for its class")
+    def parameters(self, recurse=True): raise RuntimeError("asked for its parameters")
+class Broken(dict):
+    def values(self): raise RuntimeError("asked for its values")
+hostile, broken = Hostile(10, 10), Broken(a=torch.zeros(1))
+"""
+
+
+def test_an_object_that_raises_when_it_is_asked_costs_the_others_nothing():
+    seen = look(HOSTILE, "kept = torch.zeros(1000)")
+    assert dict(seen["variables"]) == {"kept": 4000, "hostile": 440}

@@ -103,3 +103,48 @@ def test_a_wrong_argument_is_a_sentence(arguments, told, torch):
 
     seen = PaddingProbe().ask(arguments, Scene({"model": made("bert", torch), "batch": {}}))
     assert told in seen.missing and not seen
+
+
+def asked_after(torch, *cells):
+    """What the probe sees in a notebook in which these cells were run."""
+    from tfdiag_ipython.probes.padding import PaddingProbe
+    from tfdiag_ipython.testing import PlainHost
+
+    host = PlainHost()
+    ids = torch.tensor(ROWS)
+    host.namespace |= {"model": made("bert", torch).eval(), "ids": ids, "other": ids}
+    host.namespace["batch"] = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    for source in cells:
+        assert host.add(source).failure is None
+    return PaddingProbe().ask("model batch", host.scene())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "model(**batch)",
+        'model(batch["input_ids"], attention_mask=batch["attention_mask"])',
+        "model(**batch, labels=None)",
+    ],
+)
+def test_a_program_that_passes_the_mask_is_left_alone(call, torch):
+    seen = asked_after(torch, f"logits = {call}.logits")
+    assert seen["without"] > seen["tolerance"] and seen.finding is None
+    assert any("cell 1: with the mask" in observation.value for observation in seen.seen)
+
+
+@pytest.mark.parametrize(
+    "call",
+    ['model(batch["input_ids"])', "model(input_ids = batch['input_ids'])", "model(batch['input_ids'].to('cpu'))"],
+)
+def test_the_call_without_the_mask_is_named(call, torch):
+    seen = asked_after(torch, "logits = model(**batch).logits", f"logits = {call}.logits")
+    assert seen["unmasked"] == (("cell 2", call),) and seen.finding is not None
+
+
+@pytest.mark.parametrize(
+    "call", ["model(other)", "model(ids, None)", "model.config", "print('model(batch[\"input_ids\"])')"]
+)
+def test_calls_on_other_inputs_are_no_evidence(call, torch):
+    seen = asked_after(torch, call)
+    assert (seen["unmasked"], seen["masked"]) == ((), ())

@@ -76,9 +76,13 @@ class EditCells(Plan):
         return f"Used an edited copy of {labels}."
 
     def undo(self) -> str:
-        again = self._to_run_again(self.bindings.lost) if self.bindings is not None else []
-        ran = [self._as_it_stands(cell) for cell in again]
-        return " ".join([*ran, self.put_back(), "Your cells' text was not changed."]).strip()
+        bindings = self.bindings
+        again = self._to_run_again(bindings.lost) if bindings is not None else []
+        told = [self.put_back(set().union(*(names_used(cell.source)[0] for cell in again)))]
+        told += [self._as_it_stands(cell) for cell in again]
+        if bindings is not None:
+            bindings.rebind()
+        return " ".join([*told, "Your cells' text was not changed."]).strip()
 
     def _as_it_stands(self, cell: Cell) -> str:
         result = self.host.run(cell)
@@ -115,7 +119,7 @@ def edit_cells(
     """
     if scene.host is None or not scene.cells:
         raise PlanError("The cells that were run are not known here: make the change by hand.")
-    cells = _newest_versions(scene.cells)
+    cells = newest_versions(scene.cells)
     edits: list[CellEdit] = []
     for cell in reversed(cells):
         changed = change(cell.source)
@@ -157,7 +161,7 @@ def _is_constant(node: ast.stmt) -> bool:
     return isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)
 
 
-def _newest_versions(cells: Sequence[Cell]) -> list[Cell]:
+def newest_versions(cells: Sequence[Cell]) -> list[Cell]:
     """The history in which a cell that was run several times stands once, where it was run last."""
     newest: dict[str, Cell] = {}
     for cell in cells:

@@ -54,7 +54,7 @@ class IndexTensorsProbe(Probe):
         asserted = failure.says("device-side assert") is not None
         if model is None and asserted:  # the traceback may end at an innocent line outside the model
             model = _only_model(scene.namespace, torch)
-        facts["config"] = _numbers(getattr(model, "config", None))
+        facts["config"] = _numbers(vars(model).get("config")) if model is not None else {}
         facts["length"] = _length(frames, torch)
         facts["model"] = _name_of(scene.namespace, lambda value: value is model) if model is not None else ""
         facts.update(_tokenizer(scene.namespace))
@@ -72,12 +72,12 @@ def _call(frames: list[LiveFrame], torch: Any, model: Any) -> dict[str, Any]:
         if not frame.file.replace("\\", "/").endswith("torch/nn/functional.py"):
             continue
         values = frame.locals
-        if frame.function == "embedding" and isinstance(values.get("input"), torch.Tensor):
+        if frame.function == "embedding" and _is(values.get("input"), torch.Tensor):
             module, role = _embedding_module(frames, torch, model)
             limit = int(values["weight"].shape[0])
             found = {"kind": "embedding", "limit": limit, "module": module, "role": role, "where": _where(frame)}
             return found | _indices(values["input"], limit, None, torch)
-        if frame.function in {"cross_entropy", "nll_loss"} and isinstance(values.get("target"), torch.Tensor):
+        if frame.function in {"cross_entropy", "nll_loss"} and _is(values.get("target"), torch.Tensor):
             scores, ignored = values["input"], int(values.get("ignore_index", -100))
             limit = int(scores.shape[1 if scores.dim() > 1 else 0])
             found = {
@@ -137,7 +137,7 @@ def _model(frames: list[LiveFrame], torch: Any) -> Any:
             if frame.function in {"forward", "_call_impl", "__call__", "_wrapped_call_impl"}
             else None
         )
-        if isinstance(this, torch.nn.Module):
+        if _is(this, torch.nn.Module):
             return this
     return None
 
@@ -145,7 +145,7 @@ def _model(frames: list[LiveFrame], torch: Any) -> Any:
 def _embedding_module(frames: list[LiveFrame], torch: Any, model: Any) -> tuple[str, str]:
     """The dotted name of the embedding that was indexed, and what its rows stand for."""
     embedding = next(
-        (f.locals.get("self") for f in reversed(frames) if isinstance(f.locals.get("self"), torch.nn.Embedding)), None
+        (f.locals.get("self") for f in reversed(frames) if _is(f.locals.get("self"), torch.nn.Embedding)), None
     )
     if model is None or embedding is None:
         return "", ""
@@ -169,7 +169,7 @@ def _only_model(namespace: Mapping[str, Any], torch: Any) -> Any:
     found = {
         id(value): value
         for name, value in list(namespace.items())
-        if not name.startswith("_") and isinstance(value, torch.nn.Module) and hasattr(value, "config")
+        if not name.startswith("_") and _is(value, torch.nn.Module) and "config" in vars(value)
     }
     return next(iter(found.values())) if len(found) == 1 else None
 
@@ -211,7 +211,7 @@ def _named_indices(namespace: Mapping[str, Any], torch: Any) -> Iterator[tuple[s
             return False
         if type(value) is torch.Tensor:
             return value.device.type == "cpu" and not value.is_floating_point() and not value.is_complex()
-        return isinstance(value, list) and 0 < len(value) <= MOST_LISTED and all(type(one) is int for one in value)
+        return type(value) is list and 0 < len(value) <= MOST_LISTED and all(type(one) is int for one in value)
 
     for name, value in list(namespace.items()):
         if name.startswith("_"):
@@ -225,16 +225,24 @@ def _named_indices(namespace: Mapping[str, Any], torch: Any) -> Iterator[tuple[s
 
 def _fields(value: Any) -> list[tuple[str, Any]]:
     """Named members of a dictionary or a tokenizer's batch; other objects are not asked: their attributes may do anything."""
-    batch = type(value).__name__ in {"BatchEncoding", "BatchFeature"}
-    inner = value.data if batch else value if type(value) is dict else None
+    batch = type(value).__name__ in {"BatchEncoding", "BatchFeature"} and type(value).__module__.startswith(
+        "transformers."
+    )
+    inner = vars(value).get("data") if batch else value if type(value) is dict else None
     return (
-        [(key, part) for key, part in list(inner.items())[:50] if isinstance(key, str)]
-        if isinstance(inner, dict)
-        else []
+        [(key, part) for key, part in list(inner.items())[:50] if isinstance(key, str)] if type(inner) is dict else []
     )
 
 
+def _is(value: object, kind: type) -> bool:
+    """``isinstance`` that asks the object nothing: a person's ``__class__`` may be a property."""
+    return issubclass(type(value), kind)
+
+
 def _numbers(config: Any) -> dict[str, Any]:
+    """The numbers of a transformers configuration; another library's object is not asked, for its attributes may do anything."""
+    if not any(base.__module__.startswith("transformers.") for base in type(config).__mro__):
+        return {}
     found = {name: getattr(config, name, None) for name in LIMITS}
     return {
         name: value for name, value in found.items() if isinstance(value, (int, str)) and not isinstance(value, bool)
@@ -244,8 +252,8 @@ def _numbers(config: Any) -> dict[str, Any]:
 def _length(frames: list[LiveFrame], torch: Any) -> int:
     """Tokens per row of the ``input_ids`` that the model was called with; 0 when they were not found."""
     for frame in frames:
-        ids = frame.locals.get("input_ids") if frame.function == "forward" else None
-        if isinstance(ids, torch.Tensor) and ids.dim() == 2:
+        ids: Any = frame.locals.get("input_ids") if frame.function == "forward" else None
+        if _is(ids, torch.Tensor) and ids.dim() == 2:
             return int(ids.shape[1])
     return 0
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
+from tfdiag_ipython.errors import BudgetSpent
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.batch_size import find_batch
 from tfdiag_ipython.probe import Deadline, Evidence, Probe, Scene
@@ -103,22 +104,48 @@ class _Walk:
     def _parts(self, value: Any) -> Iterator[object]:
         kind = type(value)
         if issubclass(kind, self.torch.nn.Module):
-            return itertools.chain(value.parameters(), value.buffers())
+            return _of_module(value)
         if issubclass(kind, self.torch.optim.Optimizer):
-            return iter(list(value.state.values()))
+            return iter(list(vars(value).get("state", {}).values()))
         if issubclass(kind, Mapping) and kind.__module__ in {"builtins", "collections"}:
             return iter(list(value.values()))
         if kind in (list, tuple, set, frozenset):
             return iter(value)
         if kind.__module__.startswith("transformers.") and hasattr(value, "__dict__"):  # BatchEncoding, ModelOutput
-            return iter([part for part in list(vars(value).values()) if isinstance(part, (dict, self.torch.Tensor))])
+            return iter(
+                [part for part in list(vars(value).values()) if issubclass(type(part), (dict, self.torch.Tensor))]
+            )
         return iter(())
+
+
+def _of_module(module: Any) -> Iterator[object]:
+    """Parameters and buffers of a module and of those in it, read from where ``torch.nn.Module`` keeps them: none of its
+    methods is called, for a person's class may have made another thing of it."""
+    waiting, seen = [module], set()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        fields = vars(current)
+        for held in ("_parameters", "_buffers"):
+            yield from list(fields.get(held, {}).values())
+        waiting += [inner for inner in fields.get("_modules", {}).values() if inner is not None]
 
 
 def _by_size(walk: _Walk, items: Iterable[tuple[str, object]], prefix: str = "") -> list[tuple[str, int]]:
     """Name and bytes of what holds storages not counted before, the largest first."""
-    found = [(f"{prefix}{name}", walk.bytes_of(value)) for name, value in items]
+    found = [(f"{prefix}{name}", _bytes(walk, value)) for name, value in items]
     return sorted((pair for pair in found if pair[1]), key=lambda pair: -pair[1])
+
+
+def _bytes(walk: _Walk, value: object) -> int:
+    try:
+        return walk.bytes_of(value)
+    except BudgetSpent:
+        raise
+    except Exception:  # an object that breaks when it is looked at costs its own line only
+        return 0
 
 
 def _host() -> tuple[int | None, int | None]:

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.cells import newest_versions
+from tfdiag_ipython.fixes.model_calls import calls_on
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 
 USAGE = "%tfdiag probe padding MODEL INPUTS"
@@ -28,7 +30,9 @@ class PaddingProbe(Probe):
 
     Facts: ``without`` and ``with`` (largest absolute difference to the row alone, without and with the mask), ``tolerance``, ``rows``,
     ``padded`` (rows with padding), ``changed`` (rows whose answer changes without the mask), ``output`` (its name), ``side``, ``model``,
-    ``inputs`` (the expressions), ``mask`` (an expression that gives the mask), ``given`` (whether the inputs hold a mask).
+    ``inputs`` (the expressions), ``mask`` (an expression that gives the mask), ``given`` (whether the inputs hold a mask),
+    ``unmasked`` (calls on these inputs in the person's cells that pass no mask: cell and source), ``masked`` (cells with calls
+    that do). Where all calls that it finds pass the mask, there is no finding.
     """
 
     name: ClassVar[str] = "padding"
@@ -39,21 +43,11 @@ class PaddingProbe(Probe):
         return Evidence(missing=f"say which model and inputs: `{USAGE}`")
 
     def ask(self, arguments: str, scene: Scene) -> Evidence:
-        model_name, _, inputs_name = arguments.strip().partition(" ")
-        torch: Any = scene.module("torch")
-        if not model_name or not inputs_name.strip():
-            return Evidence(missing=f"say which model and inputs: `{USAGE}`")
-        if torch is None or scene.cuda_dead:
-            return Evidence(
-                missing="torch is not loaded" if torch is None else "CUDA is dead in this process: restart the kernel"
-            )
         try:
-            model, inputs = (_named(scene.namespace, text.strip()) for text in (model_name, inputs_name))
+            model, batch = named_inputs(arguments, scene)
         except LookupError as error:
             return Evidence(missing=str(error.args[0]))
-        if not isinstance(model, torch.nn.Module):
-            return Evidence(missing=f"`{model_name}` is no model but a {type(model).__name__}")
-        return _measured(model, inputs, model_name, inputs_name.strip(), scene, torch)
+        return _measured(model, batch, arguments, scene)
 
 
 @dataclass(frozen=True)
@@ -66,15 +60,31 @@ class Batch:
     given: bool
 
 
-def _measured(model: Any, inputs: Any, model_name: str, inputs_name: str, scene: Scene, torch: Any) -> Evidence:
-    batch = _batch(model, inputs, inputs_name, scene, torch)
-    if isinstance(batch, str):
-        return Evidence(missing=batch)
+def named_inputs(arguments: str, scene: Scene) -> tuple[Any, Batch]:
+    """The model and the padded inputs that a person named (``"model batch"``); raises ``LookupError`` with one sentence."""
+    torch: Any = scene.module("torch")
+    model_name, inputs_name = _split(arguments)
+    if not model_name or not inputs_name:
+        raise LookupError(f"say which model and inputs: `{USAGE}`")
+    if torch is None or scene.cuda_dead:
+        raise LookupError(
+            "torch is not loaded" if torch is None else "CUDA is dead in this process: restart the kernel"
+        )
+    model, inputs = (_named(scene.namespace, text) for text in (model_name, inputs_name))
+    if not issubclass(type(model), torch.nn.Module):
+        raise LookupError(f"`{model_name}` is no model but a {type(model).__name__}")
+    return model, _batch(model, inputs, inputs_name, scene, torch)
+
+
+def _measured(model: Any, batch: Batch, arguments: str, scene: Scene) -> Evidence:
+    torch: Any = scene.module("torch")
+    model_name, inputs_name = _split(arguments)
     rows, padded = int(batch.ids.shape[0]), int((batch.mask == 0).any(dim=1).sum())
     if not padded:
         return Evidence(missing=f"no row of `{inputs_name}` is padded: there is nothing that a mask could change")
     with _quiet(model, torch):
         facts = compare(model, batch, torch)
+    unmasked, masked = _calls(scene, model_name, inputs_name, batch.given)
     facts |= {
         "rows": rows,
         "padded": padded,
@@ -84,10 +94,28 @@ def _measured(model: Any, inputs: Any, model_name: str, inputs_name: str, scene:
         "mask": batch.expression,
         "given": batch.given,
         "model_class": type(model).__name__,
+        "unmasked": unmasked,
+        "masked": masked,
     }
-    wrong = facts["without"] > facts["tolerance"]
+    wrong = facts["without"] > facts["tolerance"] and (unmasked or not masked)
     finding = Failure.from_finding("padding", SENTENCE, facts) if wrong else None
     return Evidence(MappingProxyType(facts), _observations(facts), finding=finding)
+
+
+def _split(arguments: str) -> tuple[str, str]:
+    model, _, inputs = arguments.strip().partition(" ")
+    return model, inputs.strip()
+
+
+def _calls(scene: Scene, model: str, inputs: str, given: bool) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Calls of the model on these inputs in the cells that were run: without a mask (cell, source) and with one (cell)."""
+    found = [
+        (cell.label, call)
+        for cell in newest_versions(scene.cells)
+        for call in calls_on(cell.source, model, inputs, given=given)
+    ]
+    unmasked = tuple((label, call.source) for label, call in found if not call.masked)
+    return unmasked, tuple(dict.fromkeys(label for label, call in found if call.masked))
 
 
 def compare(model: Any, batch: Batch, torch: Any) -> dict[str, Any]:
@@ -133,12 +161,13 @@ def _answer(output: Any) -> int:
     return int(last.argmax())
 
 
-def _batch(model: Any, inputs: Any, name: str, scene: Scene, torch: Any) -> Batch | str:
-    """The padded ids and their mask; a sentence when there are none."""
+def _batch(model: Any, inputs: Any, name: str, scene: Scene, torch: Any) -> Batch:
+    """The padded ids and their mask; raises ``LookupError`` with one sentence when there are none."""
     fields = inputs if isinstance(inputs, Mapping) else getattr(inputs, "data", None)
     ids = fields.get("input_ids") if isinstance(fields, Mapping) else inputs
     if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point():
-        return f'`{name}` holds no `input_ids` of shape (rows, length): ask the tokenizer for `return_tensors="pt"`'
+        told = f"`{name}` holds no `input_ids` of shape (rows, length)"
+        raise LookupError(f'{told}: ask the tokenizer for `return_tensors="pt"`')
     device = next((parameter.device for parameter in model.parameters()), ids.device)
     ids = ids.to(device)
     mask = fields.get("attention_mask") if isinstance(fields, Mapping) else None
@@ -146,7 +175,7 @@ def _batch(model: Any, inputs: Any, name: str, scene: Scene, torch: Any) -> Batc
         return Batch(ids, mask.to(device), f'{name}["attention_mask"]', True)
     padding = _padding_id(model, scene)
     if padding is None:
-        return f"`{name}` has no mask, and neither the model nor the tokenizer says which token is padding"
+        raise LookupError(f"`{name}` has no mask, and neither the model nor the tokenizer says which token is padding")
     expression = f'{name}["input_ids"]' if isinstance(fields, Mapping) else name
     return Batch(ids, (ids != padding).long(), f"({expression} != {padding}).long()", False)
 
@@ -208,7 +237,12 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
     answer = (
         "the padding changes the outputs" if wrong else "the padding changes nothing here: all differences are rounding"
     )
+    unmasked = ", ".join(f"`{source}` in {label}" for label, source in facts["unmasked"])
+    masked = f"{', '.join(facts['masked'])}: with the mask" if facts["masked"] else "none was found"
     return (
+        Observation(
+            "calls in your cells", f"without the mask: {unmasked}" if unmasked else masked, "the cells' source"
+        ),
         Observation("without a mask", answer, f"{facts['model']} on {facts['inputs']}"),
         Observation("largest difference without the mask", f"{facts['without']:.2g}", where),
         Observation("largest difference with the mask", f"{facts['with']:.2g}", where),

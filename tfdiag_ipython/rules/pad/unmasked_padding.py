@@ -3,20 +3,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Observation, Status, Verification
-from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.model_calls import add_mask
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.padding import SENTENCE, PaddingProbe
+from tfdiag_ipython.probes.padding import SENTENCE, PaddingProbe, named_inputs
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-
-if TYPE_CHECKING:
-    import libcst as cst
+from tfdiag_ipython.watch.model_calls import calls_of
 
 SETUP = """
 import torch
@@ -27,6 +24,10 @@ model = BertForSequenceClassification(BertConfig(**sizes, initializer_range=0.5)
 ids = torch.tensor([[2, 5, 7, 9, 11, 3], [2, 8, 3, 0, 0, 0]])
 batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
 """
+UNSEEN = (
+    "No call of `{model}` on `{inputs}` stands in the cells that were run: it may be in a function. "
+    "If yours passes no `attention_mask`, padding counts as text there."
+)
 FACTS = MappingProxyType(
     {
         "without": 0.42,
@@ -42,6 +43,8 @@ FACTS = MappingProxyType(
         "mask": 'batch["attention_mask"]',
         "given": True,
         "model_class": "BertForSequenceClassification",
+        "unmasked": (("cell 3", 'model(batch["input_ids"])'),),
+        "masked": (),
     }
 )
 
@@ -58,10 +61,12 @@ class UnmaskedPadding(Rule):
 
     *How tfdiag confirms it*
     `%tfdiag probe padding MODEL INPUTS` runs the model with the mask, without it, and row by row without any padding, and compares the outputs
-    at real tokens. It speaks only when they differ by more than rounding; GPT-2 with padding on the right, for example, does not.
+    at real tokens. It speaks only when they differ by more than rounding; GPT-2 with padding on the right, for example, does not. It is
+    `confirmed` where a cell that was run calls the model on these inputs without a mask, and silent where all such calls pass it.
 
     *Fixes and their safety*
-    `add-attention-mask` (unsafe: the outputs change, which is the point) passes the mask in the newest cell that calls the model without.
+    `add-attention-mask` (unsafe: the outputs change, which is the point) passes the mask in the calls on these inputs. It is verified by
+    watching the calls while the cells run again, and by measuring once more.
 
     *Example*
     `model(batch["input_ids"])` → `model(batch["input_ids"], attention_mask=batch["attention_mask"])`
@@ -81,8 +86,13 @@ class UnmaskedPadding(Rule):
         Match(
             failure=Failure.from_finding("padding", SENTENCE, FACTS),
             certainty=Certainty.CONFIRMED,
-            title="2 of 4 rows .*0.42",
+            title="2 of 4 rows .*without `attention_mask` in cell 3.*0.42",
             fixes=("add-attention-mask",),
+        ),
+        Match(
+            failure=Failure.from_finding("padding", SENTENCE, {**FACTS, "unmasked": ()}),
+            certainty=Certainty.POSSIBLE,
+            title="would",
         ),
         NoMatch(text=SENTENCE),
         NoMatch(failure=Failure.from_finding("memory", "Nothing about masks.", {})),
@@ -98,15 +108,40 @@ class UnmaskedPadding(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("add-attention-mask"),),
         ),
+        Reproduce(
+            (
+                f"{SETUP}\nother = {{'input_ids': ids[:1]}}\nlogits = model(batch['input_ids'].to('cpu')).logits; model(other['input_ids'])",
+            ),
+            probe="padding model batch",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("add-attention-mask"),),
+        ),
+        Reproduce(
+            (
+                SETUP,
+                'def predict(network, rows):\n    return network(rows["input_ids"]).logits\nlogits = predict(model, batch)',
+            ),
+            probe="padding model batch",
+            certainty=Certainty.POSSIBLE,
+            title="would",
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = failure.facts
         if not seen:
             return None
+        calls = seen["unmasked"]
         count = len(seen["changed"])
-        one = "gives" if count == 1 else "give"
-        rows = f"{count} of {seen['rows']} rows {one} another answer" if count else "Padded rows come out differently"
+        does = (
+            ("would give" if not calls else "gives" if count == 1 else "give")
+            if count
+            else "would come out"
+            if not calls
+            else "come out"
+        )
+        rows = f"{count} of {seen['rows']} rows {does} another answer" if count else f"Padded rows {does} differently"
+        where = f" in {calls[0][0]}" if calls else ""
         cured = seen["with"] <= seen["tolerance"]
         offered: tuple[Fix, ...] = ()
         if cured:
@@ -115,15 +150,20 @@ class UnmaskedPadding(Rule):
                     "add-attention-mask",
                     "Pass the attention mask",
                     f"Adds `attention_mask={seen['mask']}` to the call.",
-                    **{key: seen[key] for key in ("model", "inputs", "mask")},
+                    display=not calls,
+                    **{key: seen[key] for key in ("model", "inputs", "mask", "given")},
                 ),
             )
-        why = "Where a call passes no `attention_mask`, padding counts as text; one that passes it is right."
+        why = (
+            f"`{calls[0][1]}` passes no `attention_mask`, so padding counts as text."
+            if calls
+            else UNSEEN.format(**seen)
+        )
         if not cured:
             why += " The mask alone does not cure it here: padding on the left also moves the positions; pass `position_ids`, or pad on the right."
         return self.found(
-            f"{rows} without `attention_mask`: the largest difference in `{seen['output']}` is {seen['without']:.2g}",
-            Certainty.CONFIRMED,
+            f"{rows} without `attention_mask`{where}: the largest difference in `{seen['output']}` is {seen['without']:.2g}",
+            Certainty.CONFIRMED if calls else Certainty.POSSIBLE,
             what=f"Each row was compared with the same row alone. With the mask the largest difference is {seen['with']:.2g}.",
             why=why,
             evidence=_evidence(seen),
@@ -132,41 +172,50 @@ class UnmaskedPadding(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         model, inputs, mask = (str(fix.parameters[key]) for key in ("model", "inputs", "mask"))
-        edited = edit_cells(scene, lambda source: set_arguments(source, _unmasked(model), {"attention_mask": mask}))
+        given = bool(fix.parameters["given"])
+
+        def change(source: str) -> str:
+            return add_mask(source, model, inputs, mask, given=given)
+
+        edited = edit_cells(scene, change, every=True, fails=False)
         return AddMask(edited, f"{model} {inputs}")
 
 
 class AddMask(EditCells):
-    """Runs the edited cell, and measures again."""
+    """Runs the edited cells and what depends on them, watches whether the mask arrives in their calls, and measures again."""
 
     def __init__(self, plan: EditCells, arguments: str) -> None:
-        super().__init__(plan.host, plan.edits, plan.reruns[:1])
+        super().__init__(plan.host, plan.edits, plan.reruns, fails=False)
         self.arguments = arguments
 
     def verify(self, progress: Progress) -> Verification:
-        ran = super().verify(progress)
+        scene = Scene(self.host.namespace, live=True, cuda_dead=self.host.cuda_dead)
+        try:
+            model, batch = named_inputs(self.arguments, scene)
+        except LookupError as error:
+            return Verification(Status.NOT_CHECKED, f"The calls could not be watched: {error.args[0]}.")
+        ids, mask = batch.ids.cpu(), batch.mask.cpu() != 0
+        arrived: list[bool] = []
+
+        def see(arguments: Mapping[str, Any]) -> None:
+            given, passed = arguments["input_ids"].cpu(), arguments.get("attention_mask")
+            if given.shape == ids.shape and bool((given == ids).all()):
+                arrived.append(passed is not None and bool(((passed.cpu() != 0) == mask).all()))
+
+        with calls_of(type(model), see):
+            ran = super().verify(progress)
         if ran.status is not Status.VERIFIED:
             return ran
+        if not all(arrived) or not arrived:
+            told = "a call on these inputs still passes no mask" if arrived else "no call on these inputs was seen"
+            return Verification(Status.STILL_FAILING if arrived else Status.NOT_CHECKED, f"{ran.detail} But {told}.")
         progress.report("Measuring again …")
-        seen = PaddingProbe().ask(self.arguments, Scene(self.host.namespace, live=True))
+        seen = PaddingProbe().ask(self.arguments, scene)
         if not seen:
             return Verification(Status.NOT_CHECKED, f"{ran.detail} It could not be measured again: {seen.missing}.")
         status = Status.VERIFIED if seen["with"] <= seen["tolerance"] else Status.STILL_FAILING
-        told = f"with the mask the largest difference to the row alone is {seen['with']:.1g}, without it {seen['without']:.2g}"
+        told = f"the mask arrived; the largest difference to the row alone is {seen['with']:.1g}, it was {seen['without']:.2g}"
         return Verification(status, f"{ran.detail} Measured again: {told}.")
-
-
-def _unmasked(model: str) -> Any:
-    """Accepts calls of the model that pass no mask, and no mapping that could hold one."""
-
-    def accepts(call: cst.Call) -> bool:
-        named = {arg.keyword.value for arg in call.args if arg.keyword is not None}
-        spread = any(arg.star for arg in call.args)
-        return dotted(call.func) == model and not spread and "attention_mask" not in named and len(call.args) > 0
-
-    if not model:
-        raise PlanError("The model has no name in the notebook: pass the mask by hand.")
-    return accepts
 
 
 def _evidence(seen: Mapping[str, Any]) -> tuple[Observation, ...]:
@@ -175,6 +224,7 @@ def _evidence(seen: Mapping[str, Any]) -> tuple[Observation, ...]:
     return (
         Observation("largest difference without the mask", f"{seen['without']:.2g}", where),
         Observation("largest difference with the mask", f"{seen['with']:.2g}", where),
+        *(Observation("call without a mask", source, cell) for cell, source in seen["unmasked"]),
         Observation("rows that change their answer", changed, where),
         Observation("padding", f"{seen['padded']} of {seen['rows']} rows, on the {seen['side']}", seen["inputs"]),
     )
