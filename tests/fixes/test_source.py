@@ -87,6 +87,9 @@ def test_what_is_no_python_is_left_alone(source):
         ("Old()", "from transformers import New\n\nNew()"),
         ("thing.Old(Old=1)  # Old\n'Old'", "thing.Old(Old=1)  # Old\n'Old'"),
         ("from elsewhere import Old2\nOld2()", "from elsewhere import Old2\nOld2()"),
+        ("x = 1\nfrom transformers import Old\nOld(x)", "x = 1\nfrom transformers import New\nNew(x)"),
+        ("def f():\n    from transformers import (A, Old)", "def f():\n    from transformers import (A, New)"),
+        ("x = 1\nfrom transformers import Old as A\nA(x)", "x = 1\nfrom transformers import New as A\nA(x)"),
     ],
 )
 def test_replace_symbol(before, after):

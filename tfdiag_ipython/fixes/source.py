@@ -230,6 +230,7 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
     class Editor(cst.CSTTransformer):
         def __init__(self) -> None:
             self.used = False
+            self.imported = False
             self.labels: set[int] = set()  # names that are attributes or keywords, not variables
 
         def visit_Attribute(self, node: cst.Attribute) -> None:
@@ -244,7 +245,10 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
             return updated_node
 
         def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
-            return bool(node.module) and dotted(node.module or cst.Name("_")).split(".")[0] == module
+            wanted = node.module is not None and dotted(node.module).split(".")[0] == module
+            names = () if isinstance(node.names, cst.ImportStar) else node.names
+            self.imported = self.imported or (wanted and any(alias.evaluated_name == old for alias in names))
+            return wanted
 
         def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
             if original_node.value != old or id(original_node) in self.labels:
@@ -255,7 +259,7 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
     def edit(tree: cst.Module) -> cst.Module:
         editor = Editor()
         changed = tree.visit(editor)
-        if not editor.used:
+        if not editor.used or editor.imported:
             return changed
         context = CodemodContext()
         AddImportsVisitor.add_needed_import(context, module, new)
