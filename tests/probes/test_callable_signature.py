@@ -2,9 +2,12 @@
 
 import pytest
 
+from tfdiag_ipython.engine import Engine
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Scene
 from tfdiag_ipython.probes.callable_signature import CallableSignatureProbe
+from tfdiag_ipython.registry import load_registry
+from tfdiag_ipython.testing import PlainHost
 
 pytestmark = pytest.mark.hf
 
@@ -32,3 +35,25 @@ def test_two_names_equally_near_are_no_answer():
 
 def test_a_function_of_the_program_is_left_alone():
     assert not look("def fit(learning_rate): pass\nfit(learning_rat=1)")
+
+
+OTHER = """
+import sys, types, transformers
+lightning = types.ModuleType("lightning")
+exec("class Trainer:\\n    def __init__(self, epochs=1): pass", vars(lightning))
+lightning.Trainer.__module__ = "lightning.pytorch"
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["lightning.Trainer(tokenizer=1)", "Trainer = lightning.Trainer\nTrainer(tokenizer=1)"]
+)
+def test_another_librarys_class_of_the_same_name_is_left_alone(call):
+    pytest.importorskip("transformers")
+    from transformers import Trainer  # noqa: F401  loaded, as in a notebook that uses both
+
+    assert not look(OTHER + call)
+    host = PlainHost()
+    host.add(OTHER)
+    result = host.add(call)
+    assert Engine(load_registry()).diagnose(result.failure, host.scene()) == []

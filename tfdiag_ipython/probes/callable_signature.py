@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
@@ -37,7 +37,7 @@ class CallableSignatureProbe(Probe):
         path = found["callee"].removesuffix(".__init__").split(".") if found else []
         if not found or not path or path == ["__init__"]:
             return Evidence(missing="the message does not name the callable")
-        target = next(_called_so(scene, path), None)
+        target = _called_so(scene, path)
         if target is None:
             return Evidence(missing=f"no loaded library has {'.'.join(path)}")
         scene.deadline.check()
@@ -66,8 +66,11 @@ def _likeness(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
-def _called_so(scene: Scene, path: list[str]) -> Iterator[Any]:
-    """Classes and functions of the libraries whose qualified name is this path."""
+def _called_so(scene: Scene, path: list[str]) -> Any:
+    """The class or function with this qualified name that is nearest to the failing call, if a library has it.
+
+    Another library's class of the same name (``Trainer``) is an answer, too: then ``None`` is, and nothing farther off counts.
+    """
     for space in _spaces(scene, path[0]):
         value: Any = space.get(path[0])
         for name in path[1:]:
@@ -77,17 +80,22 @@ def _called_so(scene: Scene, path: list[str]) -> Iterator[Any]:
         module = getattr(value, "__module__", None)
         if not (inspect.isclass(value) or inspect.isfunction(value)) or not isinstance(module, str):
             continue
-        if value.__qualname__ == ".".join(path) and re.fullmatch(LIBRARIES, module.partition(".")[0]):
-            yield value
+        if value.__qualname__ == ".".join(path):
+            return value if re.fullmatch(LIBRARIES, module.partition(".")[0]) else None
+    return None
 
 
 def _spaces(scene: Scene, name: str) -> Iterator[Mapping[str, Any]]:
-    """Where a name may be found: the frames from the innermost outwards, the namespace, the libraries' modules."""
+    """Where a name may be found: the frames from the innermost outwards, the namespace, the modules that these name, the libraries'."""
+    near: list[Mapping[str, Any]] = []
     for frame in reversed(list(scene.frames)[-12:]):
         scene.deadline.check()
-        yield frame.locals
-        yield frame.globals
-    yield scene.namespace
+        near += [frame.locals, frame.globals]
+    near.append(scene.namespace)
+    yield from near
+    for space in near:
+        scene.deadline.check()
+        yield from (vars(value) for value in list(space.values()) if type(value) is ModuleType and name in vars(value))
     if not scene.live:
         return
     for place, module in list(sys.modules.items())[:_LIMIT]:

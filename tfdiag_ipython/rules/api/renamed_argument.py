@@ -13,6 +13,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.callable_signature import UNEXPECTED, CallableSignatureProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import passes
 from tfdiag_ipython.rules.imp._symbols import older
 
 
@@ -58,6 +59,9 @@ dropped by 4.51 (evaluation_strategy), 5.2 (group_by_length), 5.15 (warmup_ratio
 those of models by 5.0, and Trainer takes `tokenizer`, with a warning, until 5.0. Tried on 4.57.6 and 5.23.0, but for
 trl, which was only read."""
 _NEWER = {known.new: (old, known) for old, known in ARGUMENTS.items() if known.renamed and known.since}
+
+
+OWN = re.compile(r"[/\\](?:transformers|trl|sentence_transformers|setfit)[/\\]")
 
 
 class RenamedArgument(Rule):
@@ -157,6 +161,8 @@ class RenamedArgument(Rule):
         version = loaded or failure.versions.get("transformers", "")
         if seen and not loaded:
             return None
+        if hit.raised.frames and not failure.stored and not signature and not passes(failure, OWN):
+            return None  # another library has a `Trainer`, too
         if known and _belongs(callee, known.owner) and (known.owner or _speaks_of_transformers(failure, callee)):
             return self._renamed(failure, hit, known, seen, signature)
         if newer and _belongs(callee, newer.owner) and older(version, newer.since):

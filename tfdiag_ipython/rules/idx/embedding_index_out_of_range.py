@@ -42,7 +42,7 @@ class EmbeddingIndexOutOfRange(Rule):
     name = "embedding-index-out-of-range"
     raised = ("builtins.IndexError", "builtins.RuntimeError")  # torch below 1.5 raised the latter
     message = re.compile(
-        r"index out of range in self|index out of range: Tried to access index (?P<index>\d+) out of table"
+        r"index out of range in self[ \t]*(?:\Z|\n)|index out of range: Tried to access index (?P<index>\d+) out of table"
         r"|(?P<bare>\Aindex out of range\Z)"
         r"|index out of range at \S*THTensor\w*\.cpp"
     )
@@ -89,6 +89,7 @@ class EmbeddingIndexOutOfRange(Rule):
         ),
         NoMatch(text="IndexError: index out of range"),
         NoMatch(text="IndexError: list index out of range"),
+        NoMatch(text="IndexError: index out of range in self-made buffer"),
         NoMatch(text="IndexError: index 5 is out of bounds for axis 0 with size 5"),
         Reproduce(
             (
@@ -105,6 +106,12 @@ class EmbeddingIndexOutOfRange(Rule):
             title=r"id 9.*4 rows",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(
+            ("import torch", "torch.arange(3).index_select(0, torch.tensor([5]))"),
+            title="An index is beyond the end",
+            certainty=Certainty.LIKELY,
+            needs=("torch",),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -114,6 +121,17 @@ class EmbeddingIndexOutOfRange(Rule):
             return None  # Python's or another library's index
         if seen.get("role") == "positions":
             return None  # the sequence is too long: another rule's fault
+        if (
+            not failure.stored
+            and hit.raised.frames
+            and not any("embedding" in frame.function + frame.source for frame in hit.raised.frames)
+        ):
+            return self.found(
+                "An index is beyond the end of the tensor that it selects from",
+                Certainty.LIKELY,
+                what="`index_select` and its like take indices from 0 to the size of that dimension minus 1; one is outside.",
+                why="No embedding is in this traceback, so these are no token ids: look at the indices in the failing line.",
+            )
         if seen.get("kind") != "embedding" or "first" not in values:
             return self.found(
                 f"An id{' (' + hit['index'] + ')' if hit['index'] else ''} is not a row of the embedding that it is looked up in",

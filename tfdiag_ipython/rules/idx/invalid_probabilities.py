@@ -8,6 +8,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.sampling_scores import SamplingScoresProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules._places import TRANSFORMERS, passes
 from tfdiag_ipython.rules.idx._assertions import asserted
 
 MODEL = """
@@ -94,6 +95,12 @@ class InvalidProbabilities(Rule):
             certainty=Certainty.CONFIRMED,
             title="scores are sound",
         ),
+        Reproduce(
+            ("import torch", "torch.multinomial(torch.tensor([-1.0, 2.0]), 1)"),
+            certainty=Certainty.LIKELY,
+            title="given to `torch.multinomial`",
+            needs=("torch",),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -119,6 +126,12 @@ class InvalidProbabilities(Rule):
                 what=f"{drawn['nan'] + drawn['inf']} of {drawn['total']:,} probabilities are not finite.",
                 why=f"A processor forbids every token, or the temperature ({seen['temperature']}) makes the scores overflow.",
                 evidence=seen.seen,
+            )
+        if not failure.stored and not passes(failure, TRANSFORMERS):
+            return self.found(
+                "The probabilities given to `torch.multinomial` hold inf, nan or a negative number",
+                Certainty.LIKELY,
+                what="It draws from probabilities and refuses what is none; no model of Transformers is in this traceback.",
             )
         return self.found(
             "The probabilities that a token is drawn from hold inf, nan or a negative number: the model's scores overflowed",

@@ -11,6 +11,7 @@ from tfdiag_ipython.fixes.source import set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import TRANSFORMERS, passes
 from tfdiag_ipython.rules.pad._examples import TOKENIZER
 
 PADDED = TOKENIZER + "tokenizer.pad_token = tokenizer.eos_token\n"
@@ -86,6 +87,12 @@ class RowsOfUnequalLength(Rule):
             title="`title` holds text",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(
+            ("import torch", "torch.tensor([[1, 2], [3]])"),
+            title=r"different lengths \(2 and 1\): no tensor",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch",),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -103,6 +110,13 @@ class RowsOfUnequalLength(Rule):
                 why="Tokenize it, turn labels into numbers, or remove the column before the rows are collated (`remove_columns=`).",
             )
         told = f" ({lengths[1]} and {lengths[2]})" if lengths else ""
+        if not column and not failure.stored and not passes(failure, TRANSFORMERS):
+            return self.found(
+                f"The rows have different lengths{told}: no tensor can be made of them",
+                certainty,
+                what="A tensor is a rectangle: all rows must have the same length.",
+                why="Make them equally long, or keep them as a list; a tokenizer does the former with padding=True.",
+            )
         ids = column in {"", "input_ids", "attention_mask", "token_type_ids"}
         rows = f"The rows of `{column}`" if column else "The rows"
         answer = "ask the tokenizer for padding=True" if ids else "the collator does not pad this column"
