@@ -5,6 +5,7 @@ Absolute times depend on the machine and are printed beside the ratios only to r
 
 from __future__ import annotations
 
+import functools
 import re
 import statistics
 import subprocess
@@ -81,6 +82,42 @@ def matching() -> None:
     show("matching, 1,000 rules against 50", *(statistics.median(column) for column in zip(*times, strict=True)))
 
 
+def padding_watch() -> None:
+    """Calls of a BERT with and without the watch of ``%%tfdiag``, in turn; ids without padding and without a mask cost most."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from tfdiag_ipython.probe import Scene
+    from tfdiag_ipython.watch.padding import PaddingWatch
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    for label, config, rounds in (
+        ("BERT-base, 8 × 128", BertConfig(), 7),
+        ("two layers, 1 × 8", BertConfig(vocab_size=99, **small), 2000),
+    ):
+        model = BertModel(config).eval()
+        ids = torch.ones((8, 128) if rounds < 100 else (1, 8), dtype=torch.long)
+        for kind, inputs in (
+            ("no mask", {"input_ids": ids}),
+            ("mask", {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
+        ):
+            plain, watched, call = [], [], functools.partial(model, **inputs)
+            with torch.no_grad():
+                for _ in range(rounds):
+                    plain.append(once(call))
+                    watch = PaddingWatch()
+                    watch.start()
+                    watched.append(once(call))
+                    watch.stop(Scene())
+            show(f"padding watch, {kind}, {label}", statistics.median(plain), statistics.median(watched))
+
+
+def once(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     for _ in range(20):
@@ -109,3 +146,4 @@ if __name__ == "__main__":
     succeeding_cell()
     failing_cell()
     matching()
+    padding_watch()

@@ -279,7 +279,7 @@ def _attribute(value: object, name: str) -> object:
 
 
 _LIBRARY = re.compile(rf"[\\/](?:site|dist)-packages[\\/]|^<frozen |^{re.escape(os.path.dirname(os.__file__))}[\\/]")
-_CELL_FILE = re.compile(r"^(?:.*[\\/]ipykernel_\d+[\\/]\d+\.py|<ipython-input-\d+-\w+>)$")
+CELL_FILE = re.compile(r"^(?:.*[\\/]ipykernel_\d+[\\/]\d+\.py|<ipython-input-\d+-\w+>)$")
 """What IPython calls a cell's file: a name that says nothing and is another one in every process."""
 
 
@@ -291,6 +291,6 @@ def _frames(trace: TracebackType | None) -> Iterator[Frame]:
             text = linecache.getline(code.co_filename, line or 0, trace.tb_frame.f_globals).strip()
         except Exception:  # a loader of the user's own may fail to give source
             text = ""
-        yield Frame(_CELL_FILE.sub("<cell>", code.co_filename), code.co_name, line, text[:500])
+        yield Frame(CELL_FILE.sub("<cell>", code.co_filename), code.co_name, line, text[:500])
         trace = trace.tb_next
         count += 1

@@ -32,7 +32,8 @@ class PaddingProbe(Probe):
     ``padded`` (rows with padding), ``changed`` (rows whose answer changes without the mask), ``output`` (its name), ``side``, ``model``,
     ``inputs`` (the expressions), ``mask`` (an expression that gives the mask), ``given`` (whether the inputs hold a mask),
     ``unmasked`` (calls on these inputs in the person's cells that pass no mask: cell and source), ``masked`` (cells with calls
-    that do). Where all calls that it finds pass the mask, there is no finding.
+    that do), ``editable`` (whether such a call stands in a cell's source). Where all calls that it finds pass the mask, there
+    is no finding.
     """
 
     name: ClassVar[str] = "padding"
@@ -47,7 +48,7 @@ class PaddingProbe(Probe):
             model, batch = named_inputs(arguments, scene)
         except LookupError as error:
             return Evidence(missing=str(error.args[0]))
-        return _measured(model, batch, arguments, scene)
+        return measure(model, batch, *split(arguments), scene)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Batch:
 def named_inputs(arguments: str, scene: Scene) -> tuple[Any, Batch]:
     """The model and the padded inputs that a person named (``"model batch"``); raises ``LookupError`` with one sentence."""
     torch: Any = scene.module("torch")
-    model_name, inputs_name = _split(arguments)
+    model_name, inputs_name = split(arguments)
     if not model_name or not inputs_name:
         raise LookupError(f"say which model and inputs: `{USAGE}`")
     if torch is None or scene.cuda_dead:
@@ -73,12 +74,19 @@ def named_inputs(arguments: str, scene: Scene) -> tuple[Any, Batch]:
     model, inputs = (_named(scene.namespace, text) for text in (model_name, inputs_name))
     if not issubclass(type(model), torch.nn.Module):
         raise LookupError(f"`{model_name}` is no model but a {type(model).__name__}")
-    return model, _batch(model, inputs, inputs_name, scene, torch)
+    return model, padded_batch(model, inputs, inputs_name, scene)
 
 
-def _measured(model: Any, batch: Batch, arguments: str, scene: Scene) -> Evidence:
+def measure(
+    model: Any,
+    batch: Batch,
+    model_name: str,
+    inputs_name: str,
+    scene: Scene,
+    observed: tuple[tuple[str, str], ...] = (),
+) -> Evidence:
+    """The facts of :class:`PaddingProbe`; ``observed`` are calls (cell and source) that were seen to pass no mask while they ran."""
     torch: Any = scene.module("torch")
-    model_name, inputs_name = _split(arguments)
     rows, padded = int(batch.ids.shape[0]), int((batch.mask == 0).any(dim=1).sum())
     if not padded:
         return Evidence(missing=f"no row of `{inputs_name}` is padded: there is nothing that a mask could change")
@@ -94,15 +102,17 @@ def _measured(model: Any, batch: Batch, arguments: str, scene: Scene) -> Evidenc
         "mask": batch.expression,
         "given": batch.given,
         "model_class": type(model).__name__,
-        "unmasked": unmasked,
+        "unmasked": observed or unmasked,
         "masked": masked,
+        "editable": bool(unmasked),
     }
-    wrong = facts["without"] > facts["tolerance"] and (unmasked or not masked)
+    wrong = facts["without"] > facts["tolerance"] and (facts["unmasked"] or not masked)
     finding = Failure.from_finding("padding", SENTENCE, facts) if wrong else None
     return Evidence(MappingProxyType(facts), _observations(facts), finding=finding)
 
 
-def _split(arguments: str) -> tuple[str, str]:
+def split(arguments: str) -> tuple[str, str]:
+    """The model's and the inputs' expression of what stands behind ``%tfdiag probe padding``."""
     model, _, inputs = arguments.strip().partition(" ")
     return model, inputs.strip()
 
@@ -161,8 +171,9 @@ def _answer(output: Any) -> int:
     return int(last.argmax())
 
 
-def _batch(model: Any, inputs: Any, name: str, scene: Scene, torch: Any) -> Batch:
+def padded_batch(model: Any, inputs: Any, name: str, scene: Scene) -> Batch:
     """The padded ids and their mask; raises ``LookupError`` with one sentence when there are none."""
+    torch: Any = scene.module("torch")
     fields = inputs if isinstance(inputs, Mapping) else getattr(inputs, "data", None)
     ids = fields.get("input_ids") if isinstance(fields, Mapping) else inputs
     if not isinstance(ids, torch.Tensor) or ids.dim() != 2 or ids.is_floating_point():

@@ -140,7 +140,7 @@ class Extension:
         self,
         exception: BaseException | None,
         cell: Cell | None,
-        host: Host,
+        host: Host | None,
         *,
         seconds: float = 60.0,
         unseen: str = "",

@@ -51,7 +51,7 @@ class Listener:
         events.unregister("pre_run_cell", self.before)
         events.unregister("post_run_cell", self.after)
         if self._running is not None and self._running.observation is not None:  # unloaded by the very cell it watches
-            self._running.observation.end()
+            self._observed(self._running.observation, None)
 
     @contextlib.contextmanager
     def deaf(self) -> Iterator[None]:
@@ -100,7 +100,6 @@ class Listener:
     def _end(self, result: Any) -> None:
         running, self._running = self._running, None
         observation = running.observation if running is not None else None
-        findings = observation.end() if observation is not None else []
         exception = newest_exception()
         if exception is not None and not is_new(exception):
             exception = None
@@ -109,6 +108,7 @@ class Listener:
             self.extension.warm_up()
             return
         cell = _cell(running, result, number)
+        findings = self._observed(observation, cell if exception is None else None)
         failure: Failure | None = None
         if exception is not None:
             seen = mark(exception)
@@ -117,6 +117,18 @@ class Listener:
         self.extension.on_settled(cell, failure)
         if observation is not None:
             self.extension.on_observed(observation, findings, cell, failed=failure is not None)
+
+    def _observed(self, observation: Observation | None, cell: Cell | None) -> list[Failure]:
+        """What the watches found; they look at the program only when a cell has ended well."""
+        from tfdiag_ipython.probe import Scene
+
+        if observation is None:
+            return []
+        scene = self.extension.scene(None, cell, None) if cell is not None else Scene()
+        try:
+            return observation.end(scene)
+        finally:
+            scene.close()
 
     def _number(self, running: _Running | None, result: Any) -> int:
         """The number under which the history has the cell that has just ended; 0 when it has not."""

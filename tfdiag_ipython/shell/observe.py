@@ -15,6 +15,7 @@ from tfdiag_ipython.shell.journal import fault
 
 if TYPE_CHECKING:
     from tfdiag_ipython.failure import Failure
+    from tfdiag_ipython.probe import Scene
     from tfdiag_ipython.watch import Watcher
 
 _HEAD = re.compile(r"%%tfdiag(?:[ \t]+(?P<options>.*))?\s*$")
@@ -40,7 +41,8 @@ class Observation:
         """What is watched, in words."""
         from tfdiag_ipython.watch import WATCHERS
 
-        return " and ".join(["exceptions", *(WATCHERS[name].watched for name in self.options.watch)])
+        first, *others = ("exceptions", *(WATCHERS[name].watched for name in self.options.watch))
+        return " and ".join([", ".join([first, *others[:-1]]), *others[-1:]])
 
     def begin(self) -> None:
         from tfdiag_ipython.watch import WATCHERS
@@ -54,16 +56,16 @@ class Observation:
             else:
                 self._watchers.append(watcher)
 
-    def end(self) -> list[Failure]:
+    def end(self, scene: Scene) -> list[Failure]:
         """Stop every watch, whatever becomes of the others, and hand on what they found."""
         found: list[Failure] = []
-        while self._watchers:
-            watcher = self._watchers.pop()
+        watchers, self._watchers = self._watchers, []
+        for watcher in reversed(watchers):
             try:
-                found = [*watcher.stop(), *found]
+                found = [*watcher.stop(scene), *found]
             except Exception:
                 fault("The watch %s did not stop.", type(watcher).__name__)
-        return found
+        return [finding for finding in found if not any(watcher.answers(finding) for watcher in watchers)]
 
 
 def observe(source: str) -> Observation | None:

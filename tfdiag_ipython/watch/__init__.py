@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import Protocol
 
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Scene
 from tfdiag_ipython.watch.library_warnings import LibraryWarnings
+from tfdiag_ipython.watch.padding import PaddingWatch
 
 
 class Watcher(Protocol):
     """Watches one cell: ``start`` before it runs, ``stop`` after it ended, however it ended.
 
-    ``stop`` takes everything back that ``start`` installed and returns what was found, oldest first. ``watched`` says in a few words
-    what is watched, as the line after a clean cell puts it.
+    ``stop`` takes everything back that ``start`` installed and returns what was found, oldest first; of a cell that failed it gets
+    an empty scene. ``watched`` says in a few words what is watched, as the line after a clean cell puts it.
     """
 
     watched: str
 
     def start(self) -> None: ...
 
-    def stop(self) -> list[Failure]: ...
+    def stop(self, scene: Scene) -> list[Failure]: ...
+
+    def answers(self, finding: Failure) -> bool:
+        """Whether this watch, after ``stop``, knows better than another watch's finding, which is then dropped."""
 
 
-WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings}
+WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings, "padding": PaddingWatch}
 """The switchboard: the name that ``%%tfdiag --watch NAME`` takes, and the watcher behind it."""

@@ -7,6 +7,7 @@ import warnings
 from typing import TextIO
 
 from tfdiag_ipython.failure import Failure, qualified
+from tfdiag_ipython.probe import Scene
 
 LOGGERS = ("transformers", "torch", "huggingface_hub", "accelerate", "datasets", "tokenizers", "peft")
 """Loggers whose records, and those of their children, are taken."""
@@ -36,7 +37,7 @@ class LibraryWarnings:
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self._handler)
 
-    def stop(self) -> list[Failure]:
+    def stop(self, scene: Scene) -> list[Failure]:
         self._running = False
         if warnings.showwarning == self._showwarning:  # else the cell put its own in place, which stays
             warnings.showwarning = self._show
@@ -45,6 +46,9 @@ class LibraryWarnings:
         found = [Failure.from_warning(message, category=category) for message, category in self._seen]
         self._seen.clear()
         return found
+
+    def answers(self, finding: Failure) -> bool:
+        return False
 
     def note(self, message: str, category: str) -> None:
         """Remember a warning once, by its text alone."""

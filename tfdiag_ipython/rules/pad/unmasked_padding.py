@@ -13,7 +13,8 @@ from tfdiag_ipython.fixes.model_calls import add_mask
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import SENTENCE, PaddingProbe, named_inputs
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.watch.model_calls import calls_of
+from tfdiag_ipython.watch.model_calls import by_name, calls_of
+from tfdiag_ipython.watch.padding import SUSPECTED
 
 SETUP = """
 import torch
@@ -45,6 +46,7 @@ FACTS = MappingProxyType(
         "model_class": "BertForSequenceClassification",
         "unmasked": (("cell 3", 'model(batch["input_ids"])'),),
         "masked": (),
+        "editable": True,
     }
 )
 
@@ -60,7 +62,8 @@ class UnmaskedPadding(Rule):
     The call passes `batch["input_ids"]` alone, or the mask got lost on the way (a collator, a `DataLoader`).
 
     *How tfdiag confirms it*
-    `%tfdiag probe padding MODEL INPUTS` runs the model with the mask, without it, and row by row without any padding, and compares the outputs
+    `%%tfdiag` notices a call of a Transformers model whose ids look padded and that passes no mask, and measures it when the cell has
+    ended, if that takes about two seconds at most; `%tfdiag probe padding MODEL INPUTS` measures on request: it runs the model with the mask, without it, and row by row without any padding, and compares the outputs
     at real tokens. It speaks only when they differ by more than rounding; GPT-2 with padding on the right, for example, does not. It is
     `confirmed` where a cell that was run calls the model on these inputs without a mask, and silent where all such calls pass it.
 
@@ -79,7 +82,7 @@ class UnmaskedPadding(Rule):
     name = "unmasked-padding"
     kinds = ("check",)
     raised = ("padding",)
-    message = re.compile(re.escape(SENTENCE))
+    message = re.compile(f"{re.escape(SENTENCE)}|{re.escape(SUSPECTED)}")
     fixes = (Offer("add-attention-mask", Applicability.UNSAFE),)
     links = (Link("Attention mask", "https://huggingface.co/docs/transformers/glossary#attention-mask"),)
     CASES = (
@@ -90,9 +93,16 @@ class UnmaskedPadding(Rule):
             fixes=("add-attention-mask",),
         ),
         Match(
-            failure=Failure.from_finding("padding", SENTENCE, {**FACTS, "unmasked": ()}),
+            failure=Failure.from_finding("padding", SENTENCE, {**FACTS, "unmasked": (), "editable": False}),
             certainty=Certainty.POSSIBLE,
             title="would",
+        ),
+        Match(
+            failure=Failure.from_finding(
+                "padding", SUSPECTED, {key: FACTS[key] for key in ("unmasked", "rows", "padded", "model", "inputs")}
+            ),
+            certainty=Certainty.POSSIBLE,
+            title="in cell 3 passes no .* 3 of 4 rows",
         ),
         NoMatch(text=SENTENCE),
         NoMatch(failure=Failure.from_finding("memory", "Nothing about masks.", {})),
@@ -131,6 +141,8 @@ class UnmaskedPadding(Rule):
         seen = failure.facts
         if not seen:
             return None
+        if "without" not in seen:
+            return self._suspected(seen)
         calls = seen["unmasked"]
         count = len(seen["changed"])
         does = (
@@ -150,7 +162,7 @@ class UnmaskedPadding(Rule):
                     "add-attention-mask",
                     "Pass the attention mask",
                     f"Adds `attention_mask={seen['mask']}` to the call.",
-                    display=not calls,
+                    display=not seen["editable"],
                     **{key: seen[key] for key in ("model", "inputs", "mask", "given")},
                 ),
             )
@@ -168,6 +180,18 @@ class UnmaskedPadding(Rule):
             why=why,
             evidence=_evidence(seen),
             fixes=offered,
+        )
+
+    def _suspected(self, seen: Mapping[str, Any]) -> Diagnosis:
+        """A call that was watched, of a model too slow to be measured by itself."""
+        cell, source = seen["unmasked"][0]
+        return self.found(
+            f"`{source}` in {cell} passes no `attention_mask`, and {seen['padded']} of {seen['rows']} rows look padded",
+            Certainty.POSSIBLE,
+            what="It was not measured whether the padding changes the outputs: the model takes too long to be run unasked.",
+            why=f"`%tfdiag probe padding {seen['model']} {seen['inputs']}` measures it."
+            if " " not in f"{seen['model']}{seen['inputs']}"
+            else "Pass the mask that the tokenizer gives, or name model and inputs to `%tfdiag probe padding`.",
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
@@ -197,7 +221,8 @@ class AddMask(EditCells):
         ids, mask = batch.ids.cpu(), batch.mask.cpu() != 0
         arrived: list[bool] = []
 
-        def see(arguments: Mapping[str, Any]) -> None:
+        def see(watched: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+            arguments = by_name(watched, args, kwargs)
             given, passed = arguments["input_ids"].cpu(), arguments.get("attention_mask")
             if given.shape == ids.shape and bool((given == ids).all()):
                 arrived.append(passed is not None and bool(((passed.cpu() != 0) == mask).all()))

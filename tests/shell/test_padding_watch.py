@@ -1,0 +1,72 @@
+"""``%%tfdiag`` catches what raises nothing: padded ids without a mask, in programs that really run."""
+
+import pytest
+
+pytestmark = pytest.mark.hf
+pytest.importorskip("transformers")
+
+SETUP = """
+import torch
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+torch.manual_seed(0)
+sizes = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+model = BertForSequenceClassification(BertConfig(**sizes, initializer_range=0.5)).eval()
+ids = torch.tensor([[2, 5, 7, 9, 11, 3], [2, 8, 3, 0, 0, 0]])
+batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+"""
+QUIET = "unmasked padding in cell 2: nothing to report."
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        'logits = model(batch["input_ids"]).logits',
+        "logits = model(input_ids=ids)",
+        "for row in [ids[:1], ids]:\n    model(row)",
+        "def predict(network, rows):\n    return network(rows.clone()).logits\npredict(model, ids)",
+        "left = ids.flip(1)\nmodel.train()\nmodel(left)",
+    ],
+)
+def test_a_padded_call_without_a_mask_is_measured_and_said(run, cell):
+    shown = run(SETUP, f"%%tfdiag\n{cell}")
+    assert "PAD001" in shown and "confirmed" in shown and "in cell 2" in shown
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "model(**batch)",
+        "model(ids, batch['attention_mask'])",
+        "model(ids[:1])",
+        "model(inputs_embeds=torch.zeros(1, 3, 16))",
+        "model.bert.embeddings(ids)",
+        "decoder = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1, pad_token_id=0)).eval()\ndecoder(ids)",
+    ],
+)
+def test_what_is_right_or_harmless_stays_quiet(run, cell):
+    shown = run(SETUP, f"%%tfdiag\n{cell}")
+    assert "PAD" not in shown and QUIET in shown
+
+
+def test_a_cell_that_fails_is_not_measured(run):
+    shown = run(SETUP, "%%tfdiag\nmodel(ids)\n{}['key']")
+    assert "KeyError" in shown and "PAD001" not in shown
+
+
+def test_training_state_is_as_the_cell_left_it(run, shell):
+    run(SETUP, "%%tfdiag\nmodel.train()\nmodel(ids)\nstate = torch.get_rng_state()")
+    model, torch = shell.user_ns["model"], shell.user_ns["torch"]
+    assert model.training and all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), shell.user_ns["state"])
+    assert "__call__" not in type(model).__mro__[2].__dict__
+
+
+def test_neither_model_nor_ids_are_kept_alive(run, shell):
+    import gc
+    import weakref
+
+    run(SETUP, "%%tfdiag\nwith torch.no_grad():\n    logits = model(ids).logits")
+    gone = [weakref.ref(shell.user_ns.pop(name)) for name in ("model", "ids")]
+    shell.user_ns.pop("batch")
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
