@@ -14,6 +14,14 @@ model = BertForSequenceClassification(BertConfig(**sizes, initializer_range=0.5)
 ids = torch.tensor([[2, 5, 7, 9, 11, 3], [2, 8, 3, 0, 0, 0]])
 batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
 """
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A busy machine must not decide what is measured."""
+    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 600.0)
+
+
 QUIET = "unmasked padding in cell 2: nothing to report."
 
 
@@ -46,6 +54,12 @@ def test_a_padded_call_without_a_mask_is_measured_and_said(run, cell):
 def test_what_is_right_or_harmless_stays_quiet(run, cell):
     shown = run(SETUP, f"%%tfdiag\n{cell}")
     assert "PAD" not in shown and QUIET in shown
+
+
+def test_where_measuring_would_take_long_it_is_only_suspected(run, monkeypatch):
+    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 0.0)
+    shown = run(SETUP, "%%tfdiag\nlogits = model(ids).logits")
+    assert "PAD001" in shown and "possible" in shown and "`%tfdiag probe padding model ids` measures it" in shown
 
 
 def test_a_cell_that_fails_is_not_measured(run):
