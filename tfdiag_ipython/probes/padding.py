@@ -104,7 +104,7 @@ def measure(
         "model_class": type(model).__name__,
         "unmasked": observed or unmasked,
         "masked": masked,
-        "editable": bool(unmasked),
+        "editable": any(call in place for _, call in unmasked for _, place in observed or unmasked),
     }
     wrong = facts["without"] > facts["tolerance"] and (facts["unmasked"] or not masked)
     finding = Failure.from_finding("padding", SENTENCE, facts) if wrong else None
