@@ -2,116 +2,93 @@
 
 from __future__ import annotations
 
+import re
 import types
-import weakref
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
-MOST_OBJECTS = 2_000
-"""Objects looked at to learn whether a value holds tensors; a larger one is not kept."""
+MOST_OBJECTS = 20_000
+"""Objects looked at in one namespace; values that would need more are not kept."""
 MOST_BYTES = 1_000_000
 _ABSENT = object()
-_ARRAYS = frozenset({"torch", "numpy", "tensorflow", "keras", "jax", "jaxlib", "cupy", "pandas", "pyarrow", "PIL"})
-_SMALL = frozenset({"device", "dtype", "Size", "finfo"})
-_PINS = (BaseException, types.FrameType, types.TracebackType, types.GeneratorType, types.CoroutineType)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, types.ModuleType)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_IPYTHON = re.compile(r"_|__.*|_(?:\d+|i+\d*|oh|dh|ih|exit_code)|In|Out|exit|quit|get_ipython")
 
 
 class Bindings:
-    """What the person's names in a namespace are bound to now, to be bound again when cells that ran since are undone.
+    """What the person's names in a namespace are bound to, to be bound again when cells that ran since are undone.
 
-    Values that hold tensors or other large data are not kept: they would stay in memory beside what the cells bind anew.
+    Kept are numbers, texts, modules, library classes and small containers of them. Other values may hold tensors, files or
+    frames, which would stay in memory for it. ``settle`` is called when the cells have run; nothing may run in between
+    that and ``restore``.
     """
 
     def __init__(self, namespace: MutableMapping[str, Any]) -> None:
         self._namespace = namespace
-        values = {name: value for name, value in namespace.items() if not name.startswith("_")}
-        self._kept = {name: value for name, value in values.items() if keepable(value)}
-        self._same = {name: _identity(value) for name, value in values.items()}
-        self._after: dict[str, Callable[[Any], bool]] = {}
-        self._back: list[str] = []
+        left = [MOST_OBJECTS]
+        self._before = {
+            name: (id(value), value if keepable(value, left) else _ABSENT)
+            for name, value in list(namespace.items())
+            if not _IPYTHON.fullmatch(name)
+        }
+        self.lost: list[str] = []
+        """Names that the cells bound, and whose value before is not kept."""
+        self._back: dict[str, Any] = {}
 
     def settle(self) -> None:
-        """Say that the cells have run: what they bound may be undone, until the person binds the name to something else."""
-        names = (name for name in {*self._same, *self._namespace} if not name.startswith("_"))
-        now = {name: self._namespace.get(name, _ABSENT) for name in names}
-        self._after = {name: _identity(value) for name, value in now.items() if not self._before(name, value)}
+        """Keep of what was before only what the cells have bound anew."""
+        now = {name: value for name, value in self._namespace.items() if not _IPYTHON.fullmatch(name)}
+        for name in now.keys() | self._before.keys():
+            number, value = self._before.get(name, (0, _ABSENT))
+            if name in now and id(now[name]) == number:
+                continue
+            if number and value is _ABSENT:
+                self.lost.append(name)
+            else:
+                self._back[name] = value
+        self.lost.sort()
+        self._before = {}
 
-    @property
-    def since(self) -> list[str]:
-        """Names that the cells bound, and that were bound to something else later."""
-        return sorted(name for name, same in self._after.items() if not same(self._namespace.get(name, _ABSENT)))
-
-    @property
-    def lost(self) -> list[str]:
-        """Names that the cells bound, and whose value before is not kept; without those of :attr:`since`."""
-        return sorted(name for name in self._after if name in self._same and name not in {*self._kept, *self.since})
+    def follow(self, earlier: Bindings) -> None:
+        """Go back to what was before ``earlier``, which settled directly before this."""
+        self.lost = sorted({*self.lost, *earlier.lost})
+        self._back = {name: value for name, value in {**self._back, **earlier._back}.items() if name not in self.lost}
 
     def restore(self) -> list[str]:
-        """Bind what the cells bound as it was before, but for :attr:`since` and :attr:`lost`; the names that were put back."""
-        self._back = sorted(self._after.keys() - {*self.since, *self.lost})
-        self.rebind()
-        return self._back
-
-    def rebind(self) -> None:
-        """Bind those names so once more, after cells that make other values anew have bound them."""
-        for name in self._back:
-            if name in self._kept:
-                self._namespace[name] = self._kept[name]
-            else:
+        """Bind the kept names as they were, and remove those that were not there; their names."""
+        for name, value in self._back.items():
+            if value is _ABSENT:
                 self._namespace.pop(name, None)
+            else:
+                self._namespace[name] = value
+        return sorted(self._back)
 
-    def _before(self, name: str, value: object) -> bool:
-        return name in self._same and self._same[name](value)
 
-
-def keepable(value: object) -> bool:
-    """Whether a value is small and holds no tensor, array, exception or frame; nothing of it is run to find out."""
-    seen: set[int] = set()
-    queue = [value]
+def keepable(value: object, left: list[int] | None = None) -> bool:
+    """Whether a value is plain and small; nothing of it is run to find out. ``left`` counts down the objects looked at."""
+    left = [MOST_OBJECTS] if left is None else left
+    queue: list[Any] = [value]
     size = 0
     while queue:
         current = queue.pop()
-        kind = type(current)  # isinstance would ask the object for its __class__
-        if id(current) in seen or issubclass(kind, (type, types.ModuleType, types.BuiltinFunctionType)):
-            continue
-        seen.add(id(current))
-        size += kind.__sizeof__(current) if kind.__module__ == "builtins" else object.__sizeof__(current)
-        if len(seen) > MOST_OBJECTS or size > MOST_BYTES or _large(kind):
+        kind: Any = type(current)  # isinstance would ask the object for its __class__
+        left[0] -= 1
+        if kind is type:
+            if current.__dict__.get("__module__") == "__main__":
+                return False
+        elif kind in _CONTAINERS:
+            size += kind.__sizeof__(current)
+            if len(current) > left[0]:
+                return False
+            queue.extend(current.values() if kind is dict else current)
+        elif kind is types.BuiltinFunctionType:
+            if not isinstance(current.__self__, types.ModuleType):
+                return False  # the method of an object, which it holds
+        elif kind in _PLAIN:
+            size += kind.__sizeof__(current)
+        else:
             return False
-        queue.extend(_parts(current))
+        if size > MOST_BYTES or left[0] < 0:
+            return False
     return True
-
-
-def _large(kind: type) -> bool:
-    if issubclass(kind, _PINS):
-        return True
-    roots = {base.__module__.partition(".")[0] for base in kind.__mro__ if isinstance(base.__module__, str)}
-    return bool(roots & _ARRAYS) and kind.__name__ not in _SMALL
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    kind = type(value)
-    if issubclass(kind, dict):
-        yield from dict.values(value)
-    for container in (list, tuple, set, frozenset):
-        if issubclass(kind, container):
-            yield from container.__iter__(value)
-    if kind is types.FunctionType:
-        yield from (cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType())
-        yield from value.__defaults__ or ()
-    elif kind is types.MethodType:
-        yield value.__self__
-    try:
-        yield from object.__getattribute__(value, "__dict__").values()
-    except AttributeError:
-        return
-
-
-def _identity(value: object) -> Callable[[Any], bool]:
-    """A test for being this very object that does not keep it alive."""
-    try:
-        reference = weakref.ref(value)
-    except TypeError:
-        number = id(value)
-        return lambda other: id(other) == number
-    return lambda other: other is not None and reference() is other

@@ -86,6 +86,7 @@ class Plan(ABC):
         self.reruns = reruns
         self.failure = failure
         self.bindings: Bindings | None = None
+        self.forgotten = False
 
     @abstractmethod
     def preview(self) -> Preview:
@@ -106,28 +107,31 @@ class Plan(ABC):
 
     def put_back(self, made_anew: Collection[str] = ()) -> str:
         """Bind what the cells bound that :meth:`verify` ran to what it was before, and say so, but of ``made_anew``."""
-        if self.bindings is None:
+        bindings, self.bindings = self.bindings, None
+        if bindings is None:
             return ""
-        since = self.bindings.since
-        lost = [name for name in self.bindings.lost if name not in made_anew]
-        back = self.bindings.restore()
+        lost = [name for name in bindings.lost if name not in made_anew]
+        back = bindings.restore()
         told = [f"Put back: {_names(back)}."] if back else []
         if lost:
-            told.append(f"Not put back, for tensors are not kept: {_names(lost)}.")
-        if since:
-            told.append(f"Left as they are, because they were bound since: {_names(since)}.")
-        self.bindings = None
+            told.append(f"Not put back, for only plain values are kept: {_names(lost)}.")
         return " ".join(told)
+
+    def forget(self) -> None:
+        """Another cell begins to run: let go of what was kept for Undo, which might take back that cell's work."""
+        self.bindings = None
+        self.forgotten = True
 
     def verify(self, progress: Progress) -> Verification:
         """Run the cells that must succeed now, in order; the first failure ends it."""
         if not self.reruns:
             return Verification(Status.NOT_CHECKED, "Nothing was run again.")
-        self.bindings = self.bindings or Bindings(self.host.namespace)
+        bindings = Bindings(self.host.namespace)
         try:
             return self._run_again(progress)
         finally:
-            self.bindings.settle()
+            bindings.settle()
+            self.bindings = bindings
 
     def _run_again(self, progress: Progress) -> Verification:
         for number, cell in enumerate(self.reruns):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tfdiag_ipython.fixes.model_calls import add_mask
+from tfdiag_ipython.fixes.model_calls import Program, add_mask, calls_on
 
+PROGRAM = Program("model", "batch", given=True)
 MASK = 'batch["attention_mask"]'
 
 
@@ -27,9 +28,28 @@ MASK = 'batch["attention_mask"]'
     ],
 )
 def test_only_the_unmasked_calls_on_these_inputs_change(before, after):
-    assert add_mask(before, "model", "batch", MASK, given=True) == (after or before)
+    assert add_mask(before, PROGRAM, MASK) == (after or before)
 
 
-def test_inputs_that_hold_no_mask_get_one_beside_them():
-    after = add_mask("model(**batch)", "model", "batch", "mask", given=False)
-    assert after == "model(attention_mask=mask, **batch)"
+@pytest.mark.parametrize(
+    ("source", "masked"),
+    [
+        ('model(batch["input_ids"])', False),
+        ('model(batch["input_ids"], attention_mask=None)', False),
+        ('model(batch["input_ids"], batch["attention_mask"])', True),
+        ("model(**batch.to(device))", True),
+        ('model(batch["input_ids"], attention_mask=torch.ones_like(ids))', None),
+        ("model(**{key: value for key, value in batch.items()})", None),
+        ("model.generate(**batch)", True),
+        ('model.generate(batch["input_ids"])', None),
+        ('def old(model, batch):\n    return model(batch["input_ids"])', None),
+        ('(lambda: model(batch["input_ids"]))()', None),
+    ],
+)
+def test_only_what_the_source_shows_is_claimed(source, masked):
+    assert [call.masked for call in calls_on(source, PROGRAM)] == [masked]
+
+
+def test_a_mask_of_none_is_replaced():
+    after = add_mask('model(batch["input_ids"], attention_mask=None)', PROGRAM, MASK)
+    assert after == f'model(batch["input_ids"], attention_mask={MASK})'

@@ -26,8 +26,8 @@ class CellEdit:
 class EditCells(Plan):
     """Run edited cells, and those that depend on them up to the failing one, in their order.
 
-    Undo binds the names that these cells bind to what they were before, but for those that were bound since. Values that hold
-    tensors are not kept; the cells that made them run again as they stand. What was changed in place stays changed.
+    Undo binds the names that these cells bind to what they were before. Only plain values are kept for that; the cells that made
+    others run again as they stand. What was changed in place stays changed.
     ``fails`` says that the last of ``reruns`` is the failing cell, which made nothing.
     """
 
@@ -47,19 +47,15 @@ class EditCells(Plan):
         self.note = note
         self._in_place = not undoable
         self._made = self.reruns[:-1] if fails else self.reruns
-        bound = self._bound()
-        self._lost = {name for name in bound if name in host.namespace and not keepable(host.namespace[name])}
-        self.undoable = undoable and bool(self._to_run_again(self._lost) or bound - self._lost)
-
-    def _bound(self) -> set[str]:
-        """Names that the cells bind, as far as their source shows it."""
-        return set().union(*(names_used(cell.source)[0] for cell in self.reruns))
+        self._lost = lost_by(self.reruns, host)
+        self._stays = sorted(self._lost - _bound(self._to_run_again(self._lost)))
+        self.undoable = undoable and bool(_bound(self.reruns) - set(self._stays))
 
     def _to_run_again(self, lost: Iterable[str]) -> list[Cell]:
         """The cells as they stand that made the values that are not kept."""
         edited = {edit.cell.number: edit.cell for edit in self.edits}
         cells = (edited.get(cell.number, cell) for cell in self._made)
-        return [cell for cell in cells if names_used(cell.source)[0] & set(lost)]
+        return [cell for cell in cells if _bound([cell]) & set(lost)]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -77,11 +73,17 @@ class EditCells(Plan):
 
     def undo(self) -> str:
         bindings = self.bindings
-        again = self._to_run_again(bindings.lost) if bindings is not None else []
-        told = [self.put_back(set().union(*(names_used(cell.source)[0] for cell in again)))]
+        if bindings is None:
+            since = (
+                "Another cell was run since, and Undo might take back what it did"
+                if self.forgotten
+                else "Nothing was run"
+            )
+            raise PlanError(f"{since}: to go back, run your cells again; their text was not changed.")
+        again = self._to_run_again(bindings.lost)
+        told = [self.put_back(_bound(again))]
         told += [self._as_it_stands(cell) for cell in again]
-        if bindings is not None:
-            bindings.rebind()
+        bindings.restore()  # once more: those cells bind plain values, too
         return " ".join([*told, "Your cells' text was not changed."]).strip()
 
     def _as_it_stands(self, cell: Cell) -> str:
@@ -94,11 +96,25 @@ class EditCells(Plan):
         """What Undo can and cannot do, to be said before anything is run."""
         if self._in_place:
             return "It cannot be undone: an object of yours is changed in place."
+        stays = ", ".join(f"`{name}`" for name in self._stays)
         if not self.undoable:
-            return "There will be nothing to undo." if not self._lost else "It cannot be undone: tensors are not kept."
-        again = ", ".join(cell.label for cell in self._to_run_again(self._lost))
-        runs = f" and runs {again} as it stands, for tensors are not kept" if again else ""
-        return f"Undo binds the variables to what they were{runs}; what the cells change in place stays changed."
+            return f"It cannot be undone: {stays} will be bound anew." if stays else "There will be nothing to undo."
+        again = self._to_run_again(self._lost)
+        cells = " and ".join(cell.label for cell in again)
+        runs = f" and runs {cells} as {'it stands' if len(again) == 1 else 'they stand'}" if again else ""
+        told = f"Until you run another cell, Undo binds the variables to what they were{runs}"
+        told += f", but for {stays}" if stays else ""
+        return f"{told}; what the cells change in place stays changed."
+
+
+def _bound(cells: Iterable[Cell]) -> set[str]:
+    """Names that the cells bind, as far as their source shows it."""
+    return set().union(*(names_used(cell.source)[0] for cell in cells))
+
+
+def lost_by(cells: Iterable[Cell], host: Host) -> set[str]:
+    """Variables of which these cells, when they run, leave no value to go back to."""
+    return {name for name in _bound(cells) if name in host.namespace and not keepable(host.namespace[name])}
 
 
 def edit_cells(
@@ -134,31 +150,49 @@ def edit_cells(
     )
 
 
-def runs_twice(plan: Plan) -> bool:
-    """Whether the plan's check runs again what has already run: another cell, or what stands above the failing line.
+def asks_first(plan: Plan) -> bool:
+    """Whether a safe plan is shown before it is carried out: it cannot be undone, loses a variable's value, or runs something twice."""
+    return not plan.undoable or bool(lost_by(plan.reruns, plan.host)) or runs_twice(plan)
 
-    Imports, definitions and plain constants do not count.
+
+def runs_twice(plan: Plan) -> bool:
+    """Whether the plan's check runs again what has already run: another cell, or what ran before the failing call.
+
+    Imports, plain constants and definitions do not count, nor does a failing line that is an import or a single call of a library.
     """
     if not plan.reruns:
         return False
     failure = plan.failure
-    frames = failure.frames if failure is not None and failure.kind == "exception" else ()
-    line = next((frame.line for frame in frames if frame.file.startswith("<cell")), None)
-    if failure is None or line is None or len(plan.reruns) > 1:
+    if failure is None or failure.kind != "exception" or len(plan.reruns) > 1:
         return True
+    own = [frame for frame in failure.frames if frame.file.startswith("<cell")]
     try:
         body = ast.parse(python_of(failure.source) or "").body
     except (SyntaxError, ValueError, RecursionError):
         return True
-    above = (node for node in body if (node.end_lineno or node.lineno) < line)
-    return not all(isinstance(node, _HARMLESS) or _is_constant(node) for node in above)
+    if len(own) != 1 or own[0].line is None:
+        return True  # a function of the person's was running
+    line = own[0].line
+    above = [node for node in body if (node.end_lineno or node.lineno) < line]
+    failing = [node for node in body if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    return not all(map(_does_nothing, above)) or not all(map(_is_one_step, failing))
 
 
-_HARMLESS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+def _does_nothing(node: ast.stmt) -> bool:
+    """Whether running the statement twice is the same as running it once."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return not node.decorator_list and not any(isinstance(part, ast.Call) for part in ast.walk(node.args))
+    if isinstance(node, ast.ClassDef):
+        return not node.decorator_list and all(map(_does_nothing, node.body))
+    constant = isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)
+    return constant or isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass))
 
 
-def _is_constant(node: ast.stmt) -> bool:
-    return isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)
+def _is_one_step(node: ast.stmt) -> bool:
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return True
+    simple = isinstance(node, (ast.Expr, ast.Assign, ast.AnnAssign))
+    return simple and sum(isinstance(part, (ast.Call, ast.Await)) for part in ast.walk(node)) == 1
 
 
 def newest_versions(cells: Sequence[Cell]) -> list[Cell]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfdiag_ipython.fixes.source import dotted, edit_calls, with_arguments
+from tfdiag_ipython.fixes.source import dotted, transform, with_arguments
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -16,69 +18,118 @@ _MOVES = ("to", "cuda", "cpu")
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A call of a model: its source, and whether it passes an attention mask."""
+    """A call of a model: its source, its line, and whether it passes an attention mask (``None``: the source does not show it)."""
 
     source: str
-    masked: bool
+    line: int
+    masked: bool | None
 
 
-def calls_on(source: str, model: str, inputs: str, *, given: bool) -> list[ModelCall]:
-    """The calls of ``model`` on ``inputs`` in their order; both are names as they stand in the source.
+@dataclass(frozen=True)
+class Program:
+    """The names under which a program calls a model on inputs; ``given`` says that the inputs hold a mask, which ``**inputs`` passes."""
 
-    ``inputs`` holds ``input_ids`` or is them; ``given`` says that it holds a mask, which ``model(**inputs)`` passes.
-    Calls that do not show whether they pass a mask (several arguments by position, other ``**`` arguments) are left out.
+    model: str
+    inputs: str
+    given: bool
+
+
+def calls_on(source: str, program: Program) -> list[ModelCall]:
+    """The calls of the model on these inputs in a cell, in their order.
+
+    Calls in functions are not known to run, nor to run on these inputs: of them ``masked`` is ``True`` or ``None``.
     """
-    import libcst as cst
+    from libcst.metadata import MetadataWrapper, PositionProvider
 
     found: list[ModelCall] = []
 
-    def note(call: cst.Call) -> bool:
-        seen = _look(call, model, inputs, given)
-        if seen is not None:
-            found.append(ModelCall(" ".join(cst.Module([]).code_for_node(call).split()), seen[0]))
-        return False
+    def read(tree: cst.Module) -> cst.Module:
+        wrapper = MetadataWrapper(tree, unsafe_skip_copy=True)
+        places = wrapper.resolve(PositionProvider)
+        for call, inner, masked, _ in _calls(wrapper.module, program):
+            text = " ".join(tree.code_for_node(call).split())
+            found.append(ModelCall(text, places[call].start.line, masked if masked or not inner else None))
+        return tree
 
-    edit_calls(source, note, lambda call: call)
+    transform(source, read)
     return found
 
 
-def add_mask(source: str, model: str, inputs: str, mask: str, *, given: bool) -> str:
-    """The source with ``attention_mask=mask`` in each call that :func:`calls_on` finds without a mask.
+def add_mask(source: str, program: Program, mask: str) -> str:
+    """The source with ``attention_mask=mask`` in each call outside functions that passes none.
 
     Where the call moves the ids to a device, it moves the mask there, too.
     """
+    import libcst as cst
 
-    def unmasked(call: cst.Call) -> bool:
-        seen = _look(call, model, inputs, given)
-        return seen is not None and not seen[0]
+    def edit(tree: cst.Module) -> cst.Module:
+        wanted = {
+            id(call): moves for call, inner, masked, moves in _calls(tree, program) if masked is False and not inner
+        }
 
-    def change(call: cst.Call) -> cst.Call:
-        _, moves = _look(call, model, inputs, given) or (False, "")
-        return with_arguments(call, {"attention_mask": f"{mask}{moves}"})
+        class Editor(cst.CSTTransformer):
+            def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
+                if id(original_node) not in wanted:
+                    return updated_node
+                return with_arguments(updated_node, {"attention_mask": f"{mask}{wanted[id(original_node)]}"})
 
-    return edit_calls(source, unmasked, change)
+        return tree.visit(Editor())
+
+    return transform(source, edit)
 
 
-def _look(call: cst.Call, model: str, inputs: str, given: bool) -> tuple[bool, str] | None:
-    """Whether a call of the model on these inputs passes a mask, and how it moves them; ``None`` for any other call."""
-    if dotted(call.func) != model:
+def _calls(tree: cst.Module, program: Program) -> Iterator[tuple[cst.Call, bool, bool | None, str]]:
+    """Each call on these inputs: the node, whether it stands in a function, whether it passes a mask, how it moves the ids."""
+    import libcst as cst
+
+    class Finder(cst.CSTVisitor):
+        def __init__(self) -> None:
+            self.depth = 0
+            self.found: list[tuple[cst.Call, bool, bool | None, str]] = []
+
+        def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+            self.depth += 1
+
+        def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:
+            self.depth -= 1
+
+        def visit_Lambda(self, node: cst.Lambda) -> None:
+            self.depth += 1
+
+        def leave_Lambda(self, original_node: cst.Lambda) -> None:
+            self.depth -= 1
+
+        def visit_Call(self, node: cst.Call) -> None:
+            seen = _look(node, program)
+            if seen is not None:
+                self.found.append((node, self.depth > 0, *seen))
+
+    finder = Finder()
+    tree.visit(finder)
+    yield from finder.found
+
+
+def _look(call: cst.Call, program: Program) -> tuple[bool | None, str] | None:
+    """Whether a call of the model on these inputs passes a mask, and how it moves the ids; ``None`` for any other call."""
+    import libcst as cst
+
+    callee, inputs = dotted(call.func), program.inputs
+    if callee not in (program.model, f"{program.model}.generate"):
         return None
-    masked = any(arg.keyword is not None and arg.keyword.value == "attention_mask" for arg in call.args)
+    named = {arg.keyword.value: arg.value for arg in call.args if arg.keyword is not None}
     spread = [arg for arg in call.args if arg.star]
-    if spread:
-        moves = _moves(spread[0].value, (inputs,)) if len(spread) == 1 and spread[0].star == "**" else None
-        return None if moves is None else (masked or given, moves)
-    ids = _ids(call)
-    moves = _moves(ids, (inputs, f'{inputs}["input_ids"]', f"{inputs}.input_ids")) if ids is not None else None
-    return None if moves is None else (masked, moves)
-
-
-def _ids(call: cst.Call) -> cst.BaseExpression | None:
-    """What the call passes as ``input_ids``: by name, or as its only argument by position."""
     positional = [arg.value for arg in call.args if arg.keyword is None and not arg.star]
-    named = [arg.value for arg in call.args if arg.keyword is not None and arg.keyword.value == "input_ids"]
-    given = [*positional, *named]
-    return given[0] if len(given) == 1 else None
+    mask = named.get("attention_mask", positional[1] if len(positional) > 1 else None)
+    if spread:
+        moves = _moves(spread[0].value, (inputs,))
+        return (True if program.given else None, "") if moves is not None else (None, "")
+    ids = named.get("input_ids", positional[0] if positional else None)
+    moves = _moves(ids, (inputs, f'{inputs}["input_ids"]', f"{inputs}.input_ids")) if ids is not None else None
+    if moves is None:
+        return None
+    if mask is None or (isinstance(mask, cst.Name) and mask.value == "None" and "attention_mask" in named):
+        return (None if callee.endswith(".generate") else False), moves  # generate makes one where it can
+    return True if re.search(r"mask", cst.Module([]).code_for_node(mask)) else None, moves
 
 
 def _moves(value: cst.BaseExpression, wanted: tuple[str, ...]) -> str | None:

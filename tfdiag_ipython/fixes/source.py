@@ -322,6 +322,24 @@ def call_object(source: str, method: str, receivers: Callable[[str], bool]) -> s
     return edit_calls(source, accepts, change)
 
 
+def lines_bound(source: str) -> list[tuple[str, int]]:
+    """Each name that the cell assigns outside functions, and the line; empty when the cell is not Python."""
+    import ast
+
+    try:
+        waiting: list[Any] = [ast.parse(python_of(source) or "")]
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    found: list[tuple[str, int]] = []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.append((node.id, node.lineno))
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
 def names_used(source: str) -> tuple[set[str], set[str]]:
     """Names that a cell binds, and names that it reads, at its top level and inside; both empty when it is not Python."""
     import ast

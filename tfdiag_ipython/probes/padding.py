@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,7 +17,8 @@ from typing import Any, ClassVar
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.cells import newest_versions
-from tfdiag_ipython.fixes.model_calls import calls_on
+from tfdiag_ipython.fixes.model_calls import Program, calls_on
+from tfdiag_ipython.fixes.source import lines_bound
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 
 USAGE = "%tfdiag probe padding MODEL INPUTS"
@@ -92,7 +94,7 @@ def measure(
         return Evidence(missing=f"no row of `{inputs_name}` is padded: there is nothing that a mask could change")
     with _quiet(model, torch):
         facts = compare(model, batch, torch)
-    unmasked, masked = _calls(scene, model_name, inputs_name, batch.given)
+    unmasked, masked = _calls(scene, Program(model_name, inputs_name, batch.given))
     facts |= {
         "rows": rows,
         "padded": padded,
@@ -117,15 +119,24 @@ def split(arguments: str) -> tuple[str, str]:
     return model, inputs.strip()
 
 
-def _calls(scene: Scene, model: str, inputs: str, given: bool) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Calls of the model on these inputs in the cells that were run: without a mask (cell, source) and with one (cell)."""
-    found = [
-        (cell.label, call)
-        for cell in newest_versions(scene.cells)
-        for call in calls_on(cell.source, model, inputs, given=given)
-    ]
-    unmasked = tuple((label, call.source) for label, call in found if not call.masked)
-    return unmasked, tuple(dict.fromkeys(label for label, call in found if call.masked))
+def _calls(scene: Scene, program: Program) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Calls of the model on these inputs in the cells that were run: without a mask (cell, source) and with one (cell).
+
+    A call after which one of the names was bound anew was on something else.
+    """
+    names = {re.split(r"[.\[]", text)[0] for text in (program.model, program.inputs)}
+    unmasked: list[tuple[str, str]] = []
+    masked: list[str] = []
+    rebound = False
+    for cell in reversed(newest_versions(scene.cells)):
+        last = max((line for name, line in lines_bound(cell.source) if name in names), default=0)
+        for call in calls_on(cell.source, program):
+            if call.masked:
+                masked.insert(0, cell.label)
+            elif call.masked is False and not rebound and call.line > last:
+                unmasked.insert(0, (cell.label, call.source))
+        rebound = rebound or last > 0
+    return tuple(unmasked), tuple(dict.fromkeys(masked))
 
 
 def compare(model: Any, batch: Batch, torch: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import ipywidgets as widgets
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Preview, Progress
-from tfdiag_ipython.fixes.cells import runs_twice
+from tfdiag_ipython.fixes.cells import asks_first
 from tfdiag_ipython.render.html import inline, resource
 from tfdiag_ipython.render.text import OUTCOMES, SAFETY, SHOWN, TEXT_LIMIT, TITLE_LIMIT, clean, line
 
@@ -33,7 +33,7 @@ PROGRESS_EVERY = 0.5
 """Seconds between two progress messages: pip prints hundreds of lines."""
 STOPPED = "Cancelled before its end."
 KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
-AT_ONCE = "A safe fix runs the failed cell again at once, to prove itself; what would run twice is shown first."
+AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
 HEADINGS = {
     "diff": "This is what would change:",
     "command": "This is what would be done:",
@@ -140,7 +140,7 @@ class Panel:
         if self._must_wait():
             return
         plan = self.session.plan(diagnosis, fix)
-        if fix.applicability is Applicability.SAFE and not runs_twice(plan):
+        if fix.applicability is Applicability.SAFE and not asks_first(plan):
             self._run(plan)
             return
         apply = self._button("Apply", partial(self._run, plan), kind="primary")

@@ -20,7 +20,7 @@ from tfdiag_ipython.shell.settings import TfdiagSettings
 if TYPE_CHECKING:
     from tfdiag_ipython.engine import Engine
     from tfdiag_ipython.failure import Failure
-    from tfdiag_ipython.fix import Host
+    from tfdiag_ipython.fix import Host, Plan
     from tfdiag_ipython.probe import Cell, Evidence, Scene
     from tfdiag_ipython.shell.session import ShellSession
 
@@ -92,6 +92,7 @@ class Extension:
         self.last: ShellSession | None = None  # the last failure, known or not
         self.diagnosed: ShellSession | None = None
         self.cuda_dead = False
+        self.undoable: Plan | None = None  # what was carried out last, until another cell runs
         self._warm = False
         self._pending: list[_Pending] = []
         self._magics = TfdiagMagics(shell, self)
@@ -135,6 +136,12 @@ class Extension:
         if not self._warm:
             self._warm = True
             threading.Thread(target=_load_rules, name="tfdiag-rules", daemon=True).start()
+
+    def begin(self) -> None:
+        """A cell of the person's begins."""
+        if self.undoable is not None:
+            self.undoable.forget()
+            self.undoable = None
 
     def scene(
         self,

@@ -86,6 +86,7 @@ class Listener:
 
     def _begin(self, info: Any) -> None:
         self._ignore_earlier()
+        self.extension.begin()
         source = info.raw_cell if isinstance(info.raw_cell, str) else ""
         identity = getattr(info, "cell_id", None) or self._id_from_kernel()
         self._running = _Running(source, str(identity or ""), bool(info.store_history), None)

@@ -42,7 +42,11 @@ class ShellSession:
 
     def apply(self, plan: Plan, progress: Progress) -> tuple[str, Verification]:
         """Carry a plan out: what was done, and how it ended; what could not be checked here is when the cell runs next."""
+        earlier = self._extension.undoable
         done, verification = self._extension.engine().apply(plan, progress)
+        if plan.bindings is not None and earlier is not None and earlier.bindings is not None:
+            plan.bindings.follow(earlier.bindings)
+        self._extension.undoable = plan
         if verification.status is Status.PENDING:
             self.expect(plan)
         return done, verification

@@ -9,7 +9,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
-from tfdiag_ipython.fixes.model_calls import add_mask
+from tfdiag_ipython.fixes.model_calls import Program, add_mask
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import SENTENCE, PaddingProbe, named_inputs
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -26,8 +26,8 @@ ids = torch.tensor([[2, 5, 7, 9, 11, 3], [2, 8, 3, 0, 0, 0]])
 batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
 """
 UNSEEN = (
-    "No call of `{model}` on `{inputs}` stands in the cells that were run: it may be in a function. "
-    "If yours passes no `attention_mask`, padding counts as text there."
+    "The cells that were run do not show whether `{model}` is called on `{inputs}` without a mask: if your call passes it, all is well; "
+    "else padding counts as text."
 )
 FACTS = MappingProxyType(
     {
@@ -196,10 +196,10 @@ class UnmaskedPadding(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         model, inputs, mask = (str(fix.parameters[key]) for key in ("model", "inputs", "mask"))
-        given = bool(fix.parameters["given"])
+        program = Program(model, inputs, bool(fix.parameters["given"]))
 
         def change(source: str) -> str:
-            return add_mask(source, model, inputs, mask, given=given)
+            return add_mask(source, program, mask)
 
         edited = edit_cells(scene, change, every=True, fails=False)
         return AddMask(edited, f"{model} {inputs}")
@@ -232,7 +232,11 @@ class AddMask(EditCells):
         if ran.status is not Status.VERIFIED:
             return ran
         if not all(arrived) or not arrived:
-            told = "a call on these inputs still passes no mask" if arrived else "no call on these inputs was seen"
+            told = (
+                "a call on these inputs still passes no mask, or another one"
+                if arrived
+                else "no call on these inputs was seen"
+            )
             return Verification(Status.STILL_FAILING if arrived else Status.NOT_CHECKED, f"{ran.detail} But {told}.")
         progress.report("Measuring again …")
         seen = PaddingProbe().ask(self.arguments, scene)
