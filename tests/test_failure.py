@@ -126,6 +126,29 @@ def test_what_the_persons_own_code_caught_is_told_from_what_a_library_caught():
     assert [(raised.name, raised.relation) for raised in other.chain] == [("KeyError", ""), ("KeyError", "context")]
 
 
+def test_what_is_still_on_its_way_is_not_handled():
+    def in_finally():
+        try:
+            int("no number")
+        finally:
+            {}["key"]
+
+    class Closing:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *raised):
+            {}["key"]
+
+    def in_with():
+        with Closing():
+            int("no number")
+
+    for fails in (in_finally, in_with):
+        relations = [(raised.name, raised.relation) for raised in Failure.from_exception(caught(fails)).chain]
+        assert relations == [("KeyError", ""), ("ValueError", "context")]
+
+
 def test_causes_of_a_handled_exception_are_handled_too():
     def fails():
         try:

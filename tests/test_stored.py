@@ -131,3 +131,23 @@ def test_dataloader_worker():
 )
 def test_rubbish_is_no_error(text):
     assert Failure.from_text(text).stored
+
+
+HANDLED = """Traceback (most recent call last):
+  File "{file}", line 2, in <module>
+    from transformers import AdamW
+ImportError: cannot import name 'AdamW' from 'transformers'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/home/me/train.py", line 5, in <module>
+    rate = settings["lr"]
+KeyError: 'lr'
+"""
+
+
+def test_what_the_persons_own_code_had_caught_is_told_from_what_a_library_had():
+    own = Failure.from_text(HANDLED.format(file="/home/me/train.py"))
+    library = Failure.from_text(HANDLED.format(file="/venv/lib/python3.11/site-packages/trl/x.py"))
+    assert [failure.chain[1].relation for failure in (own, library)] == ["handled", "context"]

@@ -6,6 +6,7 @@ Extraction and display are two steps joined by these values (the habit of ``trac
 
 from __future__ import annotations
 
+import ast
 import linecache
 import os
 import re
@@ -238,17 +239,35 @@ def _walk(exception: BaseException) -> Iterator[Raised]:
         if isinstance(cause, BaseException):
             queue.append((cause, "handled" if handled else "cause"))
         if isinstance(context, BaseException):  # kept when suppressed: v5 hides ProxyError there
-            queue.append((context, "handled" if handled or _caught_by_the_person(context) else "context"))
+            queue.append((context, "handled" if handled or _handled(context, current) else "context"))
         members = _attribute(current, "exceptions")
         if isinstance(members, tuple):
             found = [member for member in members if isinstance(member, BaseException)]
             queue.extend((member, "handled" if handled else "group") for member in found)
 
 
-def _caught_by_the_person(context: BaseException) -> bool:
-    """Whether the frame that caught it, with which its traceback begins, belongs to no library."""
+def _handled(context: BaseException, raised: BaseException) -> bool:
+    """Whether the person's own ``except`` had caught ``context`` when ``raised`` was raised in it.
+
+    Not so where a library caught it, nor in a ``finally`` or at the end of a ``with``, where it is still on its way.
+    """
     trace = context.__traceback__
-    return trace is not None and not _LIBRARY.search(trace.tb_frame.f_code.co_filename)
+    if trace is None or LIBRARY.search(trace.tb_frame.f_code.co_filename):
+        return False
+    later = raised.__traceback__
+    while later is not None and later.tb_frame is not trace.tb_frame:
+        later = later.tb_next
+    return later is not None and _in_handler(trace.tb_frame.f_code.co_filename, later.tb_lineno)
+
+
+def _in_handler(file: str, line: int) -> bool:
+    """Whether this line stands in an ``except`` clause; where the source cannot be read, it may."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError, RecursionError):
+        return True
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    return not tree.body or any(node.lineno <= line <= (node.end_lineno or node.lineno) for node in handlers)
 
 
 def _raised(exception: BaseException, relation: Relation) -> Raised:
@@ -278,7 +297,11 @@ def _attribute(value: object, name: str) -> object:
         return None
 
 
-_LIBRARY = re.compile(rf"[\\/](?:site|dist)-packages[\\/]|^<frozen |^{re.escape(os.path.dirname(os.__file__))}[\\/]")
+LIBRARY = re.compile(
+    rf"[\\/](?:site|dist)-packages[\\/]|^<frozen |[\\/]lib[\\/]python\d|[\\/](?:{'|'.join(PACKAGES)})[\\/]"
+    rf"|^{re.escape(os.path.dirname(os.__file__))}[\\/]"
+)
+"""Files that are no one's own program: installed packages, the standard library, checkouts of the known libraries."""
 CELL_FILE = re.compile(r"^(?:.*[\\/]ipykernel_\d+[\\/]\d+\.py|<ipython-input-\d+-\w+>)$")
 """What IPython calls a cell's file: a name that says nothing and is another one in every process."""
 

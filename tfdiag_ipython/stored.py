@@ -88,7 +88,15 @@ def _chain(text: str) -> list[Raised]:
         if raised is not None:
             (embedded if inside else chain).append(raised)
     ordered = [*reversed(chain), *reversed(embedded)] or [_bare("" if cuts else text)]
-    return [replace(ordered[0], relation=""), *ordered[1:]]
+    return [replace(ordered[0], relation=""), *map(_as_handled, ordered[1:])]
+
+
+def _as_handled(raised: Raised) -> Raised:
+    """What a frame of the person's own had caught is told from what a library had: a traceback begins where it was caught."""
+    from tfdiag_ipython.failure import LIBRARY
+
+    own = bool(raised.frames) and not LIBRARY.search(raised.frames[0].file)
+    return replace(raised, relation="handled") if raised.relation == "context" and own else raised
 
 
 def _is_embedded(piece: str, before: str) -> bool:
