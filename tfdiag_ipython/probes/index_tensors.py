@@ -37,7 +37,7 @@ class IndexTensorsProbe(Probe):
     Facts: ``kind`` (``embedding``, ``target`` or ``none``), ``values`` (``smallest``, ``largest``, ``first`` (value), ``place``, ``count``,
     ``total``; absent for a CUDA tensor), ``limit``, ``module`` (dotted name in the model), ``role`` (``tokens``, ``positions``,
     ``token types`` or empty), ``config`` (the model's numbers), ``model``, ``tokenizer``, ``variable`` (names in the notebook),
-    ``tokenizer_length``, ``length`` (tokens per row of ``input_ids``), ``ignore_index``, ``device``. After a device-side assert also
+    ``cuda`` (whether this process uses CUDA), ``tokenizer_length``, ``length`` (tokens per row of ``input_ids``), ``ignore_index``, ``device``. After a device-side assert also
     ``host``, when indices in host memory are out of range: ``variable``, ``kind`` (``label`` or ``id``), ``limit``, ``origin`` and ``values``.
     """
 
@@ -55,6 +55,7 @@ class IndexTensorsProbe(Probe):
         if model is None and asserted:  # the traceback may end at an innocent line outside the model
             model = _only_model(scene.namespace, torch)
         facts["config"] = _numbers(vars(model).get("config")) if model is not None else {}
+        facts["cuda"] = bool(torch.cuda.is_initialized())
         facts["length"] = _length(frames, torch)
         facts["model"] = _name_of(scene.namespace, lambda value: value is model) if model is not None else ""
         facts.update(_tokenizer(scene.namespace))

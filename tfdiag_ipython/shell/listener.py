@@ -36,6 +36,8 @@ class Listener:
     def __init__(self, extension: Extension) -> None:
         self.extension = extension
         self.ids: dict[int, str] = {}
+        self.unstored: list[str] = []
+        """Cells run so far where nothing goes into the history, which is how nbval runs a notebook."""
         self._depth = 0
         self._running: _Running | None = None
         self._deaf: int | None = None
@@ -132,11 +134,15 @@ class Listener:
             scene.close()
 
     def _number(self, running: _Running | None, result: Any) -> int:
-        """The number under which the history has the cell that has just ended; 0 when it has not."""
-        if running is not None and not running.stored:
-            return 0
+        """The number under which the history, or what stands in for it, has the cell that has just ended; 0 when it has not."""
         inputs = getattr(getattr(self.extension.shell, "history_manager", None), "input_hist_raw", None) or [""]
         source = running.source if running is not None else _source(result)
+        info = getattr(result, "info", None)
+        if not (running.stored if running is not None else getattr(info, "store_history", True)):
+            if len(inputs) > 1:
+                return 0
+            self.unstored.append(source)
+            return len(self.unstored)
         number = len(inputs) - 1 if inputs[-1].rstrip("\n") == source.rstrip("\n") else 0
         if number and running is not None and running.id:
             self.ids[number] = running.id

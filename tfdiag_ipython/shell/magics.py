@@ -165,7 +165,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         return evidence
 
     def _diagnose(self, name: str, evidence: Evidence) -> None:
-        cells = history(self.shell, self._extension.listener.ids)
+        cells = history(self.shell, self._extension.listener.ids, self._extension.listener.unstored)
         assert evidence.finding is not None
         session = self._extension.diagnose(
             evidence.finding, None, cells[-1] if cells else None, None, known={name: evidence}

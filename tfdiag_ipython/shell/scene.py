@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,12 +88,14 @@ def kills_cuda(failure: Failure) -> bool:
     )
 
 
-def history(shell: Any, ids: Mapping[int, str]) -> list[Cell]:
-    """The cells in the execution history, oldest first, without those that only talk to tfdiag."""
+def history(shell: Any, ids: Mapping[int, str], unstored: Sequence[str] = ()) -> list[Cell]:
+    """The cells in the execution history, oldest first, without those that only talk to tfdiag; ``unstored`` where it is empty."""
     from tfdiag_ipython.probe import Cell
 
     manager = getattr(shell, "history_manager", None)
     inputs = list(getattr(manager, "input_hist_raw", ()) or ())
+    if len(inputs) <= 1:
+        inputs = ["", *unstored]
     return [
         Cell(number, source, ids.get(number, ""))
         for number, source in enumerate(inputs)
@@ -101,12 +103,12 @@ def history(shell: Any, ids: Mapping[int, str]) -> list[Cell]:
     ]
 
 
-def cells_up_to(shell: Any, ids: Mapping[int, str], failing: Cell | None) -> list[Cell]:
+def cells_up_to(shell: Any, ids: Mapping[int, str], failing: Cell | None, unstored: Sequence[str] = ()) -> list[Cell]:
     """The history up to the failing cell, which stands last even when it is not in the history.
 
     Of what was run since, only newer versions of those cells count: the program now has what they left.
     """
-    cells = history(shell, ids)
+    cells = history(shell, ids, unstored)
     if failing is None:
         return cells
     before = [cell for cell in cells if not failing.number or cell.number < failing.number]

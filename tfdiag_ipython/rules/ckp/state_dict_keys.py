@@ -105,7 +105,7 @@ class StateDictKeys(Rule):
         missing, unexpected = _listed(message, "Missing"), _listed(message, "Unexpected")
         model = hit["model"]
         added, lacking = _prefix(unexpected, missing), _prefix(missing, unexpected)
-        title = f"{len(missing)} tensors of {model} are not in the state dict: `{(missing or [''])[0]}` …"
+        title = f"The state dict lacks {len(missing)} {'tensor' if len(missing) == 1 else 'tensors'} of {model}: `{(missing or [''])[0]}` …"
         why = "The dictionary belongs to another architecture, or to another version of the code. Compare the names."
         fixes: tuple[Fix, ...] = ()
         certainty = Certainty.LIKELY
@@ -129,7 +129,7 @@ class StateDictKeys(Rule):
         return self.found(
             title[:200],
             certainty,
-            what=f"{len(missing)} names are missing, {len(unexpected)} are unexpected.",
+            what=f"Missing names: {len(missing)}; unexpected ones: {len(unexpected)}.",
             why=why,
             fixes=fixes,
         )

@@ -145,6 +145,8 @@ class DeviceSideAssert(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[IndexTensorsProbe.name]
+        if seen.get("cuda") is False:
+            return None  # a text about an assertion, in a process that does not use CUDA
         operation = asserted(failure)
         kind = operation.kind if operation else {"target": "label", "embedding": "id"}.get(str(seen.get("kind")), "")
         if kind == "label":

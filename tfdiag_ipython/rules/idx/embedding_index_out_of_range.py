@@ -107,7 +107,7 @@ class EmbeddingIndexOutOfRange(Rule):
             certainty=Certainty.CONFIRMED,
         ),
         Reproduce(
-            ("import torch", "torch.arange(3).index_select(0, torch.tensor([5]))"),
+            ("import torch", "embeddings = torch.eye(3)\nembeddings.index_select(0, torch.tensor([5]))"),
             title="An index is beyond the end",
             certainty=Certainty.LIKELY,
             needs=("torch",),
@@ -121,16 +121,14 @@ class EmbeddingIndexOutOfRange(Rule):
             return None  # Python's or another library's index
         if seen.get("role") == "positions":
             return None  # the sequence is too long: another rule's fault
-        if (
-            not failure.stored
-            and hit.raised.frames
-            and not any("embedding" in frame.function + frame.source for frame in hit.raised.frames)
-        ):
+        looked_up = any(frame.function == "embedding" for frame in hit.raised.frames)
+        if not failure.stored and hit.raised.frames and not looked_up:
             return self.found(
                 "An index is beyond the end of the tensor that it selects from",
                 Certainty.LIKELY,
                 what="`index_select` and its like take indices from 0 to the size of that dimension minus 1; one is outside.",
                 why="No embedding is in this traceback, so these are no token ids: look at the indices in the failing line.",
+                links=(),
             )
         if seen.get("kind") != "embedding" or "first" not in values:
             return self.found(

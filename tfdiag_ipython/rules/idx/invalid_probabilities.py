@@ -129,7 +129,7 @@ class InvalidProbabilities(Rule):
             )
         if not failure.stored and not passes(failure, TRANSFORMERS):
             return self.found(
-                "The probabilities given to `torch.multinomial` hold inf, nan or a negative number",
+                "What was given to `torch.multinomial` are no probabilities: a number is negative, inf or nan, or all are 0",
                 Certainty.LIKELY,
                 what="It draws from probabilities and refuses what is none; no model of Transformers is in this traceback.",
             )

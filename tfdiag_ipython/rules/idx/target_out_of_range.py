@@ -151,10 +151,10 @@ class TargetOutOfRange(Rule):
         has = f"`{model}.config.num_labels` is {limit}" if told else f"the scores have {limit} classes"
         worst = values["largest"] if values["largest"] >= limit else values["first"]
         return self.found(
-            f"`{name or 'labels'}` holds {worst}, and {has}: labels go from 0 to {limit - 1}",
+            f"{f'`{name}` holds' if name else 'The labels hold'} {worst}, and {has}: labels go from 0 to {limit - 1}",
             Certainty.CONFIRMED,
-            what=f"{values['count']} of {values['total']} labels are out of range ({has}, {limit} classes).",
-            why=_why(values, limit),
+            what=f"{values['count']} of {values['total']} labels are out of range.",
+            why=_why(values, limit, "The model was made with" if told else "The scores have"),
             evidence=seen.seen,
             fixes=self._remedies(seen, values, limit, name),
         )
@@ -204,12 +204,12 @@ class TargetOutOfRange(Rule):
         return edit_cells(scene, lambda source: insert_after_assignment(source, variable, statement))
 
 
-def _why(values: Mapping[str, int], limit: int) -> str:
+def _why(values: Mapping[str, int], limit: int, has: str) -> str:
     if values["smallest"] == 1 and values["largest"] == limit:
         return f"The labels run from {values['smallest']} to {values['largest']}: they count from one."
     if values["smallest"] < 0:
         return "A negative label stands for something that the loss does not know; it ignores -100 only."
-    return f"The model was made with {limit} classes, and the labels need {values['largest'] + 1}."
+    return f"{has} {limit} classes, and the labels need {values['largest'] + 1}."
 
 
 def _set_num_labels(source: str, count: int) -> str:

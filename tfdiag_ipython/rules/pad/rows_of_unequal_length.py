@@ -93,6 +93,12 @@ class RowsOfUnequalLength(Rule):
             certainty=Certainty.CONFIRMED,
             needs=("torch",),
         ),
+        Reproduce(
+            ("import torch", "torch.tensor([['a', 'b']])"),
+            title="The list holds text",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch",),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -102,6 +108,13 @@ class RowsOfUnequalLength(Rule):
         )
         text = bool(hit["text"] or failure.says(r"too many dimensions 'str'"))
         certainty = Certainty.CONFIRMED if lengths or text else Certainty.LIKELY
+        plain = not column and not failure.stored and not passes(failure, TRANSFORMERS)
+        if text and plain:
+            return self.found(
+                "The list holds text, not numbers: no tensor can be made of it",
+                certainty,
+                what="A tensor holds numbers only: turn the texts into numbers first (ids of tokens, indices of classes).",
+            )
         if text:
             return self.found(
                 f"{f'`{column}`' if column else 'A column'} holds text, not numbers: no tensor can be made of it",
@@ -110,7 +123,7 @@ class RowsOfUnequalLength(Rule):
                 why="Tokenize it, turn labels into numbers, or remove the column before the rows are collated (`remove_columns=`).",
             )
         told = f" ({lengths[1]} and {lengths[2]})" if lengths else ""
-        if not column and not failure.stored and not passes(failure, TRANSFORMERS):
+        if plain:
             return self.found(
                 f"The rows have different lengths{told}: no tensor can be made of them",
                 certainty,
