@@ -125,7 +125,7 @@ def blocked_hub(status: int = 401) -> str:
 
 def tensorflow_bert(folder: str = "models/bert-tensorflow") -> str:
     """A BERT classifier as TensorFlow itself saved it (`tools/make_tf_fixture.py`): `config.json` and `tf_model.h5`."""
-    source = Path(__file__).resolve().parent.parent / "tests" / "data" / "tf" / "bert-classifier"
+    source = Path(__file__).resolve().parent.parent / "tests" / "data" / "tf" / "bert-ForSequenceClassification"
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "tf_model.h5"):
         shutil.copy(source / name, folder)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.sizes import file_size
 
 FILES_SHOWN = 24
 HEADER_READ = 4_000_000
@@ -47,7 +48,7 @@ class WeightFile:
 
     @property
     def told(self) -> str:
-        return f"{self.kind}, {size_text(self.size)}" + (f": {self.problem}" if self.problem else "")
+        return f"{self.kind}, {file_size(self.size)}" + (f": {self.problem}" if self.problem else "")
 
 
 class WeightsFolderProbe(Probe):
@@ -86,7 +87,7 @@ def survey(given: str, scene: Scene, *, at: str = "") -> Evidence:
     for path in names[:FILES_SHOWN]:
         scene.deadline.check()
         files.append(examine(path))
-    config = _config((folder or Path(given).parent) / "config.json")
+    config = read_config(folder or Path(given).parent)
     facts = {
         "path": given,
         "folder": str(folder.absolute()) if folder else "",
@@ -126,20 +127,12 @@ def examine(path: Path) -> WeightFile:
         return WeightFile(path.name, 0, "unreadable", problem=str(error.strerror or error))
 
 
-def size_text(size: int) -> str:
-    """Bytes in the decimal units that file listings and the Hub use."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} bytes"
-
-
 def _by_bytes(name: str, size: int, head: bytes, stream: Any) -> WeightFile:
     if not size:
         return WeightFile(name, size, "empty file", problem="it holds nothing")
     if head.startswith(b"version https://git-lfs"):
         found = re.search(rb"size (\d+)", head)
-        real = f" in place of the real {size_text(int(found[1]))}" if found else ""
+        real = f" in place of the real {file_size(int(found[1]))}" if found else ""
         return WeightFile(name, size, "Git LFS pointer", problem=f"a text of {size} bytes{real}")
     if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
         return WeightFile(name, size, "web page", problem="a page was saved in place of the file")
@@ -188,7 +181,7 @@ def _safetensors_problem(size: int, head: bytes, stream: Any) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return "its header is not the JSON that safetensors writes"
     promised = 8 + length + max(ends, default=0)
-    return f"cut short: {size_text(size)} of {size_text(promised)}" if promised > size else ""
+    return f"cut short: {file_size(size)} of {file_size(promised)}" if promised > size else ""
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -219,7 +212,9 @@ def _below(folder: Path) -> tuple[str, ...]:
     )
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The folder's ``config.json``; empty when it is missing, no JSON object or absurdly large."""
+    path = folder / "config.json"
     try:
         if path.stat().st_size > 1_000_000:
             return {}

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, size_text, weight_files
+from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, weight_files
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
 from tfdiag_ipython.rules.tfw._convert import path_told
+from tfdiag_ipython.sizes import file_size
 
 SETUP = """
 import tempfile
@@ -134,7 +135,7 @@ class NoWeightsFile(Rule):
             why = f"Give that folder instead. Sub-folders with weights: {', '.join(seen['below'])}."
         elif files:
             first = files[0]
-            title = f"{where} has no {wanted}, but {first.name} ({first.kind}, {size_text(first.size)})"
+            title = f"{where} has no {wanted}, but {first.name} ({first.kind}, {file_size(first.size)})"
             why = "from_pretrained finds weights by their names only; a file in another format must be converted."
         return self.found(
             title,

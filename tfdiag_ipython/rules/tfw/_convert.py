@@ -11,8 +11,9 @@ from tfdiag_ipython.fixes.cells import EditCells, edit_cells
 from tfdiag_ipython.fixes.convert import MODEL_TYPES, SOURCE, TARGET, ConvertWeights
 from tfdiag_ipython.fixes.source import calls_to, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.weights_folder import WeightFile, size_text, weight_files
+from tfdiag_ipython.probes.weights_folder import WeightFile, weight_files
 from tfdiag_ipython.rule import Rule
+from tfdiag_ipython.sizes import file_size
 
 if TYPE_CHECKING:
     from tfdiag_ipython.failure import Failure
@@ -56,7 +57,7 @@ def files_told(files: list[WeightFile]) -> str:
     if not files:
         return ""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    return f"{files[0].name}, {size_text(files[0].size)}{more}"
+    return f"{files[0].name}, {file_size(files[0].size)}{more}"
 
 
 def path_told(path: str, limit: int = 60) -> str:
