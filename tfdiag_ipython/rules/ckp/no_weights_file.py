@@ -123,7 +123,8 @@ class NoWeightsFile(Rule):
                 why="Look at what is there: weights in a sub-folder (checkpoint-…), an adapter, a GGUF file, TensorFlow's files.",
             )
         files = weight_files(seen)
-        if any(file.framework == "tensorflow" for file in files) and not weight_files(seen, "pytorch"):
+        tensorflow = any(file.framework == "tensorflow" or file.name == "tf_model.h5" for file in files)
+        if tensorflow and not weight_files(seen, "pytorch"):
             return None
         title = f"{where} holds no weights at all: {wanted} is looked for"
         why = "The weights were never saved or downloaded there, or the path is not the one meant."
