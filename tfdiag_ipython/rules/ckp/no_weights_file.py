@@ -110,7 +110,7 @@ class NoWeightsFile(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        if "file for TensorFlow weights" in hit.raised.message:
+        if re.search("file for (?:TensorFlow|PyTorch) weights", hit.raised.message):
             return None
         seen = evidence[WeightsFolderProbe.name]
         where = path_told(seen["path"] if seen else hit["folder"] or hit["repo"])

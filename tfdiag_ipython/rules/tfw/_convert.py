@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Fix
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
-from tfdiag_ipython.fixes.convert import MODEL_TYPES, SOURCE, TARGET, ConvertWeights
+from tfdiag_ipython.fixes.convert import MODEL_TYPES, SOURCE, TARGET, ConvertWeights, differs_from_tensorflow
 from tfdiag_ipython.fixes.source import calls_to, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.weights_folder import WeightFile, weight_files
@@ -28,8 +28,12 @@ def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
     reason = _hindrance(seen)
     told = reason or f"Writes {TARGET} beside {SOURCE}, without TensorFlow; every name and shape is checked first."
     fix = rule.offer(CONVERT, f"Convert {SOURCE} to {TARGET}", told, display=bool(reason), folder=seen["folder"])
+    differs = "" if reason else differs_from_tensorflow(seen.facts)
+    if differs:
+        told = f"{told} {differs}"
     if not reason and not seen["h5py"]:
         told = f"{told} Needs h5py, which it installs first."
+    if not reason and (differs or not seen["h5py"]):
         fix = replace(fix, applicability=Applicability.UNSAFE, explanation=told)
     return (fix,)
 
