@@ -139,13 +139,13 @@ class TensorFlowWeightsOnly(Rule):
         ),
         Reproduce(
             (SETUP + CUT, LOAD),
-            title=r"holds TensorFlow weights only, and tf_model.h5 is not whole: HDF5 .*cut short: 20 kB of .* kB",
+            title=r"has no PyTorch weights but tf_model.h5, and that is damaged: cut short: 20 kB of .* kB",
             certainty=Certainty.CONFIRMED,
             needs=("torch", "transformers", "h5py"),
         ),
         Reproduce(
             (SETUP + POINTER, LOAD),
-            title="tf_model.h5 is not whole: Git LFS pointer, .* in place of the real 438 MB",
+            title="tf_model.h5, and that is a Git LFS pointer .* in place of the real 438 MB",
             certainty=Certainty.CONFIRMED,
             needs=("torch", "transformers", "h5py"),
         ),
@@ -196,8 +196,9 @@ class TensorFlowWeightsOnly(Rule):
         )
 
     def _damaged(self, where: str, file: WeightFile, seen: Evidence) -> Diagnosis:
+        what = f"damaged: {file.problem}" if file.framework else f"a {file.kind} ({file.problem})"
         return self.found(
-            f"{where} holds TensorFlow weights only, and {file.name} is not whole: {file.told}",
+            f"{where} has no PyTorch weights but {file.name}, and that is {what}",
             Certainty.CONFIRMED,
             what="from_tf=True or a converter cannot help: the bytes of the weights are not there.",
             why="Get the file again from where it came from (`git lfs pull` in a clone, `force_download=True` for the Hub), then run this "
