@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def file_size(number: int) -> str:
     """``438 MB``"""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if number >= factor:
             return f"{number / factor:.3g} {unit}"
     return f"{number} bytes"

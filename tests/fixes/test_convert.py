@@ -165,6 +165,21 @@ def test_a_roberta_with_another_padding_index_is_warned_about_and_the_advice_is_
     assert difference(pad_token_id=1) < 1e-4
 
 
+def test_a_conversion_after_which_outputs_differ_is_offered_as_unsafe():
+    from tfdiag_ipython.diagnosis import Applicability
+    from tfdiag_ipython.probe import Evidence
+    from tfdiag_ipython.rules.tfw._convert import offer_conversion
+    from tfdiag_ipython.rules.tfw.tensorflow_weights_only import SEEN, TensorFlowWeightsOnly
+
+    def offered(**facts):
+        return offer_conversion(TensorFlowWeightsOnly(), Evidence(SEEN | facts))[0]
+
+    assert offered(model_type="roberta", pad_token_id=1).applicability is Applicability.SAFE
+    assert offered(model_type="bert", pad_token_id=4).applicability is Applicability.SAFE
+    fix = offered(model_type="roberta", pad_token_id=4)
+    assert fix.applicability is Applicability.UNSAFE and "load it with pad_token_id=1" in fix.explanation
+
+
 def test_a_bias_that_tensorflow_never_read_is_not_the_one_converted(tmp_path):
     """TensorFlow's ALBERT has two biases in its head and adds `decoder/bias`; PyTorch has one for both names."""
     from safetensors.numpy import load_file
