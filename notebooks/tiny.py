@@ -125,9 +125,28 @@ def blocked_hub(status: int = 401) -> str:
 
 def tensorflow_bert(folder: str = "models/bert-tensorflow") -> str:
     """A BERT classifier as TensorFlow itself saved it (`tools/make_tf_fixture.py`): `config.json` and `tf_model.h5`."""
-    source = Path(__file__).resolve().parent.parent / "tests" / "data" / "tf" / "bert-classifier"
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).resolve().parent.parent / "tests" / "data" / "tf" / "bert-ForSequenceClassification"
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(folder).mkdir(parents=True)
     for name in ("config.json", "tf_model.h5"):
         shutil.copy(source / name, folder)
-    (Path(folder) / "model.safetensors").unlink(missing_ok=True)
+    return folder
+
+
+def cloned_without_lfs(folder: str = "models/bert-cloned") -> str:
+    """The same folder as `git clone` leaves it where git-lfs is not installed: a text of three lines stands for the weights."""
+    weights = Path(tensorflow_bert(folder), "tf_model.h5")
+    weights.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 437972328\n")
+    return folder
+
+
+def whole_keras_model(folder: str = "models/bert-keras") -> str:
+    """A folder in which `model.save` put a whole Keras model: the same weights, with Keras's description of its layers."""
+    import h5py
+
+    weights = Path(tensorflow_bert(folder), "tf_model.h5")
+    with h5py.File(weights) as source, h5py.File(Path(folder, "model.h5"), "w") as target:
+        target.attrs["model_config"] = '{"class_name": "Functional"}'
+        source.copy(source["/"], target, "model_weights")
+    weights.unlink()
     return folder

@@ -1,18 +1,19 @@
 """Convert a Keras weights file (``tf_model.h5``) to safetensors without TensorFlow, beside the original.
 
-The rules of names are those of transformers' own ``modeling_tf_pytorch_utils`` (4.57.6). What makes the result trustworthy is the
-check: every name and shape must be one of the PyTorch model that ``config.json`` describes, none may be left over or missing.
+What makes the result trustworthy are two checks. Before anything is written, every name and shape must be one of the PyTorch model that
+``config.json`` describes, none may be left over or missing. Afterwards ``from_pretrained`` loads what was written, and every parameter must
+have the values of the HDF5 file; if not, the written file is deleted again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,24 +23,20 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
 from tfdiag_ipython.fixes.cells import EditCells, diff
 from tfdiag_ipython.fixes.install import InstallPackages
+from tfdiag_ipython.fixes.keras_file import Tensor, read, values
 from tfdiag_ipython.probe import Cell
-from tfdiag_ipython.probes.weights_folder import size_text
+from tfdiag_ipython.probes.weights_folder import read_config
+from tfdiag_ipython.sizes import file_size
 
-MODEL_TYPES = frozenset({"bert", "distilbert", "electra", "gpt2", "roberta"})
+MODEL_TYPES = frozenset({"albert", "bert", "distilbert", "electra", "gpt2", "roberta", "t5"})
 """Architectures whose converted outputs were compared with TensorFlow's; another layout could fit by name and be wrong."""
 SOURCE, TARGET = "tf_model.h5", "model.safetensors"
-_LAST = {"kernel": "weight", "gamma": "weight", "embeddings": "weight", "beta": "bias"}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One dataset of the HDF5 file and the PyTorch parameter that it becomes."""
-
-    dataset: str
-    name: str
-    shape: tuple[int, ...]
-    transposed: bool
-    size: int
+_UNREAD = {"albert": {"predictions.bias": "predictions.decoder.bias"}}
+"""Weights that TensorFlow's class keeps and never reads, and the one that it reads instead; PyTorch's class has one for both."""
+_IGNORED: dict[str, tuple[tuple[str, object], ...]] = {
+    "gpt2": (("scale_attn_by_inverse_layer_idx", True), ("scale_attn_weights", False)),
+}
+"""Settings and the value with which PyTorch computes something else than TensorFlow's class, which never read them."""
 
 
 class ConvertWeights(Plan):
@@ -71,8 +68,8 @@ class ConvertWeights(Plan):
         return self.edit.sources if self.edit else ()
 
     def preview(self) -> Preview:
-        size = f"about {size_text((self.folder / SOURCE).stat().st_size)}"
-        what = f"{len(self.tensors)} tensors, {size}" if self.tensors else size
+        size = f"about {file_size((self.folder / SOURCE).stat().st_size)}"
+        what = f"{len({tensor.name for tensor in self.tensors})} tensors, {size}" if self.tensors else size
         text = f"Write {self.folder / TARGET} ({what}) from {SOURCE}."
         if self.install:
             text = f"{self.install.preview().text}\n{text}"
@@ -80,6 +77,8 @@ class ConvertWeights(Plan):
             changes = [diff(edit.cell.source, edit.source, edit.cell.label) for edit in self.edit.edits]
             text = "\n\n".join([text, *changes])
         note = f"{SOURCE} stays as it is; no file is overwritten. {self.then_runs()} Undo deletes the new file."
+        if warning := differs_from_tensorflow(read_config(self.folder)):
+            note = f"{warning} {note}"
         return Preview("text", text, note)
 
     def execute(self, progress: Progress) -> str:
@@ -87,6 +86,7 @@ class ConvertWeights(Plan):
             self.install.execute(progress)
         _check_place(self.folder)
         tensors = self.tensors or work_out(self.folder)
+        _check_room(self.folder, sum(tensor.size for tensor in tensors))
         target = self.folder / TARGET
         partial = target.with_name(f".{TARGET}.tfdiag-{os.getpid()}")
         try:
@@ -96,9 +96,17 @@ class ConvertWeights(Plan):
             with contextlib.suppress(FileNotFoundError):
                 partial.unlink()
         self._written = _stamp(target)
+        try:
+            verified = _check_loaded(self.folder, tensors, progress)
+        except BaseException:
+            target.unlink()
+            self._written = None
+            raise
         if self.edit:
             self.edit.execute(progress)
-        return f"Wrote {target} with {len(tensors)} tensors; each name and shape is one of the PyTorch model's."
+        return " ".join(
+            filter(None, (f"Wrote {target}. {verified}", differs_from_tensorflow(read_config(self.folder))))
+        )
 
     def undo(self) -> str:
         target = self.folder / TARGET
@@ -120,12 +128,15 @@ def work_out(folder: Path) -> tuple[Tensor, ...]:
 
     Raises :class:`PlanError` with the names that do not fit, or why the file or the architecture is not convertible.
     """
-    wanted, optional, prefix = _pytorch_model(folder)
-    found = _read(folder / SOURCE)
+    _, wanted, optional, prefix = _pytorch_model(folder)
+    found = read(folder / SOURCE)
     if prefix and not any(tensor.name in wanted for tensor in found):
         # TFBertModel's file has every weight below its main layer `bert`; PyTorch's BertModel has no such level.
-        found = [_renamed(tensor, tensor.name.removeprefix(f"{prefix}.")) for tensor in found]
-    checked: dict[str, Tensor] = {}
+        found = [replace(tensor, name=tensor.name.removeprefix(f"{prefix}.")) for tensor in found]
+    unread = _UNREAD.get(str(read_config(folder).get("model_type")), {})
+    by_name = {tensor.name: tensor for tensor in found}
+    found = [replace(by_name.get(unread.get(tensor.name, ""), tensor), name=tensor.name) for tensor in found]
+    checked: list[Tensor] = []  # weights shared between layers stand in the file once per layer
     wrong: list[str] = []
     for tensor in found:
         shape = tuple(reversed(tensor.shape)) if tensor.transposed else tensor.shape
@@ -134,54 +145,34 @@ def work_out(folder: Path) -> tuple[Tensor, ...]:
             wrong.append(f"{tensor.name} (not in the PyTorch model)")
         elif _squeezed(shape) != _squeezed(target):
             wrong.append(f"{tensor.name} ({list(shape)} in the file, {list(target)} in the model)")
-        elif tensor.name not in checked:  # weights shared between layers stand in the file once per layer
-            checked[tensor.name] = Tensor(tensor.dataset, tensor.name, target, tensor.transposed, tensor.size)
-    wrong += [f"{name} (not in the file)" for name in wanted if name not in checked and name not in optional]
+        else:
+            checked.append(replace(tensor, shape=target))
+    names = {tensor.name for tensor in checked}
+    wrong += [f"{name} (not in the file)" for name in wanted if name not in names and name not in optional]
     if wrong:
         more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
         raise PlanError(
             f"{SOURCE} does not fit the model of config.json: {'; '.join(wrong[:6])}{more}. Nothing was written."
         )
-    return tuple(checked.values())
+    return tuple(checked)
 
 
-def pytorch_name(path: str) -> str:
-    """``bert/tf_bert_model/bert/encoder/layer_._0/output/dense/kernel:0`` → ``bert.encoder.layer.0.output.dense.weight``.
-
-    The first part is Keras's group for the layer, the second the root scope; ``a___b`` stands for ``b``, ``_._`` for a level.
-    """
-    name = re.sub(r":\d+$", "", path.partition("/")[2])
-    name = re.sub(r"/[^/]*___([^/]*)/", r"/\1/", name).replace("_._", "/")
-    parts = [part for part in name.split("/") if part][1:]
-    return ".".join([*parts[:-1], _LAST.get(parts[-1], parts[-1])]) if parts else ""
-
-
-def _read(path: Path) -> list[Tensor]:
-    h5py: Any = importlib.import_module("h5py")
-    found: list[Tensor] = []
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise PlanError(f"{path} cannot be read as HDF5 ({error}): get the file again.") from None
-    with file:
-        if "model_config" in file.attrs or "model_weights" in file:
-            raise PlanError(
-                f"{path} is a whole Keras model (model.save), not weights alone: its layers' names are its own."
-            )
-        if "layer_names" not in file.attrs:
-            raise PlanError(f"{path} is not laid out as save_weights or save_pretrained of transformers write it.")
-
-        def visit(name: str, thing: Any) -> None:
-            if isinstance(thing, h5py.Dataset):
-                transposed = bool(re.search(r"/kernel:\d+$", name)) and len(thing.shape) == 2
-                found.append(Tensor(name, pytorch_name(name), tuple(thing.shape), transposed, thing.nbytes))
-
-        file.visititems(visit)
-    return found
-
-
-def _renamed(tensor: Tensor, name: str) -> Tensor:
-    return Tensor(tensor.dataset, name, tensor.shape, tensor.transposed, tensor.size)
+def differs_from_tensorflow(config: Mapping[str, Any]) -> str:
+    """Settings that TensorFlow's classes ignored and PyTorch's obey: the weights are the same, the outputs are not. Else empty."""
+    padding = config.get("pad_token_id", 1)
+    if config.get("model_type") == "roberta" and padding != 1:
+        return (
+            f"TensorFlow's RoBERTa counted positions from padding index 1 and ignored pad_token_id={padding}, which PyTorch obeys: "
+            "for TensorFlow's outputs load it with pad_token_id=1."
+        )
+    ignored = [
+        f"{name}={value}"
+        for name, value in _IGNORED.get(str(config.get("model_type")), ())
+        if config.get(name) == value
+    ]
+    if ignored:
+        return f"TensorFlow's class ignored {', '.join(ignored)}, which PyTorch's obeys: outputs will differ from TensorFlow's."
+    return ""
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -189,28 +180,25 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _pytorch_model(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str], str]:
-    """Names and shapes of the model that ``config.json`` describes (built without memory), those that may be missing, its prefix."""
+def _pytorch_model(folder: Path) -> tuple[Any, dict[str, tuple[int, ...]], set[str], str]:
+    """The class that ``config.json`` names, names and shapes of its tensors, those that may be missing, its prefix (built without memory)."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_type, architectures = str(settings["model_type"]), settings.get("architectures") or ()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise PlanError(
-            f"{folder} has no config.json that names a model type: the model's sizes are not known."
-        ) from None
+    settings = read_config(folder)
+    model_type, architectures = str(settings.get("model_type") or ""), settings.get("architectures") or ()
+    if not model_type or not isinstance(architectures, list | tuple):
+        raise PlanError(f"{folder} has no config.json that names a model type: the model's sizes are not known.")
     if model_type not in MODEL_TYPES:
         known = ", ".join(sorted(MODEL_TYPES))
         raise PlanError(f"tfdiag cannot convert the architecture {model_type!r} yet, only {known}.")
     names = [str(name).removeprefix("TF") for name in architectures]
     kind = getattr(transformers, names[0], None) if names else None
-    if kind is None:
+    if not isinstance(kind, type) or not issubclass(kind, torch.nn.Module):
         raise PlanError(
             f"config.json names no PyTorch class in `architectures` ({names or 'empty'}): add the one that was saved."
         )
     try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             model = kind(config)
     except Exception as error:
@@ -220,7 +208,7 @@ def _pytorch_model(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str], 
     tied = [re.compile(str(pattern)) for pattern in getattr(model, "_tied_weights_keys", None) or ()]
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     optional = {name for name in wanted if name not in parameters or any(pattern.search(name) for pattern in tied)}
-    return wanted, optional, str(model.base_model_prefix or "")
+    return kind, wanted, optional, str(model.base_model_prefix or "")
 
 
 def _check_place(folder: Path) -> None:
@@ -231,22 +219,53 @@ def _check_place(folder: Path) -> None:
         raise PlanError(f"{target} exists already, and tfdiag overwrites nothing.")
     if not os.access(folder, os.W_OK):
         raise PlanError(f"{folder} cannot be written to: copy it to a place of your own and load it from there.")
-    if shutil.disk_usage(folder).free < source.stat().st_size * 1.05:
-        raise PlanError(f"The disk of {folder} has no room for another {size_text(source.stat().st_size)}.")
+    _check_room(folder, source.stat().st_size)
+
+
+def _check_room(folder: Path, size: int) -> None:
+    if shutil.disk_usage(folder).free < size * 1.05:
+        raise PlanError(f"The disk of {folder} has no room for another {file_size(size)}.")
 
 
 def _write(source: Path, tensors: tuple[Tensor, ...], partial: Path, progress: Progress) -> None:
-    h5py: Any = importlib.import_module("h5py")
-    numpy: Any = importlib.import_module("numpy")
     save_file: Any = importlib.import_module("safetensors.numpy").save_file
-    arrays = {}
-    with h5py.File(source, "r") as file:
-        for number, tensor in enumerate(tensors):
-            progress.report(f"Converting {tensor.name} …", number / len(tensors))
-            array = file[tensor.dataset][()]
-            array = array.T if tensor.transposed else array
-            arrays[tensor.name] = numpy.ascontiguousarray(array).reshape(tensor.shape)
+    arrays: dict[str, Any] = {}
+    for number, (tensor, array) in enumerate(values(source, tensors)):
+        progress.report(f"Converting {tensor.name} …", number / len(tensors))
+        if tensor.name in arrays and arrays[tensor.name].tobytes() != array.tobytes():
+            raise PlanError(
+                f"{SOURCE} holds `{tensor.name}` twice with different values: which is meant cannot be told."
+            )
+        arrays[tensor.name] = array
     save_file(arrays, str(partial), metadata={"format": "pt"})
+
+
+def _check_loaded(folder: Path, tensors: tuple[Tensor, ...], progress: Progress) -> str:
+    """Load what was written as the program will, and compare every parameter with the HDF5 file; says what was verified."""
+    torch: Any = importlib.import_module("torch")
+    kind = _pytorch_model(folder)[0]
+    progress.report("Loading the result …")
+    try:
+        with torch.random.fork_rng(devices=()):
+            model, report = kind.from_pretrained(
+                str(folder), output_loading_info=True, local_files_only=True, use_safetensors=True
+            )
+    except Exception as error:
+        told = " ".join(str(error).split())[:200]
+        raise PlanError(
+            f"The result cannot be loaded ({type(error).__name__}: {told}); it was deleted again."
+        ) from error
+    loaded = model.state_dict()
+    wrong = [str(name) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in report[key]]
+    for tensor, array in values(folder / SOURCE, tensors):
+        progress.report(f"Comparing {tensor.name} …")
+        found = loaded.get(tensor.name)
+        if found is None or not torch.equal(found.cpu(), torch.from_numpy(array).to(found.dtype)):
+            wrong.append(tensor.name)
+    if wrong:
+        raise PlanError(f"The result does not load as it should ({', '.join(wrong[:6])}); it was deleted again.")
+    count = len({tensor.name for tensor in tensors})
+    return f"{kind.__name__}.from_pretrained loaded it: all {count} tensors equal those of {SOURCE}, none missing or left over."
 
 
 def _publish(partial: Path, target: Path) -> None:

@@ -14,14 +14,26 @@ from typing import Any, ClassVar
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.sizes import file_size
 
 FILES_SHOWN = 24
 HEADER_READ = 4_000_000
 """Bytes read at most of a safetensors header; a longer one is not checked against the file's size."""
+KERAS_WEIGHTS, KERAS_MODEL, KERAS_UNNAMED = (
+    "HDF5 (Keras weights)",
+    "HDF5 (whole Keras model)",
+    "HDF5 (Keras weights without names, .weights.h5)",
+)
+KERAS_ARCHIVE, SAVED_MODEL = "Keras archive", "TensorFlow SavedModel"
+CHECKPOINT_1, CHECKPOINT_2 = "TensorFlow 1 checkpoint", "TensorFlow 2 checkpoint (save_weights)"
+INDEX_READ = 20_000_000
+"""Bytes read at most of an index of shards; a longer one is not looked at."""
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HDF5_READ = 8192  # Keras writes the attributes of the root first
 _FIRST = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
 _TAIL = 65_557  # a zip archive's end record stands in its last 65,557 bytes
 _WEIGHTS = re.compile(
-    r"\.(safetensors|bin|pt|pth|ckpt|h5|keras|msgpack|gguf|onnx|pb|index)$|\.ckpt[^/]*\.(index|meta|data-\d+-of-\d+)$"
+    r"\.(safetensors|bin|pt|pth|ckpt|h5|keras|msgpack|gguf|onnx|pb|index)$|\.ckpt[^/]*\.(index|meta|data-\d+-of-\d+)$|\.data-\d+-of-\d+$"
 )
 _LOCALS = (
     "checkpoint_file",
@@ -47,15 +59,16 @@ class WeightFile:
 
     @property
     def told(self) -> str:
-        return f"{self.kind}, {size_text(self.size)}" + (f": {self.problem}" if self.problem else "")
+        return f"{self.kind}, {file_size(self.size)}" + (f": {self.problem}" if self.problem else "")
 
 
 class WeightsFolderProbe(Probe):
     """The weight files of the folder or file that was being loaded.
 
     Facts: ``path`` (as given), ``folder`` (absolute, empty for a single file), ``files`` (mappings with ``name``, ``size``,
-    ``kind``, ``framework``, ``problem``), ``model_type`` and ``architectures`` of ``config.json``, ``adapter`` (an
-    ``adapter_config.json`` is there), ``below`` (sub-folders with weights, where it has none itself), ``writable``, ``h5py`` (installed here), ``at`` (the one file being read when it failed).
+    ``kind``, ``framework``, ``problem``), ``model_type`` and ``architectures`` of ``config.json``, ``pad_token_id``, ``adapter`` (an
+    ``adapter_config.json`` is there), ``shards`` (how many files the index of shards names), ``lacking`` (those that are not there),
+    ``index_problem`` (why the index cannot be read), ``below`` (sub-folders with weights, where it has none itself), ``writable``, ``h5py`` (installed here), ``at`` (the one file being read when it failed).
     Sources: safetensors' format page, the HDF5, zip and pickle signatures, the Git LFS pointer specification.
     """
 
@@ -86,7 +99,8 @@ def survey(given: str, scene: Scene, *, at: str = "") -> Evidence:
     for path in names[:FILES_SHOWN]:
         scene.deadline.check()
         files.append(examine(path))
-    config = _config((folder or Path(given).parent) / "config.json")
+    config = read_config(folder or Path(given).parent)
+    index = _shards(folder) if folder else _Shards()
     facts = {
         "path": given,
         "folder": str(folder.absolute()) if folder else "",
@@ -96,14 +110,21 @@ def survey(given: str, scene: Scene, *, at: str = "") -> Evidence:
         "model_type": str(config.get("model_type") or ""),
         "architectures": tuple(str(name) for name in config.get("architectures") or ()),
         "config": bool(config),
+        "pad_token_id": config.get("pad_token_id"),
         "adapter": bool(folder and (folder / "adapter_config.json").is_file()),
         "writable": os.access(folder or Path(given).parent, os.W_OK),
         "h5py": find_spec("h5py") is not None,
         "at": Path(at).name if at else "",
+        "shards": index.count,
+        "lacking": index.lacking,
+        "index_problem": index.problem,
     }
     seen = [Observation(file.name, file.told, given) for file in files]
     if not files:
         seen.append(Observation("Weight files", "none", given))
+    if index.name:
+        told = index.problem or (f"not there: {', '.join(index.lacking[:4])}" if index.lacking else "all are there")
+        seen.append(Observation(index.name, f"{index.count} shards: {told}" if index.count else told, given))
     return Evidence(MappingProxyType(facts), tuple(seen))
 
 
@@ -117,7 +138,7 @@ def examine(path: Path) -> WeightFile:
     """What one file is by its name, size and first bytes."""
     if path.is_dir():
         saved = path / "saved_model.pb"
-        return WeightFile(f"{path.name}/", saved.stat().st_size, "TensorFlow SavedModel", "tensorflow")
+        return WeightFile(f"{path.name}/", saved.stat().st_size, SAVED_MODEL, "tensorflow")
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -126,42 +147,40 @@ def examine(path: Path) -> WeightFile:
         return WeightFile(path.name, 0, "unreadable", problem=str(error.strerror or error))
 
 
-def size_text(size: int) -> str:
-    """Bytes in the decimal units that file listings and the Hub use."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} bytes"
-
-
 def _by_bytes(name: str, size: int, head: bytes, stream: Any) -> WeightFile:
     if not size:
         return WeightFile(name, size, "empty file", problem="it holds nothing")
     if head.startswith(b"version https://git-lfs"):
         found = re.search(rb"size (\d+)", head)
-        real = f" in place of the real {size_text(int(found[1]))}" if found else ""
+        real = f" in place of the real {file_size(int(found[1]))}" if found else ""
         return WeightFile(name, size, "Git LFS pointer", problem=f"a text of {size} bytes{real}")
     if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
         return WeightFile(name, size, "web page", problem="a page was saved in place of the file")
     if name.endswith(".safetensors"):
         problem = _safetensors_problem(size, head, stream)
         return WeightFile(name, size, "safetensors", "pytorch", problem)
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return WeightFile(name, size, "HDF5 (Keras weights)", "tensorflow")
+    if head.startswith(_HDF5):
+        stream.seek(0)
+        start = stream.read(_HDF5_READ)
+        return WeightFile(name, size, _hdf5_kind(start), "tensorflow", _hdf5_problem(size, start))
     if head.startswith(b"PK\x03\x04"):
-        if name.endswith(".keras"):
-            return WeightFile(name, size, "Keras archive", "tensorflow")
         stream.seek(max(0, size - _TAIL))
-        whole = b"PK\x05\x06" in stream.read(_TAIL)
-        return WeightFile(
-            name, size, "PyTorch archive", "pytorch", "" if whole else "cut short: the archive's end is missing"
-        )
+        problem = "" if b"PK\x05\x06" in stream.read(_TAIL) else "cut short: the archive's end is missing"
+        if name.endswith(".keras"):
+            return WeightFile(name, size, KERAS_ARCHIVE, "tensorflow", problem)
+        return WeightFile(name, size, "PyTorch archive", "pytorch", problem)
     if head.startswith(b"GGUF"):
         return WeightFile(name, size, "GGUF", "gguf")
     if name.endswith(".msgpack"):
         return WeightFile(name, size, "Flax weights", "flax")
-    if re.search(r"\.ckpt.*\.(index|meta|data-\d+-of-\d+)$", name):
-        return WeightFile(name, size, "TensorFlow 1 checkpoint", "tensorflow")
+    if name.endswith(".index"):
+        # the first key of a checkpoint that Keras 2 wrote; TensorFlow 1 has names of variables only
+        kind = CHECKPOINT_2 if b"_CHECKPOINTABLE_OBJECT_GRAPH" in head else CHECKPOINT_1
+        return WeightFile(name, size, kind, "tensorflow")
+    if re.search(r"\.meta$|\.data-\d+-of-\d+$", name):
+        return WeightFile(name, size, "part of a TensorFlow checkpoint", "tensorflow")
+    if name == "saved_model.pb":
+        return WeightFile(name, size, SAVED_MODEL, "tensorflow")
     if head.startswith(b"\x80") and re.search(r"\.(bin|pt|pth|ckpt)$", name):
         return WeightFile(name, size, "pickle (PyTorch)", "pytorch")
     if re.search(r"\.(bin|pt|pth|h5|ckpt)$", name):
@@ -170,6 +189,52 @@ def _by_bytes(name: str, size: int, head: bytes, stream: Any) -> WeightFile:
             name, size, "unknown", problem=f"no weight format that this name promises starts with {shown}"
         )
     return WeightFile(name, size, Path(name).suffix.lstrip(".") or "file")
+
+
+def _hdf5_kind(start: bytes) -> str:
+    """Which of Keras's three uses of HDF5 it is, by the names that stand at the file's beginning."""
+    if b"model_config" in start:
+        return KERAS_MODEL
+    if b"layer_names" not in start and b"vars\0" in start and b"layers\0" in start:
+        return KERAS_UNNAMED
+    return KERAS_WEIGHTS
+
+
+def _hdf5_problem(size: int, start: bytes) -> str:
+    """The superblock says where the file ends (HDF5 file format specification, II.A; 8-byte offsets, as Keras writes them)."""
+    place = 40 if start[8:9] in (b"\0", b"\1") else 28
+    promised = int.from_bytes(start[place : place + 8], "little")
+    if len(start) < place + 8 or promised > size:
+        whole = f" of {file_size(promised)}" if len(start) >= place + 8 and promised < 2**44 else ""
+        return f"cut short: {file_size(size)}{whole}"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """What the index of a model in several files names."""
+
+    name: str = ""
+    count: int = 0
+    lacking: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def _shards(folder: Path) -> _Shards:
+    for name in (f"{first}.index.json" for first in _FIRST):
+        path = folder / name
+        try:
+            if path.stat().st_size > INDEX_READ:
+                return _Shards(name, problem="too long to be looked at")
+            named = sorted({str(file) for file in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()})
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return _Shards(name, problem=f"cannot be read as an index of shards ({file_size(path.stat().st_size)})")
+        # a name with a path in it is not looked up: it would lead out of the folder
+        lacking = tuple(file for file in named if os.path.basename(file) == file and not (folder / file).is_file())
+        return _Shards(name, len(named), lacking)
+    return _Shards()
 
 
 def _safetensors_problem(size: int, head: bytes, stream: Any) -> str:
@@ -188,7 +253,7 @@ def _safetensors_problem(size: int, head: bytes, stream: Any) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return "its header is not the JSON that safetensors writes"
     promised = 8 + length + max(ends, default=0)
-    return f"cut short: {size_text(size)} of {size_text(promised)}" if promised > size else ""
+    return f"cut short: {file_size(size)} of {file_size(promised)}" if promised > size else ""
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -219,7 +284,9 @@ def _below(folder: Path) -> tuple[str, ...]:
     )
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The folder's ``config.json``; empty when it is missing, no JSON object or absurdly large."""
+    path = folder / "config.json"
     try:
         if path.stat().st_size > 1_000_000:
             return {}

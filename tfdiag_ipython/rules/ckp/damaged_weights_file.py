@@ -26,6 +26,24 @@ open(safetensors, "w").write(text)
 """
 TRUNCATED = 'open(safetensors, "wb").write(whole[: len(whole) // 2])\n'
 OLD_FORMAT = 'import os\nos.remove(safetensors)\nbinary = folder + "/pytorch_model.bin"\n'
+SHARDS = """
+import glob, os
+os.remove(safetensors)
+model.save_pretrained(folder, max_shard_size="1kB")
+shard = sorted(glob.glob(folder + "/model-*.safetensors"))[1]
+"""
+BINARY_SHARDS = """
+import json, os
+os.remove(safetensors)
+names = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
+weights = list(model.state_dict().items())
+for number, name in enumerate(names):
+    torch.save(dict(weights[number::2]), f"{folder}/{name}")
+index = {key: names[place % 2] for place, (key, _) in enumerate(weights)}
+json.dump({"metadata": {}, "weight_map": index}, open(folder + "/pytorch_model.bin.index.json", "w"))
+shard = f"{folder}/{names[1]}"
+"""
+HALF = 'whole = open(shard, "rb").read()\nopen(shard, "wb").write(whole[: len(whole) // 2])\n'
 LOAD = "model = BertModel.from_pretrained(folder)"
 _STARTS = {"v": "Git LFS pointer", "<": "web page", "\\x89": "HDF5 file (TensorFlow/Keras weights)", "{": "JSON text"}
 
@@ -70,6 +88,7 @@ class DamagedWeightsFile(Rule):
         r"|(?P<key>invalid load key, '.{1,4}')"
         r"|(?P<reader>PytorchStreamReader failed [\w ]+)|(?P<operand>Unsupported operand \d+)"
         r"|(?P<lfs>cloned a repository without having git-lfs)|(?P<vague>Invalid argument$|^$)"
+        r"|No such file or directory: '?(?P<shard>\S{0,300}-\d{5}-of-\d{5}\.(?:safetensors|bin))"
         r"|(?P<magic>Invalid magic number; corrupt file|unexpected EOF, expected \d+ more bytes)",
         re.DOTALL,
     )
@@ -154,10 +173,38 @@ class DamagedWeightsFile(Rule):
             title="`.*pytorch_model.bin` is damaged: it holds nothing",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(
+            (SETUP + SHARDS + HALF, LOAD),
+            title="`.*model-00002-of-0.*` is damaged: cut short",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (SETUP + BINARY_SHARDS + HALF, LOAD),
+            title="`.*pytorch_model-00002-of-00002.bin` is damaged: cut short: the archive's end is missing",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (SETUP + SHARDS + "os.remove(shard)", LOAD),
+            title=r"lacks model-00002-of-\d+.safetensors, one of the \d+ files that its index names",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (SETUP + BINARY_SHARDS + "os.remove(shard)", LOAD),
+            title="lacks pytorch_model-00002-of-00002.bin, one of the 2 files that its index names",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Match(
+            text="FileNotFoundError: No such file or directory: /models/m/model-00002-of-00004.safetensors",
+            certainty=Certainty.LIKELY,
+            title="One of the model's files is missing: model-00002-of-00004.safetensors",
+        ),
+        NoMatch(text="FileNotFoundError: [Errno 2] No such file or directory: '/data/part-00001.csv'"),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[WeightsFolderProbe.name]
+        if hit["shard"]:
+            return self._missing(hit["shard"], seen)
         bad = _bad(seen)
         if bad is None and hit["operand"]:
             bad = next((file for file in weight_files(seen, "tensorflow") if file.name == seen.get("at")), None)
@@ -177,6 +224,25 @@ class DamagedWeightsFile(Rule):
             Certainty.CONFIRMED,
             what=f"The file that was to be read is not a whole weights file: {bad.told}.",
             why=_REMEDIES[remedy],
+            evidence=seen.seen,
+        )
+
+    def _missing(self, file: str, seen: Evidence) -> Diagnosis | None:
+        name = file.replace("\\", "/").rpartition("/")[2]
+        lacking = seen.get("lacking", ()) if seen else ()
+        if seen and name not in lacking:
+            return None
+        title = f"One of the model's files is missing: {name}"
+        if seen:
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            title = (
+                f"{path_told(seen['path'])} lacks {name}{more}, one of the {seen['shards']} files that its index names"
+            )
+        return self.found(
+            title,
+            Certainty.CONFIRMED if seen else Certainty.LIKELY,
+            what="The model is saved in several files; the index lists them, and from_pretrained needs every one.",
+            why="The download, the copy or the saving broke off: get the missing files from where the others came from.",
             evidence=seen.seen,
         )
 

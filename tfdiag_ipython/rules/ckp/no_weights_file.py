@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, size_text, weight_files
+from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, weight_files
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
 from tfdiag_ipython.rules.tfw._convert import path_told
+from tfdiag_ipython.sizes import file_size
 
 SETUP = """
 import tempfile
@@ -109,7 +110,7 @@ class NoWeightsFile(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        if "file for TensorFlow weights" in hit.raised.message:
+        if re.search("file for (?:TensorFlow|PyTorch) weights", hit.raised.message):
             return None
         seen = evidence[WeightsFolderProbe.name]
         where = path_told(seen["path"] if seen else hit["folder"] or hit["repo"])
@@ -122,7 +123,8 @@ class NoWeightsFile(Rule):
                 why="Look at what is there: weights in a sub-folder (checkpoint-…), an adapter, a GGUF file, TensorFlow's files.",
             )
         files = weight_files(seen)
-        if any(file.framework == "tensorflow" for file in files) and not weight_files(seen, "pytorch"):
+        tensorflow = any(file.framework == "tensorflow" or file.name == "tf_model.h5" for file in files)
+        if tensorflow and not weight_files(seen, "pytorch"):
             return None
         title = f"{where} holds no weights at all: {wanted} is looked for"
         why = "The weights were never saved or downloaded there, or the path is not the one meant."
@@ -134,7 +136,7 @@ class NoWeightsFile(Rule):
             why = f"Give that folder instead. Sub-folders with weights: {', '.join(seen['below'])}."
         elif files:
             first = files[0]
-            title = f"{where} has no {wanted}, but {first.name} ({first.kind}, {size_text(first.size)})"
+            title = f"{where} has no {wanted}, but {first.name} ({first.kind}, {file_size(first.size)})"
             why = "from_pretrained finds weights by their names only; a file in another format must be converted."
         return self.found(
             title,

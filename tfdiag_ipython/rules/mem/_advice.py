@@ -11,7 +11,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.batch_size import halve_batch
 from tfdiag_ipython.fixes.memory import FreeMemory
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.rules.mem._messages import size
+from tfdiag_ipython.sizes import memory_size
 
 if TYPE_CHECKING:
     from tfdiag_ipython.rule import Rule
@@ -25,7 +25,7 @@ def holders(seen: Evidence) -> str:
     held = sorted([*seen.get("variables", ()), *seen.get("frames", ())], key=lambda pair: -pair[1])[:3]
     if not held or held[0][1] < WORTH_FREEING:
         return ""
-    return "Most is held by " + ", ".join(f"`{name}` ({size(number)})" for name, number in held) + "."
+    return "Most is held by " + ", ".join(f"`{name}` ({memory_size(number)})" for name, number in held) + "."
 
 
 def fixes(rule: Rule, seen: Evidence, *, batch: bool) -> tuple[Fix, ...]:
@@ -47,7 +47,7 @@ def fixes(rule: Rule, seen: Evidence, *, batch: bool) -> tuple[Fix, ...]:
         offered.append(
             rule.offer(
                 "free-failed-cell",
-                f"Free {size(bytes_held)} that the failed cell still holds",
+                f"Free {memory_size(bytes_held)} that the failed cell still holds",
                 "Clears the frames of its traceback: %debug shows no variables any more. It cannot be undone.",
             )
         )

@@ -87,16 +87,6 @@ def read(message: str) -> Shortage:
     return Shortage(name, f"{device[1]} {device[2]}" if device else "", others=others, **values)
 
 
-def size(number: int | None) -> str:
-    """Bytes as PyTorch writes them: ``14.75 GiB``."""
-    if number is None:
-        return "an unknown amount"
-    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if number >= factor:
-            return f"{number / factor:.2f}".rstrip("0").rstrip(".") + f" {unit}"
-    return f"{number} bytes"
-
-
 def _first(message: str, patterns: tuple[str, ...]) -> int | None:
     found = next((match for match in (re.search(pattern, message) for pattern in patterns) if match), None)
     return _bytes(found[1], found[2]) if found else None

@@ -10,7 +10,8 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.memory import MemoryProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.mem import _advice
-from tfdiag_ipython.rules.mem._messages import Shortage, read, size
+from tfdiag_ipython.rules.mem._messages import Shortage, read
+from tfdiag_ipython.sizes import memory_size
 
 RAISES = """
 import torch
@@ -171,7 +172,7 @@ class DeviceOutOfMemory(Rule):
         return self.found(
             title,
             Certainty.LIKELY,
-            what=f"An allocation of {size(numbers.tried)} was refused."
+            what=f"An allocation of {memory_size(numbers.tried)} was refused."
             if numbers.tried
             else "An allocation was refused.",
             why=f"{why} {held}".strip(),
@@ -186,7 +187,7 @@ class DeviceOutOfMemory(Rule):
 def _told(numbers: Shortage) -> tuple[str, str]:
     """The answer that the numbers give, and what to do about it."""
     place = numbers.device or numbers.backend or "The device"
-    tried, kind = size(numbers.tried), numbers.kind
+    tried, kind = memory_size(numbers.tried), numbers.kind
     smaller = "A smaller batch, shorter sequences, gradient checkpointing or a lower precision need less."
     if numbers.tried is None:
         return (
@@ -195,24 +196,24 @@ def _told(numbers: Shortage) -> tuple[str, str]:
         )
     if kind == "oversized":
         return (
-            f"One allocation of {tried} was asked for, and all of {place} is {size(numbers.total)}",
+            f"One allocation of {tried} was asked for, and all of {place} is {memory_size(numbers.total)}",
             "No cleaning up helps: a shape is wrong (a dimension too many, an attention matrix of a very long sequence), or the "
             "model does not fit.",
         )
     if kind == "fragmented":
         return (
-            f"{place}'s free memory is in pieces: {tried} more were needed, {size(numbers.cached)} are reserved by PyTorch but unused",
+            f"{place}'s free memory is in pieces: {tried} more were needed, {memory_size(numbers.cached)} are reserved by PyTorch but unused",
             "Sizes that change from batch to batch do this. Set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True (PYTORCH_ALLOC_CONF "
             "since 2.9) before torch is imported and restart the kernel.",
         )
-    room = f"{size(numbers.free)} of {size(numbers.total)} are free"
+    room = f"{memory_size(numbers.free)} of {memory_size(numbers.total)} are free"
     if numbers.free is None and numbers.limit is not None:
-        room = f"PyTorch has {size(numbers.allocated)} of {size(numbers.limit)} that it may use"
+        room = f"PyTorch has {memory_size(numbers.allocated)} of {memory_size(numbers.limit)} that it may use"
     elif numbers.free is None or numbers.total is None:
         room = "the message does not say how much is free"
     title = f"{place} is full: {tried} more were needed, {room}"
     if kind == "occupied":
-        told = size(numbers.foreign)
+        told = memory_size(numbers.foreign)
         return (
             f"{title}; other processes hold {told}",
             "End them (`nvidia-smi` lists them; another notebook's kernel is the usual one), or use another device.",

@@ -11,7 +11,8 @@ from tfdiag_ipython.probes.memory import MemoryProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TORCH, TRANSFORMERS, passes
 from tfdiag_ipython.rules.mem import _advice
-from tfdiag_ipython.rules.mem._messages import read, size
+from tfdiag_ipython.rules.mem._messages import read
+from tfdiag_ipython.sizes import memory_size
 
 REFUSED = """
 import torch
@@ -165,17 +166,21 @@ class HostOutOfMemory(Rule):
         seen, tried = evidence[MemoryProbe.name], _tried(hit)
         available, limit = seen.get("available"), seen.get("limit")
         held = _advice.holders(seen)
-        more = f"{hit['array'] or size(tried)} more were needed" if hit["array"] or tried else "the system refused more"
+        more = (
+            f"{hit['array'] or memory_size(tried)} more were needed"
+            if hit["array"] or tried
+            else "the system refused more"
+        )
         title, why = f"The computer's memory (RAM) is full: {more}", held
         if hit["paging"]:
             title += " (on Windows: RAM and paging file together)"
         certainty, oversized = Certainty.LIKELY, False
         if limit is not None:
-            title = f"{title}, and this process may use {size(limit)} in all"
+            title = f"{title}, and this process may use {memory_size(limit)} in all"
         elif available is not None and tried and tried > available:
             certainty, oversized = Certainty.CONFIRMED, True
-            title = f"One tensor of {size(tried)} was asked for: more than the host can give"
-            why = f"{size(available)} are available. Look at the shape first: a dimension is wrong or too long. {held}".strip()
+            title = f"One tensor of {memory_size(tried)} was asked for: more than the host can give"
+            why = f"{memory_size(available)} are available. Look at the shape first: a dimension is wrong or too long. {held}".strip()
         if not why:
             why = "A checkpoint larger than the memory, a large batch, or data held by other variables."
         return self.found(

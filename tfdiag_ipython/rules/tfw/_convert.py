@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Fix
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
-from tfdiag_ipython.fixes.convert import MODEL_TYPES, SOURCE, TARGET, ConvertWeights
+from tfdiag_ipython.fixes.convert import MODEL_TYPES, SOURCE, TARGET, ConvertWeights, differs_from_tensorflow
 from tfdiag_ipython.fixes.source import calls_to, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.weights_folder import WeightFile, size_text, weight_files
+from tfdiag_ipython.probes.weights_folder import WeightFile, weight_files
 from tfdiag_ipython.rule import Rule
+from tfdiag_ipython.sizes import file_size
 
 if TYPE_CHECKING:
     from tfdiag_ipython.failure import Failure
@@ -27,8 +28,12 @@ def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
     reason = _hindrance(seen)
     told = reason or f"Writes {TARGET} beside {SOURCE}, without TensorFlow; every name and shape is checked first."
     fix = rule.offer(CONVERT, f"Convert {SOURCE} to {TARGET}", told, display=bool(reason), folder=seen["folder"])
+    differs = "" if reason else differs_from_tensorflow(seen.facts)
+    if differs:
+        told = f"{told} {differs}"
     if not reason and not seen["h5py"]:
         told = f"{told} Needs h5py, which it installs first."
+    if not reason and (differs or not seen["h5py"]):
         fix = replace(fix, applicability=Applicability.UNSAFE, explanation=told)
     return (fix,)
 
@@ -56,7 +61,7 @@ def files_told(files: list[WeightFile]) -> str:
     if not files:
         return ""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    return f"{files[0].name}, {size_text(files[0].size)}{more}"
+    return f"{files[0].name}, {file_size(files[0].size)}{more}"
 
 
 def path_told(path: str, limit: int = 60) -> str:

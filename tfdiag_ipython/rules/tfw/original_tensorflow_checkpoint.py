@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules.tfw._tensorflow_example import TENSORFLOW, TENSORFLOW_SETUP
 
 _LOADER = re.compile(r"load_tf_weights_in_\w+|convert_tf_checkpoint_to_pytorch")
+
+
+CHECKPOINT = """
+from transformers import BertModel
+from transformers.models.bert.modeling_bert import load_tf_weights_in_bert
+os.makedirs("v1")
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    tf.compat.v1.get_variable("output_bias", initializer=tf.zeros([2]))
+    session.run(tf.compat.v1.global_variables_initializer())
+    tf.compat.v1.train.Saver().save(session, "v1/model.ckpt")
+"""
 
 
 class OriginalTensorFlowCheckpoint(Rule):
@@ -62,6 +74,16 @@ class OriginalTensorFlowCheckpoint(Rule):
         ),
         NoMatch(
             text="NotImplementedError: Weights may only be loaded based on topology into Models when loading TensorFlow-formatted"
+        ),
+        Reproduce(
+            (
+                TENSORFLOW_SETUP + CHECKPOINT,
+                'load_tf_weights_in_bert(BertModel(config), config, "v1/model.ckpt")',
+            ),
+            certainty=Certainty.LIKELY,
+            title="has a variable",
+            needs=TENSORFLOW,
+            isolated=True,
         ),
         NoMatch(text="AttributeError: 'Sequential' object has no attribute 'weight'"),
         NoMatch(text="AttributeError: 'LinearRegression' object has no attribute 'bias'"),

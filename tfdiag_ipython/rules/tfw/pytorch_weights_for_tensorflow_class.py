@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
 from tfdiag_ipython.rules.tfw._convert import path_told
+from tfdiag_ipython.rules.tfw._tensorflow_example import TENSORFLOW, TENSORFLOW_SETUP
 
 
 class PyTorchWeightsForTensorFlowClass(Rule):
@@ -34,11 +35,12 @@ class PyTorchWeightsForTensorFlowClass(Rule):
 
     code = "TFW010"
     name = "pytorch-weights-for-tensorflow-class"
-    raised = ("builtins.OSError", "builtins.AttributeError")
+    raised = ("builtins.OSError", "builtins.AttributeError", "builtins.TypeError")
     message = re.compile(
         r"Can't load (?P<load>weights|the model) for '(?P<name>[^']+)'.{0,700}?containing a file named (?:one of )?(?P<first>tf_model\.h5)\b"
         r"|(?:in directory )?(?P<where>\S+)(?: does not appear to have a file named .{1,80}?)? but there is a file for (?P<found>PyTorch) weights"
         r"|(?P<unsupported>Loading a TF model from a PyTorch checkpoint is not supported)"
+        r"|(?P<safe>'(?:builtins\.)?safe_open' object is not iterable)"
         r"|(?P<lacking>[\w.]+\.\w+) not found in PyTorch model",
         re.DOTALL,
     )
@@ -64,6 +66,31 @@ class PyTorchWeightsForTensorFlowClass(Rule):
             text="OSError: Loading a TF model from a PyTorch checkpoint is not supported when using a model identifier name.",
             title="download",
         ),
+        Match(
+            # transformers 4.57.6 with safetensors 0.8
+            text='  File "/x/site-packages/transformers/modeling_tf_utils.py", line 2964, in from_pretrained\n    return load_pytorch_state'
+            '_dict_in_tf2_model(\n  File "/x/site-packages/transformers/modeling_tf_pytorch_utils.py", line 333, in '
+            "load_pytorch_state_dict_in_tf2_model\n    for key in pt_state_dict:\nTypeError: 'builtins.safe_open' object is not iterable",
+            certainty=Certainty.LIKELY,
+            title="from_pt=True",
+        ),
+        Match(
+            text="OSError: Error no file named tf_model.h5 or model.safetensors found in directory ptb but there is a file for PyTorch weights. "
+            "Use `from_pt=True` to load this model from those weights.",
+            title="`ptb` has PyTorch weights",
+        ),
+        Reproduce(
+            (
+                TENSORFLOW_SETUP + "from transformers import BertForSequenceClassification\n"
+                "BertForSequenceClassification(config).save_pretrained('pt', safe_serialization=False)",
+                'model = TFBertForSequenceClassification.from_pretrained("pt")',
+            ),
+            certainty=Certainty.LIKELY,
+            title="`pt` has PyTorch weights.*from_pt=True",
+            needs=TENSORFLOW,
+            isolated=True,
+        ),
+        NoMatch(text="TypeError: 'builtins.safe_open' object is not iterable"),
         NoMatch(
             text="OSError: Can't load weights for 'acme/fin'. Make sure that: 'acme/fin' is the correct path to a directory containing a "
             "file named one of pytorch_model.bin, tf_model.h5, model.ckpt.",
@@ -72,6 +99,15 @@ class PyTorchWeightsForTensorFlowClass(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if hit["safe"]:
+            if not any("modeling_tf_" in frame.file for frame in hit.raised.frames):
+                return None
+            return self.found(
+                "A TensorFlow class (TF…) is loading PyTorch's model.safetensors, which fails with this safetensors release: from_pt=True",
+                Certainty.LIKELY,
+                what="transformers 4 walks through the opened file as if it were a dict; newer releases of safetensors do not allow that.",
+                why="Add from_pt=True: then the file is read by PyTorch and converted (PyTorch must be installed).",
+            )
         if hit["unsupported"] or hit["lacking"]:
             title = "PyTorch weights cannot be loaded into a TensorFlow class by a repository's name in this release: download them first"
             if hit["lacking"]:

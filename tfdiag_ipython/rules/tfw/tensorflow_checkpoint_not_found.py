@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
 from tfdiag_ipython.rules.tfw._convert import path_told
+from tfdiag_ipython.rules.tfw._tensorflow_example import TENSORFLOW, TENSORFLOW_SETUP
 
 _LANGUAGE_MODEL = re.compile(
     r"(?i)(?<![a-z])(?:al|ro|distil|mo?bile|tiny|bio|sci|de)?bert|(?:un)?cased_l-\d+|electra|xlnet|gpt-?2|transformers|from_tf|huggingface"
@@ -54,6 +55,17 @@ class TensorFlowCheckpointNotFound(Rule):
         Match(
             text="tensorflow.python.framework.errors_impl.NotFoundError: Unsuccessful TensorSliceReader constructor: Failed to find any "
             "matching files for ./chinese_roberta_wwm/bert_model.ckpt",
+        ),
+        Reproduce(
+            (
+                TENSORFLOW_SETUP + "from transformers import BertModel\n"
+                "from transformers.models.bert.modeling_bert import load_tf_weights_in_bert",
+                'load_tf_weights_in_bert(BertModel(config), config, "v1/model.ckpt")',
+            ),
+            certainty=Certainty.LIKELY,
+            title="No TensorFlow checkpoint begins with .*v1/model.ckpt",
+            needs=TENSORFLOW,
+            isolated=True,
         ),
         NoMatch(
             text="NotFoundError: Unsuccessful TensorSliceReader constructor: Failed to find any matching files for ./unet/model-100.ckpt"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.convert import SOURCE
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, weight_files
+from tfdiag_ipython.probes.weights_folder import CHECKPOINT_2, SAVED_MODEL, WeightFile, WeightsFolderProbe, weight_files
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.tfw._convert import (
     CONVERT,
@@ -17,6 +18,7 @@ from tfdiag_ipython.rules.tfw._convert import (
     plan_conversion,
     reader_told,
 )
+from tfdiag_ipython.rules.tfw._formats import OPENED_BY, main_file
 
 SETUP = """
 import tempfile
@@ -24,6 +26,20 @@ from transformers import AutoModelForSequenceClassification
 from tfdiag_ipython.rules.tfw._h5_example import save_tensorflow_bert
 folder = tempfile.mkdtemp()
 save_tensorflow_bert(folder)
+"""
+LOAD = "model = AutoModelForSequenceClassification.from_pretrained(folder)"
+CUT = 'file = folder + "/tf_model.h5"\nstart = open(file, "rb").read()[:20_000]\nopen(file, "wb").write(start)\n'
+POINTER = """
+text = "version https://git-lfs.github.com/spec/v1\\noid sha256:" + "4d" * 32 + "\\nsize 437972328\\n"
+open(folder + "/tf_model.h5", "w").write(text)
+"""
+RENAMED = 'import os\nos.rename(folder + "/tf_model.h5", folder + "/my_model.h5")\n'
+WHOLE_MODEL = """
+import h5py, os
+os.remove(folder + "/tf_model.h5")
+with h5py.File(folder + "/model.h5", "w") as file:
+    file.attrs["model_config"] = "{}"
+    file.create_group("model_weights").attrs["layer_names"] = [b"bert"]
 """
 FILE = {
     "name": "tf_model.h5",
@@ -110,8 +126,43 @@ class TensorFlowWeightsOnly(Rule):
             "load a PyTorch model from a TF 2.0 checkpoint, please set from_tf=True.",
             code="CKP002",
         ),
+        Match(
+            text="OSError: Error no file named model.safetensors, or pytorch_model.bin, found in directory ./out.",
+            evidence={"weights-folder": SEEN | {"files": (FILE | {"name": "out/", "kind": SAVED_MODEL},)}},
+            certainty=Certainty.CONFIRMED,
+            title=r"has no PyTorch weights but out/: a TensorFlow SavedModel .* no version of transformers loads",
+        ),
+        Match(
+            text="OSError: Error no file named model.safetensors, or pytorch_model.bin, found in directory ./out.",
+            evidence={"weights-folder": SEEN | {"files": (FILE | {"name": "w.index", "kind": CHECKPOINT_2},)}},
+            title="w.index: a TensorFlow 2 checkpoint",
+        ),
         Reproduce(
-            (SETUP, "model = AutoModelForSequenceClassification.from_pretrained(folder)"),
+            (SETUP + CUT, LOAD),
+            title=r"has no PyTorch weights but tf_model.h5, and that is damaged: cut short: 20 kB of .* kB",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers", "h5py"),
+        ),
+        Reproduce(
+            (SETUP + POINTER, LOAD),
+            title="tf_model.h5, and that is a Git LFS pointer .* in place of the real 438 MB",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers", "h5py"),
+        ),
+        Reproduce(
+            (SETUP + RENAMED, LOAD),
+            title="no PyTorch weights but my_model.h5: weights from save_weights under another name than tf_model.h5",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers", "h5py"),
+        ),
+        Reproduce(
+            (SETUP + WHOLE_MODEL, LOAD),
+            title=r"but model.h5: a whole Keras model \(model.save\), which only Keras's load_model opens",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers", "h5py"),
+        ),
+        Reproduce(
+            (SETUP, LOAD),
             title=r"holds TensorFlow weights only \(tf_model.h5, .* kB\)",
             certainty=Certainty.CONFIRMED,
             fixes=(Try(CONVERT),),
@@ -126,8 +177,15 @@ class TensorFlowWeightsOnly(Rule):
         if not seen:
             return self._told(failure, path_told(where), "", Certainty.LIKELY) if said else None
         files = weight_files(seen, "tensorflow")
-        if not files or weight_files(seen, "pytorch"):
+        if weight_files(seen, "pytorch"):
             return None
+        given = next((file for file in weight_files(seen) if file.name == SOURCE), None)
+        if given and given.problem:
+            return self._damaged(path_told(seen["path"]), given, seen)
+        if not files:
+            return None
+        if given is None:
+            return self._other_format(path_told(seen["path"]), main_file(files), seen)
         return self._told(
             failure,
             path_told(seen["path"]),
@@ -135,6 +193,29 @@ class TensorFlowWeightsOnly(Rule):
             Certainty.CONFIRMED,
             seen,
             offer_conversion(self, seen),
+        )
+
+    def _damaged(self, where: str, file: WeightFile, seen: Evidence) -> Diagnosis:
+        what = f"damaged: {file.problem}" if file.framework else f"a {file.kind} ({file.problem})"
+        return self.found(
+            f"{where} has no PyTorch weights but {file.name}, and that is {what}",
+            Certainty.CONFIRMED,
+            what="from_tf=True or a converter cannot help: the bytes of the weights are not there.",
+            why="Get the file again from where it came from (`git lfs pull` in a clone, `force_download=True` for the Hub), then run this "
+            "cell again.",
+            evidence=seen.seen,
+        )
+
+    def _other_format(self, where: str, file: WeightFile, seen: Evidence) -> Diagnosis:
+        kind, remedy = OPENED_BY.get(file.kind, ("a part of a TensorFlow checkpoint", "Its other files are missing."))
+        if file.problem:
+            remedy = f"The file is not whole ({file.problem}): get it again first. {remedy}"
+        return self.found(
+            f"{where} has no PyTorch weights but {file.name}: {kind}",
+            Certainty.CONFIRMED,
+            what="A PyTorch class was asked to load it and found neither model.safetensors nor pytorch_model.bin.",
+            why=remedy,
+            evidence=seen.seen,
         )
 
     def _told(

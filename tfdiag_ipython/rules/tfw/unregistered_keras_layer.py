@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules.tfw._tensorflow_example import TENSORFLOW, TENSORFLOW_SETUP
 
 
 class UnregisteredKerasLayer(Rule):
@@ -55,6 +56,24 @@ class UnregisteredKerasLayer(Rule):
             text="TypeError: Could not locate class 'TFRobertaMainLayer'. Make sure custom classes are decorated with "
             "`@keras.saving.register_keras_serializable()`.",
         ),
+        Match(
+            # tf-keras 2.21: model.save("f.h5") of a functional model around TFBertModel, then load_model
+            text="ValueError: Unknown layer: 'TFBertModel'. Please ensure you are using a `keras.utils.custom_object_scope` and that this "
+            "object is included in the scope. See https://www.tensorflow.org/guide/keras/save_and_serialize#registering_the_custom_object "
+            "for details.",
+            title="load_model does not know `TFBertModel`",
+        ),
+        Reproduce(
+            (
+                TENSORFLOW_SETUP + "ids = tf.keras.layers.Input((5,), dtype='int32')\n"
+                "whole = tf.keras.Model(ids, TFBertModel(config)(ids)[1])\nwhole.save('whole.h5')",
+                'tf.keras.models.load_model("whole.h5")',
+            ),
+            certainty=Certainty.LIKELY,
+            title="load_model does not know `TFBertModel`",
+            needs=TENSORFLOW,
+            isolated=True,
+        ),
         NoMatch(text="ValueError: Unknown layer: Functional"),
         NoMatch(text="ValueError: Unknown layer: TFOpLambda"),
         NoMatch(text="ValueError: Unknown layer: TokenEmbedding"),
@@ -69,7 +88,8 @@ class UnregisteredKerasLayer(Rule):
             Certainty.LIKELY,
             what="A model saved whole by Keras names its layers by class; classes of other libraries must be registered on loading.",
             why=f"Pass `custom_objects={{'{layer}': transformers.{layer}}}` to load_model (transformers 4 with the same Keras as when it "
-            "was saved), or build the model in code and use load_weights. Next time: save_pretrained, or save_weights.",
+            "was saved; import transformers first: its …MainLayer classes register themselves), or build the model in code and use load_weights, "
+            "which also reads the weights out of the whole model's file. Next time: save_pretrained, or save_weights.",
         )
 
 
