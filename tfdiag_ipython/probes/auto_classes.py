@@ -69,3 +69,15 @@ def accepting_classes(scene: Scene, model_type: str) -> dict[str, str]:
         if target:
             found[name] = target if isinstance(target, str) else str(target[0])
     return found
+
+
+def model_type_of(scene: Scene, architecture: str) -> str:
+    """The model type whose classes include this one, in the loaded transformers; empty where there is none."""
+    module: Any = scene.module(MODULE)
+    for name, kind in list(vars(module).items()) if module is not None else ():
+        mapping = getattr(getattr(kind, "_model_mapping", None), "_model_mapping", None)
+        if name.startswith("Auto") and isinstance(mapping, Mapping):
+            for model_type, target in mapping.items():
+                if architecture == target or (isinstance(target, tuple) and architecture in target):
+                    return str(model_type)
+    return ""
