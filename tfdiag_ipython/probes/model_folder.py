@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,17 @@ MOST_ENTRIES = 2_000
 MOST_BYTES = 1_000_000
 """Configuration files larger than this are not read."""
 _TORCH = re.compile(r"(?:model|pytorch_model|adapter_model)[\w.-]*\.(?:safetensors|bin)(?:\.index\.json)?")
+_TELLING = (
+    "config.json",
+    "adapter_config.json",
+    "model_index.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "openvino_model.xml",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "snapshots",
+)
 _SINGLE = {".gguf": "gguf-file", ".onnx": "onnx-file", ".safetensors": "weights-file", ".bin": "weights-file"}
 _SINGLE |= dict.fromkeys((".pt", ".pth", ".ckpt"), "weights-file")
 
@@ -28,9 +40,9 @@ _SINGLE |= dict.fromkeys((".pt", ".pth", ".ckpt"), "weights-file")
 class ModelFolderProbe(Probe):
     """The local folder, cached repository or single file given to ``from_pretrained`` or ``pipeline``.
 
-    Facts: ``path`` (as given), ``asked`` (the class or function that was called), ``kind`` (``adapter``, ``diffusers``,
+    Facts: ``path`` (as given), ``shown`` (its end, fit for a title), ``asked`` (the class or function that was called), ``kind`` (``adapter``, ``diffusers``,
     ``diffusers-part``, ``sentence-transformers``, ``timm``, ``gguf``, ``onnx``, ``openvino``, ``weights-only``, ``model``, ``other``,
-    ``empty``, for one file ``gguf-file``, ``onnx-file``, ``weights-file``), ``files`` (names, sorted), ``config`` (whether there is a
+    ``empty``, for one file ``gguf-file``, ``onnx-file``, ``weights-file``), ``files`` (names, sorted), ``dangling`` (links to nothing), ``config`` (whether there is a
     ``config.json``), ``model_type``, ``architectures``, ``known_as`` (the model type of the first architecture, where the file names none),
     ``concrete`` (the class that ``asked`` loads for it), ``saved_by`` (its ``transformers_version``), ``made_of`` (the class or
     architecture that another library's files name), ``auto_map`` (auto class → code), ``code`` (Python file → lines), ``base`` (an
@@ -51,9 +63,9 @@ class ModelFolderProbe(Probe):
             folder = path if path.is_dir() else _snapshot(scene, given, revision)
             if folder is None:
                 return Evidence(missing=f"`{given[:100]}` is neither a folder on this machine nor in the Hub's cache")
-            entries = sorted(entry for entry, _ in zip(folder.iterdir(), range(MOST_ENTRIES), strict=False))
+            entries = _entries(folder)
             scene.deadline.check()
-            facts = {"path": given, "asked": asked, **_facts(entries)}
+            facts = {"path": given, "shown": _shown(given), "asked": asked, **_facts(entries)}
             if facts["architectures"] and not facts["model_type"]:
                 facts["known_as"] = model_type_of(scene, facts["architectures"][0])
                 facts["concrete"] = accepting_classes(scene, facts["known_as"]).get(asked, "")
@@ -97,11 +109,22 @@ def _one_file(given: str, asked: str, path: Path) -> Evidence:
     with path.open("rb") as file:
         head = file.read(4)
     kind = "gguf-file" if head == b"GGUF" else _SINGLE.get(path.suffix.lower(), "other-file")
-    facts = {"path": given, "asked": asked, **_facts([]), "kind": kind, "files": (path.name,)}
+    facts = {"path": given, "shown": _shown(given), "asked": asked, **_facts([]), "kind": kind, "files": (path.name,)}
     if kind == "gguf-file":
         facts["gguf"] = (path.name,)
     seen = Observation("given", f"one file, which starts with {head!r}", given)
     return Evidence(MappingProxyType(facts), (seen,))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in the folder: of a huge one a part, and always the files that tell whose it is."""
+    found = {entry for entry, _ in zip(folder.iterdir(), range(MOST_ENTRIES), strict=False)}
+    return sorted(found | {folder / name for name in _TELLING if os.path.lexists(folder / name)})
+
+
+def _shown(path: str) -> str:
+    """The path's end as one line of a title, without characters that steer a terminal or the direction of writing."""
+    return "".join(letter if letter.isprintable() else "?" for letter in path)[-90:]
 
 
 def _facts(entries: list[Path]) -> dict[str, Any]:
@@ -111,6 +134,7 @@ def _facts(entries: list[Path]) -> dict[str, Any]:
     facts = {
         "files": tuple(names),
         "config": "config.json" in names,
+        "dangling": tuple(entry.name for entry in entries if entry.is_symlink() and not entry.exists()),
         "model_type": str(config.get("model_type") or "")[:100],
         "architectures": tuple(str(name)[:100] for name in architectures[:8]) if isinstance(architectures, list) else (),
         "known_as": "",

@@ -15,9 +15,11 @@ folder.mkdir()
 UNRECOGNIZED = "ValueError: Unrecognized model in out. Should have a `model_type` key in its config.json."
 FOLDER: dict[str, object] = {
     "path": "out",
+    "shown": "out",
     "asked": "AutoModel",
     "kind": "empty",
     "files": (),
+    "dangling": (),
     "config": False,
     "model_type": "",
     "architectures": (),

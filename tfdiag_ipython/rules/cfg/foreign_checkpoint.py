@@ -59,6 +59,7 @@ class ForeignCheckpoint(Rule):
         r"Unrecognized (?:model|image processor|video processor|feature extractor|processing class) in "
         r"|Couldn't instantiate the backend tokenizer from one of"
         r"|does not appear to have a file named [\w.-]+"
+        r"|We couldn't connect to '[^'\n]{1,200}' to load"
         r"|Error no file named [^\n]{1,300}found in directory"
         r"|Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration|the model) (?:for|of) '"
         rf"|It looks like the config file at '{_SINGLE}' is not a valid JSON file"
@@ -136,6 +137,21 @@ class ForeignCheckpoint(Rule):
         ),
         Reproduce(
             (
+                PLACE
+                + "import huggingface_hub.constants as hub\nhub.HF_HUB_CACHE = str(folder)\n"
+                + "commit = folder / 'models--acme--lora' / 'snapshots' / ('a' * 40)\ncommit.mkdir(parents=True)\n"
+                + "(commit / 'adapter_config.json').write_text('{\"base_model_name_or_path\": \"acme/base\"}')\n"
+                + "(commit.parents[1] / 'refs').mkdir()\n(commit.parents[1] / 'refs' / 'main').write_text(commit.name)",
+                "from transformers import AutoModelForCausalLM\n"
+                "AutoModelForCausalLM.from_pretrained('acme/lora', cache_dir=folder)",
+            ),
+            title="`acme/lora` is a PEFT adapter of `acme/base`",
+            certainty=Certainty.CONFIRMED,
+            environment={"HF_HUB_OFFLINE": "1"},
+            isolated=True,
+        ),
+        Reproduce(
+            (
                 PLACE + "BertConfig(**SMALL).save_pretrained(folder)\n(folder / 'model.onnx').write_bytes(b'x')",
                 "from transformers import AutoModel\nAutoModel.from_pretrained(folder)",
             ),
@@ -157,7 +173,7 @@ class ForeignCheckpoint(Rule):
         if not held or held["kind"] not in KINDS:
             return None
         asked, path = held["asked"] or "this class", str(held["path"])
-        title, call, why = _told(held, asked, path[-80:])
+        title, call, why = _told(held, asked, str(held["shown"]))
         fixes: list[Fix] = []
         if held["base"] and asked:
             note = "For a tokenizer that is what is wanted. A model is then the base model without what the adapter learned."

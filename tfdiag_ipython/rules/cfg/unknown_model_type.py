@@ -128,6 +128,14 @@ class UnknownModelType(Rule):
             certainty=Certainty.CONFIRMED,
         ),
         Reproduce(
+            (
+                PLACE + "(folder / 'config.json').symlink_to(folder / 'blob')",
+                "from transformers import AutoModel\nAutoModel.from_pretrained(folder)",
+            ),
+            title="config.json` is a link to a file that is gone",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
             (PLACE, "from transformers import AutoModel\nAutoModel.from_pretrained(folder)"),
             title="is empty",
             certainty=Certainty.CONFIRMED,
@@ -202,10 +210,13 @@ class UnknownModelType(Rule):
 
     def _looked(self, held: Evidence) -> Diagnosis:
         """What the folder is, and what is to be done with one of its kind."""
-        path, asked = str(held["path"])[-90:], str(held["asked"])
+        path, asked = str(held["shown"]), str(held["asked"])
         offered: tuple[Fix, ...] = ()
         why = "The files of a model are its `config.json` and its weights; `save_pretrained` writes both."
-        if held["config"]:
+        if "config.json" in held["dangling"]:
+            title = f"`{path}/config.json` is a link to a file that is gone"
+            why = "A cache of the Hub was cleaned or copied in part: load the model again by its name, or copy it with its links resolved."
+        elif held["config"]:
             title = f"`{path}/config.json` names no `model_type`, so no auto class can be chosen"
             why = "It is of a version before 2020 or of another library: load it with the model's own class, or write the type into it."
             if held["known_as"]:
