@@ -13,7 +13,13 @@ from tfdiag_ipython.probe import Evidence, Probe, Scene
 
 HEAD = 4096
 """Bytes that are read of the file, whatever its size."""
-_LOCALS = ("resolved_config_file", "config_file", "json_file", "resolved_processor_file", "resolved_image_processor_file")
+_LOCALS = (
+    "resolved_config_file",
+    "config_file",
+    "json_file",
+    "resolved_processor_file",
+    "resolved_image_processor_file",
+)
 _PLACE = re.compile(r"line (\d+) column (\d+) \(char (\d+)\)")
 _SIGNATURES = (
     (b"version https://git-lfs", "git-lfs"),

@@ -136,7 +136,9 @@ def _facts(entries: list[Path]) -> dict[str, Any]:
         "config": "config.json" in names,
         "dangling": tuple(entry.name for entry in entries if entry.is_symlink() and not entry.exists()),
         "model_type": str(config.get("model_type") or "")[:100],
-        "architectures": tuple(str(name)[:100] for name in architectures[:8]) if isinstance(architectures, list) else (),
+        "architectures": tuple(str(name)[:100] for name in architectures[:8])
+        if isinstance(architectures, list)
+        else (),
         "known_as": "",
         "concrete": "",
         "saved_by": str(config.get("transformers_version") or "")[:40],

@@ -12,10 +12,25 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.package_versions import installed_version
 
-FAMILY = (
-    "transformers huggingface-hub tokenizers safetensors accelerate peft datasets trl diffusers sentence-transformers evaluate optimum timm "
-    "torch torchvision torchaudio numpy"
-).split()
+FAMILY = [
+    "transformers",
+    "huggingface-hub",
+    "tokenizers",
+    "safetensors",
+    "accelerate",
+    "peft",
+    "datasets",
+    "trl",
+    "diffusers",
+    "sentence-transformers",
+    "evaluate",
+    "optimum",
+    "timm",
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "numpy",
+]
 """Distributions that are asked what they need, and about which."""
 _PACKAGE = re.compile(r"[/\\](?:site|dist)-packages[/\\](\w+)[/\\.]")
 
@@ -23,8 +38,8 @@ _PACKAGE = re.compile(r"[/\\](?:site|dist)-packages[/\\](\w+)[/\\.]")
 class RequirementsProbe(Probe):
     """The requirements of the packages of the family on each other, held against what is installed.
 
-    Facts: ``broken`` (mappings with ``package``, ``version``, ``needs``, ``wanted`` = a version specifier, ``found`` = the installed
-    version), ``asking`` (distribution-like name of the package whose file raised, empty for the person's own code). Sources:
+    It looks at the package whose file raised and at the one that the message names. Facts: ``broken`` (mappings with ``package``, ``version``, ``needs``, ``wanted`` = a version specifier, ``found`` = the installed
+    version), ``asking`` (distribution-like name of the package whose file raised). Sources:
     ``Requires-Dist`` in the installed metadata, without extras; the frames' files.
     """
 
@@ -33,13 +48,21 @@ class RequirementsProbe(Probe):
     def look(self, failure: Failure, scene: Scene) -> Evidence:
         if not scene.live:
             return Evidence(missing="stored text tells nothing about what is installed")
+        asking = _asking(failure)
+        if asking not in FAMILY:
+            return Evidence(missing="no package of the family asked for the name")
         broken: list[dict[str, str]] = []
-        for package in FAMILY:
+        told = failure.says(r"(?:from|module|module named) '?(\w+)")
+        for package in dict.fromkeys((asking, told[1].replace("_", "-") if told else asking)):
             scene.deadline.check()
             broken += _broken(package)
-        facts = {"broken": tuple(broken), "asking": _asking(failure)}
+        facts = {"broken": tuple(broken), "asking": asking}
         seen = tuple(
-            Observation(f"{one['package']} {one['version']} needs", f"{one['needs']}{one['wanted']}, here is {one['found']}", "metadata")
+            Observation(
+                f"{one['package']} {one['version']} needs",
+                f"{one['needs']}{one['wanted']}, here is {one['found']}",
+                "metadata",
+            )
             for one in broken
         )
         return Evidence(MappingProxyType(facts), seen)
@@ -62,7 +85,11 @@ def _broken(package: str) -> list[dict[str, str]]:
             need = Requirement(line)
             name = need.name.lower().replace("_", "-")
             here = installed_version(name) if name in FAMILY else ""
-            if (need.marker is None or need.marker.evaluate()) and here and not need.specifier.contains(here, prereleases=True):
+            if (
+                (need.marker is None or need.marker.evaluate())
+                and here
+                and not need.specifier.contains(here, prereleases=True)
+            ):
                 wanted = str(need.specifier)
                 found.append({"package": package, "version": version, "needs": name, "wanted": wanted, "found": here})
         except (InvalidRequirement, InvalidVersion):

@@ -57,12 +57,12 @@ class ShadowingProbe(Probe):
             )
             if found is not None:
                 files[name] = str(found)
-        loaded = {name: path for name in sorted(LIBRARIES.split("|")) if (path := _impostor(scene.module(name)))}
+        impostors = {name: path for name in sorted(LIBRARIES.split("|")) if (path := _impostor(scene.module(name)))}
         seen = tuple(
             Observation(f"`import {name}` finds", path, "loaded modules, working folder and frames")
-            for name, path in (files | loaded).items()
+            for name, path in (files | impostors).items()
         )
-        return Evidence(MappingProxyType({"files": files, "loaded": loaded}), seen)
+        return Evidence(MappingProxyType({"files": files, "loaded": impostors}), seen)
 
 
 def _impostor(module: ModuleType | None) -> str:
@@ -76,7 +76,10 @@ def _impostor(module: ModuleType | None) -> str:
     file, folders = known.get("__file__"), known.get("__path__")
     if isinstance(file, str):
         return file if _own(file) else ""
-    place = next((str(folder) for folder in folders), "") if type(folders).__name__ == "_NamespacePath" else ""
+    namespace = (
+        folders is not None and type(folders).__name__ == "_NamespacePath"
+    )  # importlib's own: a folder without __init__.py
+    place = next((str(folder) for folder in folders), "") if folders is not None and namespace else ""
     return place if place and _own(place + "/__init__.py") else ""
 
 

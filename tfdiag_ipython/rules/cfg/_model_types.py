@@ -14,7 +14,9 @@ def first_release(model_type: str) -> str:
     Empty where the history has no such class, or where its oldest release (4.18) had it already. A model type is the class's name in
     small letters with separators (``qwen2_moe``: ``Qwen2MoeConfig``), which holds for all but a few.
     """
-    return _configurations().get(_plain(model_type)) or _configurations().get(_plain(model_type.removesuffix("_model")), "")
+    return _configurations().get(_plain(model_type)) or _configurations().get(
+        _plain(model_type.removesuffix("_model")), ""
+    )
 
 
 @functools.cache

@@ -167,12 +167,18 @@ _TOLD = {
         "is a Python dictionary, not JSON: write it with json.dump or save_pretrained",
         "JSON has double quotes; `str(config)` and `print` write single ones.",
     ),
-    "utf-16": ("is UTF-16, JSON must be UTF-8: save it again as UTF-8", "Some editors, and PowerShell's `>`, write UTF-16."),
+    "utf-16": (
+        "is UTF-16, JSON must be UTF-8: save it again as UTF-8",
+        "Some editors, and PowerShell's `>`, write UTF-16.",
+    ),
     "bom": (
         "begins with a byte order mark: save it again as UTF-8 without one",
         "Some Windows editors put three bytes in front of the text.",
     ),
-    "gguf": ("is a GGUF file: give its folder, and gguf_file=", "from_pretrained took the file's path for a configuration's."),
+    "gguf": (
+        "is a GGUF file: give its folder, and gguf_file=",
+        "from_pretrained took the file's path for a configuration's.",
+    ),
     "zip": ("is a zip archive, not JSON", "It is a weights file or an archive under this name."),
     "gzip": ("is compressed (gzip), not JSON: unpack it", "It was downloaded or packed as .gz."),
     "binary": ("is binary data, not JSON", "It is another file under this name, or damaged."),

@@ -16,8 +16,19 @@ from tfdiag_ipython.rules.cfg._examples import FOLDER, PLACE, UNRECOGNIZED, file
 _LOADER = re.compile(r"[\w.]*(?:Tokenizer|Processor|FeatureExtractor)\w*")
 _SINGLE = r"[^'\n]+\.(?:gguf|onnx|safetensors|bin|pth?|ckpt)"
 KINDS = frozenset(
-    ["adapter", "diffusers", "diffusers-part", "sentence-transformers", "timm", "gguf", "onnx", "openvino"]
-    + ["gguf-file", "onnx-file", "weights-file"]
+    [
+        "adapter",
+        "diffusers",
+        "diffusers-part",
+        "sentence-transformers",
+        "timm",
+        "gguf",
+        "onnx",
+        "openvino",
+        "gguf-file",
+        "onnx-file",
+        "weights-file",
+    ]
 )
 """What :class:`ModelFolderProbe` calls the checkpoints that the auto classes do not open by themselves."""
 PARTS = {"diffusers": "unet", "sentence-transformers": "0_Transformer"}
@@ -118,7 +129,9 @@ class ForeignCheckpoint(Rule):
         Reproduce(
             (
                 PLACE
-                + files_of(("model_index.json", "{'_class_name': 'StableDiffusionPipeline', '_diffusers_version': '1'}")),
+                + files_of(
+                    ("model_index.json", "{'_class_name': 'StableDiffusionPipeline', '_diffusers_version': '1'}")
+                ),
                 "from transformers import AutoModel\nAutoModel.from_pretrained(folder)",
             ),
             title=r"is a diffusers pipeline \(StableDiffusionPipeline\): .*DiffusionPipeline\.from_pretrained",
@@ -160,7 +173,8 @@ class ForeignCheckpoint(Rule):
         ),
         Reproduce(
             (
-                PLACE + "BertConfig(**SMALL).save_pretrained(folder)\n(folder / 'openvino_model.xml').write_text('<x/>')",
+                PLACE
+                + "BertConfig(**SMALL).save_pretrained(folder)\n(folder / 'openvino_model.xml').write_text('<x/>')",
                 "from transformers import AutoModel\nAutoModel.from_pretrained(folder)",
             ),
             title=r"holds an OpenVINO model",
@@ -177,17 +191,17 @@ class ForeignCheckpoint(Rule):
         fixes: list[Fix] = []
         if held["base"] and asked:
             note = "For a tokenizer that is what is wanted. A model is then the base model without what the adapter learned."
-            fixes.append(self.offer("load-base-model", f"Load {held['base'][:80]}", note, asked=asked, place=held["base"]))
+            fixes.append(
+                self.offer("load-base-model", f"Load {held['base'][:80]}", note, asked=asked, place=held["base"])
+            )
         part = PARTS.get(held["kind"], "")
         inner = next((name for name in held["nested"] if name == part or name.endswith(part)), "") if part else ""
         if held["kind"] == "sentence-transformers" and inner:
             note = "The pooling that makes one vector of a sentence is left out."
             place = f"{path.rstrip('/')}/{inner}"
             fixes.append(self.offer("load-the-transformer", f"Load {inner}", note, asked=asked, place=place))
-        if held["kind"] in {"weights-file", "onnx-file"} or held["kind"] == "gguf-file":
-            folder = re.sub(r"[\\/]?[^\\/]+$", "", path) or "."
-            if held["kind"] == "weights-file":
-                fixes.append(self.offer("load-the-folder", "Load its folder", "", asked=asked, place=folder))
+        if held["kind"] == "weights-file":
+            fixes.append(self.offer("load-the-folder", "Load its folder", "", asked=asked, place=_folder(path)))
         elif held["kind"] == "gguf":
             note = "The package gguf must be installed; the quantized weights are turned into floating point."
             name = held["gguf"][0]
@@ -218,27 +232,53 @@ def _told(held: Evidence, asked: str, path: str) -> tuple[str, str, str]:
             title = f"{here} is a PEFT adapter without a tokenizer: load it from its base model `{base}`"
         return title, call, "An adapter holds only the weights that were trained on top of its base model."
     if kind == "diffusers":
-        title = f"{here} is a diffusers pipeline ({name or 'model_index.json'}): DiffusionPipeline.from_pretrained opens it"
-        return title, f'DiffusionPipeline.from_pretrained("{path}")', "Its parts lie in subfolders, each with a class of its own."
+        title = (
+            f"{here} is a diffusers pipeline ({name or 'model_index.json'}): DiffusionPipeline.from_pretrained opens it"
+        )
+        return (
+            title,
+            f'DiffusionPipeline.from_pretrained("{path}")',
+            "Its parts lie in subfolders, each with a class of its own.",
+        )
     if kind == "diffusers-part":
         title = f"{here} is a part of a diffusers pipeline: diffusers.{name or 'ModelMixin'}.from_pretrained opens it"
-        return title, f'diffusers.{name}.from_pretrained("{path}")', "Its config.json is of diffusers and names no model type."
+        return (
+            title,
+            f'diffusers.{name}.from_pretrained("{path}")',
+            "Its config.json is of diffusers and names no model type.",
+        )
     if kind == "sentence-transformers":
         title = f'{here} is a sentence-transformers model: SentenceTransformer("…") opens it'
-        return title, f'SentenceTransformer("{path}")', "It is a chain of modules; a Transformers model is at most one of them."
+        return (
+            title,
+            f'SentenceTransformer("{path}")',
+            "It is a chain of modules; a Transformers model is at most one of them.",
+        )
     if kind == "timm":
         title = f"{here} is a timm model ({name}): timm.create_model opens it, or a newer Transformers with timm"
         return title, f'timm.create_model("local-dir:{path}")', "Transformers wraps timm's models since 4.48."
     if kind == "gguf":
         title = f"{here} holds a GGUF model ({held['gguf'][0][:60]}): it is opened with gguf_file="
-        return title, f'llama_cpp.Llama("{path}/{held["gguf"][0]}")', "Transformers reads a GGUF file only when it is named."
+        return (
+            title,
+            f'llama_cpp.Llama("{path}/{held["gguf"][0]}")',
+            "Transformers reads a GGUF file only when it is named.",
+        )
     if kind == "onnx":
         title = f"{here} holds an ONNX model ({held['onnx'][0][:60]}) and no PyTorch weights"
-        return title, f'ORTModel.from_pretrained("{path}")  # optimum[onnxruntime]', "PyTorch cannot load an ONNX graph."
+        return (
+            title,
+            f'ORTModel.from_pretrained("{path}")  # optimum[onnxruntime]',
+            "PyTorch cannot load an ONNX graph.",
+        )
     if kind == "openvino":
         title = f"{here} holds an OpenVINO model and no PyTorch weights"
-        return title, f'OVModel.from_pretrained("{path}")  # optimum[openvino]', "PyTorch cannot load an OpenVINO graph."
-    folder = re.sub(r"[\\/]?[^\\/]+$", "", path) or "."
+        return (
+            title,
+            f'OVModel.from_pretrained("{path}")  # optimum[openvino]',
+            "PyTorch cannot load an OpenVINO graph.",
+        )
+    folder = _folder(path)
     what = {"gguf-file": "GGUF", "onnx-file": "ONNX"}.get(kind, "weights")
     title = f"`{path}` is one {what} file ({files[0][:60]}): give {asked} the folder"
     option = f', gguf_file="{files[0]}"' if kind == "gguf-file" else ""
@@ -247,3 +287,7 @@ def _told(held: Evidence, asked: str, path: str) -> tuple[str, str, str]:
         title = f"`{path}` is one ONNX file: onnxruntime opens it, not {asked}"
         call = f'onnxruntime.InferenceSession("{path}")'
     return title, call, "from_pretrained reads several files, so it takes their folder."
+
+
+def _folder(path: str) -> str:
+    return re.sub(r"[\\/]?[^\\/]+$", "", path) or "."

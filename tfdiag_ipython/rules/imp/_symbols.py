@@ -124,6 +124,7 @@ def spelt(symbol: str) -> str:
     return next((name for name in _releases("first") if name.lower() == plain and name != symbol), "")
 
 
+@functools.lru_cache(maxsize=32)  # two rules ask the same of one failure
 def later(symbol: str, version: str) -> str:
     """The name, this one or the one most like it, that transformers exports only since a later release; empty if none."""
     known = _releases("first")

@@ -115,7 +115,10 @@ class ModuleNotInstalled(Rule):
             fixes = (self.offer("install", label, "With pip, into the kernel's own environment.", module=module),)
         where = "for the Python that ran this" if not state else "for this kernel's Python"
         others = evidence[OtherPythonsProbe.name]
-        title, why = f"`{module}` is not installed {where}", "It was never installed, or installed with the pip of another Python."
+        title, why = (
+            f"`{module}` is not installed {where}",
+            "It was never installed, or installed with the pip of another Python.",
+        )
         if state and others and others["elsewhere"]:
             title = f"`{module}` is installed for {others['elsewhere'][-70:]}, which is not this kernel's Python"
             why = f"This kernel runs {others['kernel']}: install it with the pip of that Python (%pip install, not !pip install)."
