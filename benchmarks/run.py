@@ -69,6 +69,30 @@ def failing_cell() -> None:
         show(f"raise to displayed diagnosis: {label}", bare, loaded)
 
 
+def failed_imports() -> None:
+    """What a failed import costs in a kernel that has loaded torch and transformers, and what the diagnosis loads of them."""
+    setup = "import torch, transformers\nfrom transformers import BertModel\n" + CELLS
+    load = "s.run_cell('%load_ext tfdiag_ipython')\ns.run_cell('1')\nimport time; time.sleep(2)\n"
+    imports = (
+        "from transformers import AutoModelForSequenceClasification",
+        "from transformers import Qwen9ForCausalLM",
+        "from transformers import AdamW",
+        "import einops",
+        "from transformers.modeling_bert import BertModel",
+    )
+    measure = f"for source in {imports!r}: cost(source, 1)\nprint(max(cost(source, 41)[38] for source in {imports!r}))"
+    show(
+        "failed import, slowest of five kinds, p95", *paired(SHELL + setup + measure, SHELL + load + setup + measure, 1)
+    )
+    held = "import sys\ndef held(): return sum(n.startswith('transformers') for n in sys.modules) + len(vars(transformers))\n"
+    measure = f"{held}before = held()\ncost({imports[0]!r}, 1)\nprint(held() - before)"
+    bare, loaded = paired(SHELL + setup + measure, SHELL + load + setup + measure, 1)
+    print(
+        f"names and modules of transformers that a misspelt import loads: {bare:.0f}, with tfdiag {loaded:.0f}",
+        flush=True,
+    )
+
+
 def matching() -> None:
     texts = [
         Failure.from_text(f"ValueError: {noise} fault number 7 of kind alpha") for noise in ("some", "other " * 40)
@@ -145,5 +169,6 @@ if __name__ == "__main__":
     loading()
     succeeding_cell()
     failing_cell()
+    failed_imports()
     matching()
     padding_watch()

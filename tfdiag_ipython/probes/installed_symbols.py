@@ -29,6 +29,11 @@ WANTED = re.compile(
 """
 _LIMIT = 20_000
 _CUTOFF = 0.84
+_STEM_CUTOFF = 0.78
+_KIND = re.compile(
+    r"(?P<stem>\w*?)(?P<kind>For[A-Z]\w+|(?:PreTrained|LMHead)?Model|Config|Tokenizer(?:Fast)?|(?:Image|Video)?Processor(?:Fast)?"
+    r"|FeatureExtractor|Pipeline)"
+)
 
 
 def wanted(groups: Mapping[str, str]) -> tuple[str, str]:
@@ -46,16 +51,35 @@ def names_of(module: ModuleType) -> set[str]:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
-    """The names most like this one, best first; case does not count."""
-    plain = name.lower()
+    """The names most like this one, best first; case does not count.
+
+    A name with other digits is another generation (``Llama4…`` is no misspelt ``Llama3…``), and of two names of the same kind
+    (``…Tokenizer``, ``…ForCausalLM``) it is the family in front that must be alike.
+    """
+    plain, digits = name.lower(), re.findall(r"\d+", name)
     near = {other for other in known if abs(len(other) - len(name)) <= 3 and len(set(other.lower()) ^ set(plain)) <= 4}
     matcher = difflib.SequenceMatcher(b=plain)
     scored = []
     for other in near:
         matcher.set_seq1(other.lower())
+        if re.findall(r"\d+", other) != digits or not _same_family(name, other):
+            continue
         if matcher.real_quick_ratio() >= _CUTOFF and matcher.quick_ratio() >= _CUTOFF and matcher.ratio() >= _CUTOFF:
             scored.append((-matcher.ratio(), other))
     return tuple(other for _, other in sorted(scored)[:count])
+
+
+def likeness(name: str, other: str) -> float:
+    """How like two names are, from 0 to 1; case does not count."""
+    return difflib.SequenceMatcher(a=other.lower(), b=name.lower()).ratio()
+
+
+def _same_family(name: str, other: str) -> bool:
+    """Whether what stands in front of the kind is alike, where both names are of one kind (``…Tokenizer``)."""
+    one, two = _KIND.fullmatch(name), _KIND.fullmatch(other)
+    if one is None or two is None or one["kind"] != two["kind"]:
+        return True
+    return difflib.SequenceMatcher(a=two["stem"].lower(), b=one["stem"].lower()).ratio() >= _STEM_CUTOFF
 
 
 class InstalledSymbolsProbe(Probe):

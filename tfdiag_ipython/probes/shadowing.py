@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
@@ -32,8 +32,10 @@ SUSPECTS = (
 class ShadowingProbe(Probe):
     """Files called like a library (or a standard module that libraries import) where Python finds them first.
 
-    Facts: ``files`` (import name → path of the person's file). Source: ``__file__`` of the loaded modules, the frames' files, and
-    the names of the files beside them and in the working folder.
+    Facts: ``files`` (import name → path of the person's file that is loaded, or would be), ``loaded`` (import name → file or folder of a
+    loaded module that is called like a library and is not it: it has no ``__version__``, as all of them do, and lies in none of Python's
+    own folders). Source: ``__file__``, ``__path__`` and ``__version__`` of the loaded modules, the frames' files, and the names of the
+    files beside them and in the working folder.
     """
 
     name: ClassVar[str] = "shadowing"
@@ -55,10 +57,30 @@ class ShadowingProbe(Probe):
             )
             if found is not None:
                 files[name] = str(found)
+        impostors = {name: path for name in sorted(LIBRARIES.split("|")) if (path := _impostor(scene.module(name)))}
         seen = tuple(
-            Observation(f"`import {name}` finds", path, "working folder and frames") for name, path in files.items()
+            Observation(f"`import {name}` finds", path, "loaded modules, working folder and frames")
+            for name, path in (files | impostors).items()
         )
-        return Evidence(MappingProxyType({"files": files}), seen)
+        return Evidence(MappingProxyType({"files": files, "loaded": impostors}), seen)
+
+
+def _impostor(module: ModuleType | None) -> str:
+    """Where a module that only has a library's name was loaded from; empty where it is the library or no module."""
+    if not isinstance(module, ModuleType):
+        return ""
+    known = vars(module)
+    spec = known.get("__spec__")
+    if isinstance(known.get("__version__"), str) or getattr(spec, "_initializing", False):
+        return ""  # the library; or half loaded, before it has told its version
+    file, folders = known.get("__file__"), known.get("__path__")
+    if isinstance(file, str):
+        return file if _own(file) else ""
+    namespace = (
+        folders is not None and type(folders).__name__ == "_NamespacePath"
+    )  # importlib's own: a folder without __init__.py
+    place = next((str(folder) for folder in folders), "") if folders is not None and namespace else ""
+    return place if place and _own(place + "/__init__.py") else ""
 
 
 def _own(file: str) -> bool:

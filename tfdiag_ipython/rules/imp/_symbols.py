@@ -11,7 +11,7 @@ from typing import Any
 from tfdiag_ipython.data import table
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.installed_symbols import LIBRARIES, imported_from, wanted
+from tfdiag_ipython.probes.installed_symbols import LIBRARIES, imported_from, nearest, wanted
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit
 
@@ -122,6 +122,14 @@ def spelt(symbol: str) -> str:
     """
     plain = symbol.lower()
     return next((name for name in _releases("first") if name.lower() == plain and name != symbol), "")
+
+
+@functools.lru_cache(maxsize=32)  # two rules ask the same of one failure
+def later(symbol: str, version: str) -> str:
+    """The name, this one or the one most like it, that transformers exports only since a later release; empty if none."""
+    known = _releases("first")
+    names = (symbol,) if symbol in known else nearest(symbol, known)[:1]
+    return next((name for name in names if older(version, known[name])), "")
 
 
 def older(version: str, other: str) -> bool:

@@ -50,6 +50,7 @@ class MissingBackend(Rule):
         r"(?P<symbol>\w+) requires (?:the )?(?P<library>[\w. -]+?) library(?:\.| but| and)[^\n]{0,20}(?:\s+\w+)*?"
         r"\s*not found in your env"
         r"|(?P<symbol2>\w+) requires the (?P<library2>[\w. -]+?) library but it was not found"
+        r"|\A\s*requires the (?P<library3>[\w. -]+?) library but it was not found"
         r"|Using [^\n]{3,80}? requires (?:the latest version of )?`?(?P<option>[A-Za-z]\w*)[^\n]{0,80}?pip install"
         r"|requires the following packages that were not found in your environment: (?P<listed>[\w-]+)"
         r"|make sure you have `(?P<asked>\w+)` installed"
@@ -110,6 +111,15 @@ class MissingBackend(Rule):
             "have sentencepiece installed to convert a slow tokenizer to a fast one.",
             title="sentencepiece.*or.*tokenizer.json",
         ),
+        Reproduce(
+            (
+                "import tempfile\nfrom transformers import T5Tokenizer\nfolder = tempfile.mkdtemp()",
+                "T5Tokenizer.from_pretrained(folder)",
+            ),
+            title="vocabulary file is not where the model was loaded from",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5", "sentencepiece"),
+        ),
         NoMatch(text="ImportError: Missing optional dependency 'openpyxl'. Use pip or conda to install openpyxl."),
         NoMatch(text="ImportError: Plotly express requires pandas to be installed."),
         Reproduce(
@@ -161,9 +171,12 @@ class MissingBackend(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        groups = {key.rstrip("2"): value for key, value in hit.groups.items() if value}
+        groups = {key.rstrip("23"): value for key, value in hit.groups.items() if value}
         spoken = next((groups[key] for key in groups if key not in ("symbol",)), "")
         package = package_of(spoken)
+        hidden = failure.says(_HIDDEN) if spoken == "protobuf" else None
+        if hidden:
+            return self._no_vocabulary(hidden[0])
         symbol = groups.get("symbol", "")
         if package is None and symbol and not symbol[0].isupper():
             return None  # prose, not the name of a class
@@ -205,6 +218,16 @@ class MissingBackend(Rule):
             why="Transformers imports without its optional packages and fails when something that needs one is used.",
             evidence=seen.seen,
             fixes=(fix,),
+        )
+
+    def _no_vocabulary(self, hidden: str) -> Diagnosis:
+        """The import of protobuf, made only to tell errors apart, hides the error that was to be told."""
+        return self.found(
+            "The tokenizer's vocabulary file is not where the model was loaded from; protobuf is not what is missing",
+            Certainty.CONFIRMED,
+            what=f"One level down stands the true error: {hidden}.",
+            why="While it handled that error transformers looked for protobuf. Often only the weights were copied: call "
+            "tokenizer.save_pretrained(folder) too.",
         )
 
     def _too_old(self, package: str, version: str, needed: str, seen: Evidence) -> Diagnosis:
@@ -266,6 +289,12 @@ class MissingBackend(Rule):
             return RestartKernel(host_of(scene))
         modules, needed = str(fix.parameters["modules"]).split(), str(fix.parameters["needed"])
         return plan_install(scene, *modules, asked_by="transformers", releases={modules[0]: needed})
+
+
+_HIDDEN = re.compile(
+    r"Either model_file or model_proto must be specified|path should be string, bytes, os\.PathLike or integer, not NoneType|^not a string",
+    re.MULTILINE,
+)
 
 
 def _needed(message: str, distribution: str) -> str:

@@ -8,10 +8,10 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import replace_symbol
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
+from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe, likeness
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.imp._symbols import in_cell, read, removal, stale
+from tfdiag_ipython.rules.imp._symbols import in_cell, later, read, removal, stale
 
 SEEN = {
     "symbol": "AutoModelForSequenceClasification",
@@ -82,6 +82,18 @@ class MisspeltSymbol(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-nearest-name"),),
         ),
+        Match(
+            text="ImportError: cannot import name 'ZeebraModel' from 'transformers' (/env/transformers/__init__.py)",
+            evidence={"installed-symbols": SEEN | {"symbol": "ZeebraModel", "nearest": ("ZebraModel",)}},
+            title="is misspelt",
+        ),
+        NoMatch(
+            failure=Failure.from_text(
+                "ImportError: cannot import name 'Qwen3NextForCausalLM' from 'transformers' (/env/transformers/__init__.py)",
+                versions={"transformers": "4.51.3"},
+            ),
+            code="IMP003",
+        ),
         Reproduce(
             ("from transformers.models.bert import BertModl",),
             title="`BertModl` is misspelt: transformers .* has `BertModel`",
@@ -98,6 +110,9 @@ class MisspeltSymbol(Rule):
         ):
             return None
         best = str(seen["nearest"][0])
+        newer = later(name.symbol, str(seen["version"])) if name.library == "transformers" else ""
+        if newer and likeness(name.symbol, newer) > likeness(name.symbol, best):
+            return None  # a name of a later release, or nearer to one
         others = ", ".join(f"`{other}`" for other in seen["nearest"][1:])
         lacking = ", ".join(seen["backends"].get(best, ()))
         fix = self.offer(

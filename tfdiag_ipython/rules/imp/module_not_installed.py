@@ -8,6 +8,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.install import REQUIREMENTS
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.other_pythons import OtherPythonsProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.imp._packages import INSTALL_LOCALLY, plan_install
@@ -49,7 +50,8 @@ class ModuleNotInstalled(Rule):
     over there.
 
     *How tfdiag confirms it*
-    The installed metadata of this very interpreter has no such package.
+    The installed metadata of this very interpreter has no such package. It also looks whether the Python behind the
+    command `pip` is another one, and has it.
 
     *Fixes and their safety*
     `install` (unsafe: it changes the environment; the command is shown first) calls pip with the kernel's own
@@ -66,7 +68,7 @@ class ModuleNotInstalled(Rule):
     name = "module-not-installed"
     raised = ("builtins.ImportError",)
     message = re.compile(r"No module named ['\"‘`]?(?P<module>\w+)(?P<inner>(?:\.\w+)*)['\"’`]?")
-    needs = (PackageVersionsProbe,)
+    needs = (PackageVersionsProbe, OtherPythonsProbe)
     fixes = (Offer("install", Applicability.UNSAFE),)
     CASES = (
         Match(
@@ -80,6 +82,20 @@ class ModuleNotInstalled(Rule):
         Reproduce(
             (INSTALL_LOCALLY.format(packages=[("einops", "einops")]), "import einops  # for the remote code"),
             title="`einops` is not installed",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("install"),),
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                INSTALL_LOCALLY.format(packages=[("einops", "einops")])
+                + "import venv\nother = pathlib.Path(tempfile.mkdtemp())\nvenv.create(other)\n"
+                "(next(other.glob('lib/python3*/site-packages')) / 'einops').mkdir()\n"
+                "(other / 'bin' / 'pip').write_text(f'#!{other}/bin/python\\n')\n(other / 'bin' / 'pip').chmod(0o755)\n"
+                "os.environ['PATH'] = f'{other}/bin:' + os.environ['PATH']  # as where a terminal's pip is another one",
+                "import einops",
+            ),
+            title="`einops` is installed for .*/bin/python, which is not this kernel's Python",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("install"),),
             isolated=True,
@@ -98,12 +114,22 @@ class ModuleNotInstalled(Rule):
             label = f"Install {REQUIREMENTS[module]}"
             fixes = (self.offer("install", label, "With pip, into the kernel's own environment.", module=module),)
         where = "for the Python that ran this" if not state else "for this kernel's Python"
-        return self.found(
+        others = evidence[OtherPythonsProbe.name]
+        title, why = (
             f"`{module}` is not installed {where}",
+            "It was never installed, or installed with the pip of another Python.",
+        )
+        if state and others and others["elsewhere"]:
+            title = f"`{module}` is installed for {others['elsewhere'][-70:]}, which is not this kernel's Python"
+            why = f"This kernel runs {others['kernel']}: install it with the pip of that Python (%pip install, not !pip install)."
+        elif state and others and others["pip"]:
+            why = f"The command pip installs for {others['pip'][-90:]}, not for this kernel's Python: use %pip install."
+        return self.found(
+            title,
             Certainty.CONFIRMED if state else Certainty.LIKELY,
             what=f"No folder on Python's path holds a module `{module}`.",
-            why="It was never installed, or installed with the pip of another Python.",
-            evidence=seen.seen,
+            why=why,
+            evidence=(*seen.seen, *others.seen),
             fixes=fixes,
         )
 

@@ -13,6 +13,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.module_files import ModuleFilesProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.cfg._model_types import first_release
 from tfdiag_ipython.rules.imp._symbols import culprit, older
 
 _GONE = {"torch": "2", "transformers": "5"}
@@ -71,6 +72,12 @@ class MovedModule(Rule):
             needs=("torch", "transformers>=5"),
         ),
         Reproduce(
+            ("import transformers", "from transformers.models.qwen3_5 import modeling_qwen3_5"),
+            title=r"`transformers\.models\.qwen3_5` came with transformers 5\.\d+, here is 4",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5"),
+        ),
+        Reproduce(
             ("import transformers", "import transformers.zebra_stripes"),
             title=r"transformers \d.* has no module `transformers.zebra_stripes`: misspelt, or of another release",
             certainty=Certainty.POSSIBLE,
@@ -88,7 +95,11 @@ class MovedModule(Rule):
         where = culprit(failure)
         asked = f"`{where}` imports it. " if where else ""
         certainty = Certainty.CONFIRMED if live and (files or not new) else Certainty.LIKELY
-        if new is None:
+        family = re.match(r"transformers\.models\.(\w+)", old)
+        first = first_release(family[1]) if family else ""
+        if new is None and first and version and older(version, first):
+            title = f"`{old}` came with transformers {first}, here is {version}: upgrade and restart the kernel"
+        elif new is None:
             certainty = Certainty.POSSIBLE
             title = f"{library} {version} has no module `{old}`: misspelt, or of another release"
         elif new:

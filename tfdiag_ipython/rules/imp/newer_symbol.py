@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
+from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe, likeness
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
-from tfdiag_ipython.rules.imp._symbols import culprit, older, read, release_of, removal, spelt, stale
+from tfdiag_ipython.rules.imp._symbols import culprit, later, older, read, release_of, removal, spelt, stale
 
 
 class NewerSymbol(Rule):
@@ -88,6 +88,12 @@ class NewerSymbol(Rule):
             certainty=Certainty.POSSIBLE,
         ),
         Reproduce(
+            ("from transformers import Qwen3_5ForCausalLM",),  # 4.57 has Qwen3ForCausalLM, which is another model
+            title=r"`Qwen3_5ForCausalLM` is first in transformers 5\.\d+, here is 4",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5"),
+        ),
+        Reproduce(
             ("from transformers import DecisionPipeline",),
             title=r"`DecisionPipeline` is first in transformers 5.23, here is \d",
             certainty=Certainty.CONFIRMED,
@@ -102,11 +108,14 @@ class NewerSymbol(Rule):
         known = removal(name)
         if known is not None and (seen or known.other_framework or not older(name.version, known.gone or "0")):
             return None  # a name that a release still had is missing only where files of two releases are mixed
-        if seen and (seen["exists"] or seen["nearest"]):
-            return None
         version = str(seen["version"]) if seen else name.version
         ours = name.library == "transformers"
+        newer = later(name.symbol, version) if ours and version else ""
+        near = str(seen["nearest"][0]) if seen and seen["nearest"] else ""
+        if seen and (seen["exists"] or (near and likeness(name.symbol, newer) <= likeness(name.symbol, near))):
+            return None  # misspelt: IMP001
         right = spelt(name.symbol) if ours and not release_of("first", name.symbol) else ""
+        right = right or (newer if newer != name.symbol else "")
         first = release_of("first", right or name.symbol) if ours else ""
         due = first if first and version and not older(version, first) and not right else ""
         where = culprit(failure)

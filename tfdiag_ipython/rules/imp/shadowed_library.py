@@ -10,6 +10,13 @@ from tfdiag_ipython.probes.installed_symbols import LIBRARIES
 from tfdiag_ipython.probes.shadowing import ShadowingProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
 
+FRONT = """
+import os, pathlib, sys, tempfile
+folder = pathlib.Path(tempfile.mkdtemp())
+os.chdir(folder)
+sys.path.insert(0, str(folder))
+"""
+
 
 class ShadowedLibrary(Rule):
     """A file of the person's has a library's name, and Python finds it first.
@@ -22,8 +29,9 @@ class ShadowedLibrary(Rule):
     Python looks in the working folder before it looks at what is installed.
 
     *How tfdiag confirms it*
-    It looks where the loaded module came from, and for files of such names beside the failing one and in the working
-    folder.
+    It looks where the loaded module came from and whether it has the `__version__` that the library has, and for files of
+    such names beside the failing one and in the working folder. A library that the one asked for needs counts, too: a
+    `tokenizers.py` breaks transformers.
 
     *Fixes and their safety*
     `rename-file` is shown only, with the path: other files may import it.
@@ -38,7 +46,13 @@ class ShadowedLibrary(Rule):
     code = "IMP009"
     name = "shadowed-library"
     raised = ("builtins.ImportError", "builtins.AttributeError")
-    message = re.compile(rf"partially initialized module ['\"‘](?P<module>{LIBRARIES})(?P<inner>[\w.]*)['\"’]")
+    specific = True
+    message = re.compile(
+        rf"partially initialized module ['\"‘](?P<module>{LIBRARIES})(?P<inner>[\w.]*)['\"’]"
+        rf"|cannot import name '\w+' from '(?P<asked>{LIBRARIES})(?:\.[\w.]+)?' \((?P<file>[^)\n]*)\)"
+        rf"|module '(?P<owner>{LIBRARIES})' has no attribute"
+        rf"|No module named '(?P<parent>{LIBRARIES})\.[\w.]+'"
+    )
     needs = (ShadowingProbe,)
     fixes = (Offer("rename-file", Applicability.DISPLAY_ONLY),)
     CASES = (
@@ -65,10 +79,52 @@ class ShadowedLibrary(Rule):
             certainty=Certainty.CONFIRMED,
             isolated=True,
         ),
+        Match(
+            text="ImportError: cannot import name 'AutoModel' from 'transformers' (/home/me/work/transformers.py)",
+            certainty=Certainty.LIKELY,
+            title="`/home/me/work/transformers.py` is found in the place of the library",
+        ),
+        NoMatch(
+            text="ImportError: cannot import name 'ZebraModel' from 'transformers' (/home/me/transformers/src/transformers/__init__.py)",
+            code="IMP003",
+        ),
+        Reproduce(
+            (FRONT + "(folder / 'transformers.py').write_text('x = 1')", "from transformers import AutoModel"),
+            title="transformers.py` is found in the place of the library transformers: rename it",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                FRONT + "(folder / 'tokenizers').mkdir()\n(folder / 'tokenizers' / '__init__.py').touch()",
+                "from transformers import BertTokenizerFast",
+            ),
+            title="tokenizers/__init__.py` is found in the place of the library tokenizers",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+        ),
+        Reproduce(
+            (FRONT + "(folder / 'datasets').mkdir()  # the data", "from datasets import load_dataset"),
+            title="/datasets` is found in the place of the library datasets",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
+                FRONT + "(folder / 'transformers').mkdir()\n(folder / 'transformers' / '__init__.py').touch()",
+                "from transformers.models.bert import BertModel",
+            ),
+            title="transformers/__init__.py` is found in the place of the library transformers",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         module, seen = hit["module"], evidence[ShadowingProbe.name]
+        if not module:
+            return self._whole(hit, seen)
         files: Mapping[str, str] = seen["files"] if seen else {}
         told = re.search(r"\(([^()\n]+\.py)\)\s*$", hit.raised.message)
         own = told is not None and "-packages" not in told[1]
@@ -92,3 +148,29 @@ class ShadowedLibrary(Rule):
             evidence=seen.seen,
             fixes=fixes if path else (),
         )
+
+    def _whole(self, hit: Hit, seen: Evidence) -> Diagnosis | None:
+        """A file or folder that has a library's name, loads without an error, and has none of its names."""
+        asked = hit["asked"] or hit["owner"] or hit["parent"]
+        loaded: Mapping[str, str] = seen["loaded"] if seen else {}
+        name = asked if asked in loaded else next((other for other in _NEEDS.get(asked, ()) if other in loaded), "")
+        path = loaded.get(name, "")
+        if not path and not seen and re.search(rf"[/\\]{asked}\.py\Z", hit["file"]) and "-packages" not in hit["file"]:
+            name, path = asked, hit["file"]
+        if not path:
+            return None
+        kind = "file" if path.endswith(".py") else "folder"
+        needed = f", which {asked} needs" if name != asked else ""
+        label = f"Rename the {kind} {path[-80:]}"
+        return self.found(
+            f"`{path[-90:]}` is found in the place of the library {name}{needed}: rename it",
+            Certainty.CONFIRMED if seen else Certainty.LIKELY,
+            what=f"`import {name}` loads this {kind}, which has none of the library's names.",
+            why="Python looks in the working folder before it looks at what is installed.",
+            evidence=seen.seen,
+            fixes=(self.offer("rename-file", label, "Then restart the kernel: it stays loaded until then."),),
+        )
+
+
+_NEEDS = {"transformers": ("tokenizers", "huggingface_hub", "safetensors", "torch"), "peft": ("transformers", "torch")}
+"""Libraries without which these cannot be imported whole."""

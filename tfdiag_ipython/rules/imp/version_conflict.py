@@ -66,6 +66,17 @@ class VersionConflict(Rule):
             title="tokenizers .* is too old: transformers needs >=99",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(
+            (
+                "import pathlib, sys, tempfile\ninfo = pathlib.Path(tempfile.mkdtemp()) / 'tokenizers-0.15.2.dist-info'\n"
+                "info.mkdir()\n(info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: tokenizers\\nVersion: 0.15.2')\n"
+                "sys.path.insert(0, str(info.parent))  # an older copy comes first on Python's path",
+                "import transformers",
+            ),
+            title=r"tokenizers 0\.15\.2 is too old: transformers needs >=0\.2",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
