@@ -266,18 +266,24 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
 
 def rename_keyword(source: str, wanted: Callable[[cst.Call], bool], old: str, new: str) -> str:
     """Call the keyword argument ``old`` of the wanted calls ``new``, its value unchanged; calls that give ``new``, too, stay."""
-    import libcst as cst
 
     def change(call: cst.Call) -> cst.Call:
-        if any(arg.keyword is not None and arg.keyword.value == new for arg in call.args):
-            return call
-        args = [
-            arg.with_changes(keyword=cst.Name(new)) if arg.keyword is not None and arg.keyword.value == old else arg
-            for arg in call.args
-        ]
-        return call.with_changes(args=args)
+        both = any(arg.keyword is not None and arg.keyword.value == new for arg in call.args)
+        return call if both else with_renamed(call, old, new)
 
     return edit_calls(source, wanted, change)
+
+
+def with_renamed(call: cst.Call, old: str, new: str, value: str = "") -> cst.Call:
+    """The call with the keyword argument ``old`` called ``new``, in its place; ``value`` (Python source) replaces its value."""
+    import libcst as cst
+
+    changes: dict[str, Any] = {"keyword": cst.Name(new)} | ({"value": cst.parse_expression(value)} if value else {})
+    args = [
+        arg.with_changes(**changes) if arg.keyword is not None and arg.keyword.value == old else arg
+        for arg in call.args
+    ]
+    return call.with_changes(args=args)
 
 
 def keep_defaults(
@@ -286,22 +292,25 @@ def keep_defaults(
     defaults: Mapping[str, tuple[int, str]],
     dropped: tuple[str, ...] = (),
 ) -> str:
-    """Write out arguments (name → position and value) that the wanted calls leave to a default, and remove ``dropped`` ones.
+    """Write out arguments (name → position and value) that the wanted calls leave to a default, and remove ``dropped`` ones."""
+    return edit_calls(source, wanted, lambda call: with_defaults(call, defaults, dropped))
+
+
+def with_defaults(
+    call: cst.Call, defaults: Mapping[str, tuple[int, str]], dropped: tuple[str, ...] = ()
+) -> cst.Call:
+    """The call with the arguments written out that it leaves to a default, and without ``dropped`` ones.
 
     A call with ``*`` arguments may give them by position: nothing is added to it.
     """
-
-    def change(call: cst.Call) -> cst.Call:
-        given = {arg.keyword.value for arg in call.args if arg.keyword}
-        positional = sum(1 for arg in call.args if arg.keyword is None and not arg.star)
-        arguments: dict[str, str | None] = {name: None for name in dropped if name in given}
-        if not any(arg.star for arg in call.args):
-            arguments |= {
-                name: value for name, (place, value) in defaults.items() if name not in given and positional <= place
-            }
-        return with_arguments(call, arguments)
-
-    return edit_calls(source, wanted, change)
+    given = {arg.keyword.value for arg in call.args if arg.keyword}
+    positional = sum(1 for arg in call.args if arg.keyword is None and not arg.star)
+    arguments: dict[str, str | None] = {name: None for name in dropped if name in given}
+    if not any(arg.star for arg in call.args):
+        arguments |= {
+            name: value for name, (place, value) in defaults.items() if name not in given and positional <= place
+        }
+    return with_arguments(call, arguments)
 
 
 def call_object(source: str, method: str, receivers: Callable[[str], bool]) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.data.changes import methods
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
@@ -14,30 +15,7 @@ from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.imp._symbols import older
 
-_TRUSTED = "or load the model without `trust_remote_code`"
-REMOVED = {
-    "encode_plus": ("5.0", "", "call the tokenizer itself"),
-    "batch_encode_plus": ("5.0", "", "call the tokenizer itself"),
-    "as_target_tokenizer": ("5.0", "", "give the labels as `text_target=`"),
-    "prepare_seq2seq_batch": ("5.0", "", "call the tokenizer with `text_target=`"),
-    "additional_special_tokens": ("5.0", "extra_special_tokens", "use `extra_special_tokens`"),
-    "additional_special_tokens_ids": ("5.0", "extra_special_tokens_ids", "use `extra_special_tokens_ids`"),
-    "get_max_length": ("4.49", "get_max_cache_shape", f"use `get_max_cache_shape()`, {_TRUSTED}"),
-    "get_max_cache_shape": ("5.20", "get_max_length", f"use `get_max_length()`, {_TRUSTED}"),
-    "get_usable_length": ("4.54", "get_seq_length", f"use `get_seq_length()`, {_TRUSTED}"),
-    "seen_tokens": ("4.54", "get_seq_length", f"use `get_seq_length()`, {_TRUSTED}"),
-    "to_legacy_cache": ("5.0", "", "keep the cache object"),
-    "from_legacy_cache": ("5.0", "", "keep the cache object"),
-    "prune_heads": ("5.0", "", "nothing replaces it in transformers 5"),
-    "rope_theta": ("5.0", "rope_parameters", "read `rope_parameters`"),
-}
-"""Method or attribute → the first minor release without it, the name that replaces it (empty: none), what to write now.
-
-The releases were read from the classes' sources in the wheels of 4.18 to 5.23; that a fast tokenizer, a DynamicCache, a
-LlamaConfig and a BertModel lack the old name and have the new one was tried on 5.23.0, and the contrary on 4.57.6.
-`get_max_length` is there again from 5.13 on.
-"""
-CALLED = ("encode_plus", "batch_encode_plus")
+REMOVED = {method.old: method for method in methods()}
 
 
 class RemovedMethod(Rule):
@@ -67,7 +45,7 @@ class RemovedMethod(Rule):
     name = "removed-method"
     raised = ("builtins.AttributeError",)
     message = re.compile(
-        r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
+        r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Trainer|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
         rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(REMOVED, key=len, reverse=True))})\b"
     )
     needs = (PackageVersionsProbe, AttributeOwnerProbe)
@@ -115,14 +93,14 @@ class RemovedMethod(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         method, seen, owner = hit["method"], evidence[PackageVersionsProbe.name], evidence[AttributeOwnerProbe.name]
-        gone, new, advice = REMOVED[method]
+        known = REMOVED[method]
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
         told = loaded or failure.versions.get("transformers", "")
-        if (seen and not loaded) or older(told, gone) or (owner and not _fits(owner, new)):
+        if (seen and not loaded) or older(told, known.gone) or (owner and not _fits(owner, known.new)):
             return None  # of another library, or never there
         version = f"transformers {told}".strip()
         fixes: tuple[Fix, ...] = ()
-        if method in CALLED:
+        if known.edit == "call":
             elsewhere = bool(failure.source) and method not in failure.source
             fixes = (
                 self.offer(
@@ -130,9 +108,9 @@ class RemovedMethod(Rule):
                 ),
             )
         return self.found(
-            f"`{hit['kind']}.{method}` is gone from {version}: {advice}",
+            f"`{hit['kind']}.{method}` is gone from {version}: {known.note}",
             Certainty.CONFIRMED if loaded and owner else Certainty.LIKELY,
-            what=f"{hit['kind']} has no `{method}` from transformers {gone} on.",
+            what=f"{hit['kind']} has no `{method}` from transformers {known.gone} on.",
             why="It was deprecated and then removed; the code is written for an older release.",
             evidence=(*seen.seen, *owner.seen),
             fixes=fixes,
