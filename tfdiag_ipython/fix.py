@@ -75,6 +75,8 @@ class Plan(ABC):
     undoable: bool = True
     threaded: ClassVar[bool] = False
     """Whether ``execute`` touches none of the person's objects, so that a view may run it beside the kernel's main thread."""
+    previews: bool = False
+    """Whether a view shows the preview first even where the fix is safe: it changes, and runs again, more than the failing cell."""
 
     def __init__(self, host: Host, *, reruns: tuple[Cell, ...] = (), failure: Failure | None = None) -> None:
         self.host = host

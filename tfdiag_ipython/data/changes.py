@@ -49,7 +49,7 @@ class Method:
 
     of: str
     old: str
-    edit: str = ""  # rename, call (call the object itself); empty: by hand
+    edit: str = ""  # rename, call (call the object itself), target (calls in a block take text_target=); empty: by hand
     new: str = ""
     since: str = ""
     gone: str = ""
@@ -66,7 +66,9 @@ class Default:
     argument: str
     value: str
     changed: str
-    unless: Mapping[str, str] = field(default_factory=dict)  # arguments that make it void, with this value or (empty) any
+    unless: Mapping[str, str] = field(
+        default_factory=dict
+    )  # arguments that make it void, with this value or (empty) any
     edit: str = ""  # keep: write the old default out
     note: str = ""
     guide: str = ""
@@ -91,3 +93,9 @@ def tasks() -> Mapping[str, str]:
     """Pipeline tasks that transformers 5 removed, and what does the same."""
     removed: Mapping[str, str] = table("changes")["tasks"]
     return removed
+
+
+def environment() -> Mapping[str, str]:
+    """Variables that transformers 5 ignores, and those that it reads for the same."""
+    renamed: Mapping[str, str] = table("changes")["environment"]
+    return renamed

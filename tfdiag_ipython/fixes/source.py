@@ -296,9 +296,7 @@ def keep_defaults(
     return edit_calls(source, wanted, lambda call: with_defaults(call, defaults, dropped))
 
 
-def with_defaults(
-    call: cst.Call, defaults: Mapping[str, tuple[int, str]], dropped: tuple[str, ...] = ()
-) -> cst.Call:
+def with_defaults(call: cst.Call, defaults: Mapping[str, tuple[int, str]], dropped: tuple[str, ...] = ()) -> cst.Call:
     """The call with the arguments written out that it leaves to a default, and without ``dropped`` ones.
 
     A call with ``*`` arguments may give them by position: nothing is added to it.

@@ -18,7 +18,7 @@ from tfdiag_ipython.migrate.program import Program
 from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.rules.imp._symbols import older
 
-__all__ = ["Finding", "Migration", "migrate"]
+__all__ = ["Finding", "Migration", "migrate", "summary"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,19 @@ def migrate(cells: Sequence[Cell], live: Mapping[str, str] | None = None) -> Mig
     """
     program = Program(cells)
     return Migration(program, tuple(find(program, live or {})))
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How much there is to do, in one line."""
+    if not findings:
+        return "Nothing that transformers 5 removed, renamed or changed is used here."
+    gone = sum(not finding.changed for finding in findings)
+    edited = sum(finding.applicability is Applicability.SAFE for finding in findings)
+    told = f"{gone} {'use' if gone == 1 else 'uses'} of what transformers 5 removed or renamed" if gone else ""
+    changed = len(findings) - gone
+    also = (
+        f"{changed} that {'runs' if changed == 1 else 'run'} on and {'means' if changed == 1 else 'mean'} something else"
+        if changed
+        else ""
+    )
+    return f"{' and '.join(part for part in (told, also) if part)}; safe edits for {edited} of {len(findings)}"

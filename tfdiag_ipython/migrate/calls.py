@@ -23,7 +23,7 @@ _KINDS = (
     (re.compile(r"\w+(?:Processor|FeatureExtractor)(?:Fast)?$"), "processor"),
     (re.compile(r"\w+Cache$"), "cache"),
     (re.compile(r"BatchEncoding$"), "batch"),
-    (re.compile(r"AutoModel\w*$|\w+Model$|\w+For[A-Z]\w+$|\w+LMHeadModel$"), "model"),
+    (re.compile(r"(?!TF|Flax)(?:AutoModel\w*$|\w+Model$|\w+For[A-Z]\w+$|\w+LMHeadModel$)"), "model"),
 )
 _SAME = frozenset({"to", "eval", "train", "half", "float", "bfloat16", "cuda", "cpu", "requires_grad_", "compile"})
 """Methods of a model that give the model."""
@@ -69,7 +69,11 @@ class Calls:
             if owner:
                 return _loading(kind_of_class(owner), owner) if method == "from_pretrained" else frozenset()
             kind = self.kind(call.func.value)
-            return frozenset({f"{kind}.{method}", method if method == "push_to_hub" else ""} - {""}) if kind else frozenset()
+            return (
+                frozenset({f"{kind}.{method}", method if method == "push_to_hub" else ""} - {""})
+                if kind
+                else frozenset()
+            )
         kind = self.kind(call.func)
         return frozenset({f"{kind}()"}) if kind else frozenset()
 

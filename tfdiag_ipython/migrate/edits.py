@@ -63,6 +63,15 @@ def statement_before(source: str) -> Edit:
     return edit
 
 
+def unwrapped(block: cst.With) -> Any:
+    """The statements of a ``with`` block in its place, with the comments and blank lines in front of it."""
+    import libcst as cst
+
+    body = cst.ensure_type(block.body, cst.IndentedBlock).body
+    first = body[0].with_changes(leading_lines=[*block.leading_lines, *getattr(body[0], "leading_lines", ())])
+    return cst.FlattenSentinel([first, *body[1:]])
+
+
 def import_edit(old: str, new: str, module: str = "") -> Edit:
     """Imports ``new`` for ``old`` in a ``from … import`` line, or (``module``) on a line of its own from another module.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfdiag_ipython.data import moved_to, table
-from tfdiag_ipython.data.changes import Default, Method, arguments, defaults, methods, tasks
+from tfdiag_ipython.data.changes import Default, Method, arguments, defaults, environment, methods, tasks
 from tfdiag_ipython.diagnosis import Applicability
 from tfdiag_ipython.fixes.source import with_arguments, with_defaults
 from tfdiag_ipython.migrate.calls import Calls, kind_of_class
@@ -26,6 +26,7 @@ from tfdiag_ipython.migrate.edits import (
     name_edit,
     source_of,
     statement_before,
+    unwrapped,
 )
 from tfdiag_ipython.migrate.program import Place, Program, root_of
 from tfdiag_ipython.rules.imp._symbols import Removal, Wanted, removal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = frozenset({"transformers", "huggingface_hub"})
 _GONE_FILES = ("modeling_tf_", "modeling_flax_")
+_ENVIRONMENT = frozenset({"os.getenv", "os.putenv", *(f"os.environ.{name}" for name in ("get", "pop", "setdefault"))})
 _TF = "Removal of TensorFlow and Jax"
 _BY_HAND = Applicability.DISPLAY_ONLY
 
@@ -51,6 +53,10 @@ class Finding:
     since: str = ""  # the first minor release of transformers that takes the new form
     guide: str = ""
 
+    @property
+    def by_hand(self) -> bool:
+        return self.applicability is Applicability.DISPLAY_ONLY
+
 
 @dataclass(frozen=True)
 class Change:
@@ -64,7 +70,14 @@ class Change:
 def find(program: Program, live: Mapping[str, str]) -> list[Change]:
     """Every change that concerns this program, in the order of its text."""
     finder = _Finder(program, Calls(program, live))
-    changes = [*finder.imports(), *finder.chains(), *finder.calls(), *finder.attributes(), *finder.signatures()]
+    changes = [
+        *finder.imports(),
+        *finder.chains(),
+        *finder.calls(),
+        *finder.attributes(),
+        *finder.signatures(),
+        *finder.variables(),
+    ]
     return sorted(changes, key=lambda change: (change.finding.place.cell, change.finding.place.line))
 
 
@@ -89,7 +102,7 @@ class _Finder:
             if len(line.body) == 1 and isinstance(statement, cst.ImportFrom) and not statement.relative:
                 module = source_of(statement.module) if statement.module is not None else ""
                 ours = module.split(".")[0] in _LIBRARIES
-                if ours and not isinstance(statement.names, cst.ImportStar) and not self.program.guarded(line):
+                if ours and not isinstance(statement.names, cst.ImportStar) and not self._sees_to_it(line):
                     yield from self._import_line(line, module, list(statement.names))
 
     def _import_line(self, line: Any, module: str, names: list[cst.ImportAlias]) -> Iterator[Change]:
@@ -141,7 +154,7 @@ class _Finder:
 
         for node in self.program.nodes(cst.Attribute):
             module, _, old = self.program.imported(node).rpartition(".")
-            if module.split(".")[0] not in _LIBRARIES or self._inside_import(node) or self.program.guarded(node):
+            if module.split(".")[0] not in _LIBRARIES or self._inside_import(node) or self._sees_to_it(node):
                 continue
             gone = _removal(old, module) if self.program.imported(node.value) == module else None
             if gone is None:
@@ -160,10 +173,15 @@ class _Finder:
 
         found = []
         for node in self.program.nodes(cst.Name):
-            if node.value == old and not self._inside_import(node) and not self._label(node):
-                if self.program.imported(node) == f"{module}.{old}":
-                    found.append(node)
+            if node.value != old or self._inside_import(node) or self._label(node):
+                continue
+            if self.program.imported(node) == f"{module}.{old}":
+                found.append(node)
         return found
+
+    def _sees_to_it(self, node: cst.CSTNode) -> bool:
+        """Whether the program is ready for the name to be missing."""
+        return self.program.guarded(node, "ImportError", "ModuleNotFoundError", "AttributeError", "Exception")
 
     def _inside_import(self, node: cst.CSTNode) -> bool:
         import libcst as cst
@@ -200,6 +218,8 @@ class _Finder:
                 known[entry.of].append(entry)
         for call in self.all_calls:
             words = self.resolved.names(call)
+            if words and self.program.guarded(call, "TypeError"):
+                continue
             for word in words:
                 for change in known.get(word, ()):
                     yield from self._argument(call, word, change)
@@ -221,8 +241,9 @@ class _Finder:
         title = f"`{change.old}` of {_spoken(word, call)} {change.told}"
         edits: list[tuple[Any, Edit]] = []
         if edit is None or (change.before and line is None):
-            finding = self._finding(given, title, change.note or f"leave one of `{change.old}` and `{change.new}` out",
-                                    _BY_HAND, **more)
+            finding = self._finding(
+                given, title, change.note or f"leave one of `{change.old}` and `{change.new}` out", _BY_HAND, **more
+            )
             yield Change(finding)
             return
         edits.append((call, edit))
@@ -247,8 +268,9 @@ class _Finder:
         written = f"{default.argument}={default.value}"
         title = f"{_spoken(default.of, call)}: {default.note}"
         if default.edit != "keep":
-            finding = self._finding(call, title, f"`{written}`, if you need it", _BY_HAND,
-                                    changed=True, guide=default.guide)
+            finding = self._finding(
+                call, title, f"`{written}`, if you need it", _BY_HAND, changed=True, guide=default.guide
+            )
             yield Change(finding)
             return
         finding = self._finding(call, title, f"`{written}`", Applicability.SAFE, changed=True, guide=default.guide)
@@ -294,7 +316,45 @@ class _Finder:
         if method.edit == "call" and call is not None and _same_call(call):
             finding = self._finding(node, title, f"`{source_of(node.value)}(…)`", Applicability.SAFE, **more)
             return Change(finding, ((call, lambda updated: updated.with_changes(func=updated.func.value)),))
+        block = self.program.parent(self.program.parent(call)) if call is not None else None
+        if method.edit == "target" and isinstance(block, cst.With):
+            targets = _target_calls(block, source_of(node.value))
+            if targets is not None:
+                finding = self._finding(
+                    node, title, "`text_target=` in the calls inside it", Applicability.SAFE, **more
+                )
+                return Change(finding, (*((one, _as_target) for one in targets), (block, unwrapped)))
         return Change(self._finding(node, title, method.note, _BY_HAND, **more))
+
+    # variables of the environment
+
+    def variables(self) -> Iterator[Change]:
+        """``os.environ["TRANSFORMERS_CACHE"]`` and the like."""
+        import libcst as cst
+
+        known = environment()
+        for node in self.program.nodes(cst.SimpleString):
+            name = str(node.evaluated_value)
+            if name not in known or not self._is_variable(node):
+                continue
+            title = f"the variable {name} is ignored since 5.0"
+            edit = name_edit(node.value.replace(name, known[name]))
+            guide = "Environment variables"
+            finding = self._finding(node, title, f"`{known[name]}`", Applicability.SAFE, changed=True, guide=guide)
+            yield Change(finding, ((node, edit),))
+
+    def _is_variable(self, node: cst.CSTNode) -> bool:
+        """Whether a string stands as a key of ``os.environ``, or as the first argument of what reads or sets it."""
+        import libcst as cst
+
+        parent = self.program.parent(node)
+        if isinstance(parent, cst.Index):
+            owner = self.program.above(parent, cst.Subscript)
+            return self.program.imported(owner.value) == "os.environ"
+        call = self.program.parent(parent)
+        if not isinstance(call, cst.Call) or call.args[0] is not parent:
+            return False
+        return self.program.imported(call.func) in _ENVIRONMENT
 
     # what the person's own classes must take
 
@@ -313,9 +373,10 @@ class _Finder:
                 if params.star_kwarg is not None or "num_items_in_batch" in taken or len(taken) < 3:
                     continue
                 title = "`compute_loss` is called with `num_items_in_batch` since 4.46"
-                finding = self._finding(method, title, "`num_items_in_batch=None` as its last parameter", Applicability.SAFE)
+                finding = self._finding(
+                    method, title, "`num_items_in_batch=None` as its last parameter", Applicability.SAFE
+                )
                 yield Change(finding, ((method, _with_parameter),))
-
 
 
 def _with_defaults() -> Mapping[str, Any]:
@@ -335,6 +396,32 @@ def _same_call(call: cst.Call) -> bool:
     positional = sum(1 for arg in call.args if arg.keyword is None)
     stars = any(arg.star for arg in call.args if arg.star == "*")
     return positional <= 2 and not stars and keyword(call, "batch_text_or_text_pairs") is None
+
+
+def _target_calls(block: cst.With, tokenizer: str) -> list[cst.Call] | None:
+    """The tokenizer's calls in ``with tokenizer.as_target_tokenizer():``; ``None`` where the block is more than a few such calls."""
+    import libcst as cst
+    import libcst.matchers as m
+
+    body = block.body
+    if len(block.items) != 1 or block.items[0].asname is not None or not isinstance(body, cst.IndentedBlock):
+        return None
+    if body.footer or body.header.comment is not None:
+        return None
+    found = [node for node in m.findall(body, m.Call()) if source_of(cst.ensure_type(node, cst.Call).func) == tokenizer]
+    calls = [cst.ensure_type(node, cst.Call) for node in found]
+    plain = all(
+        call.args and sum(arg.keyword is None for arg in call.args) == 1 and not call.args[0].star for call in calls
+    )
+    return calls if calls and plain else None
+
+
+def _as_target(call: cst.Call) -> cst.Call:
+    import libcst as cst
+
+    no_space = cst.SimpleWhitespace("")
+    first = call.args[0].with_changes(keyword=cst.Name("text_target"), equal=cst.AssignEqual(no_space, no_space))
+    return call.with_changes(args=[first, *call.args[1:]])
 
 
 def _with_parameter(method: cst.FunctionDef) -> cst.FunctionDef:

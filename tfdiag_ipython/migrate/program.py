@@ -141,11 +141,17 @@ class Program:
 
         return any(self.above(node, kind) is not None for kind in (cst.If, cst.Try, cst.For, cst.While, cst.Match))
 
-    def guarded(self, node: cst.CSTNode) -> bool:
-        """Whether the program itself sees to the failure of this: it stands in a ``try``, or in its handler."""
+    def guarded(self, node: cst.CSTNode, *errors: str) -> bool:
+        """Whether the program itself sees to one of these errors: this stands in the body or a handler of such a ``try``."""
         import libcst as cst
 
-        return self.above(node, cst.Try) is not None
+        found = self.above(node, cst.Try)
+        while found is not None:
+            for handler in found.handlers:
+                if any(error in (_code(handler.type) if handler.type is not None else "") for error in errors):
+                    return True
+            found = self.above(found, cst.Try)
+        return False
 
     def imports(self, name: str, cell: int) -> bool:
         """Whether this cell or one before it imports, at its top level, a module (or its package), or a name from one."""
@@ -193,6 +199,12 @@ def root_of(node: cst.CSTNode) -> cst.CSTNode:
     while isinstance(node, cst.Attribute):
         node = node.value
     return node
+
+
+def _code(node: cst.CSTNode) -> str:
+    import libcst as cst
+
+    return cst.Module([]).code_for_node(node)
 
 
 def _dotted(node: cst.CSTNode) -> str:

@@ -136,7 +136,7 @@ class Panel:
         if self._must_wait():
             return
         plan = self.session.plan(diagnosis, fix)
-        if fix.applicability is Applicability.SAFE:
+        if fix.applicability is Applicability.SAFE and not plan.previews:
             self._run(plan)
             return
         apply = self._button("Apply", partial(self._run, plan), kind="primary")

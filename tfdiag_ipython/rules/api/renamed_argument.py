@@ -234,7 +234,7 @@ class RenamedArgument(Rule):
 
         def change(call: cst.Call) -> cst.BaseExpression:
             edit = argument_edit(call, known)
-            return call if edit is None else edit(call)  # type: ignore[no-any-return]
+            return call if edit is None else edit(call)
 
         return edit_cells(scene, lambda source: edit_calls(source, wanted, change))
 
