@@ -1,6 +1,7 @@
 """Each migration, tried on the transformers that is installed: the old form works before the release that dropped it and fails from then on,
 and what is written instead works from the release on that knows it."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -75,7 +76,7 @@ ARGUMENTS = {
             entry.old, TRAINING.get(entry.old, "True")
         )
         for entry in arguments()
-        if entry.of == "TrainingArguments"
+        if entry.of == "TrainingArguments" and entry.old
     },
     ("Trainer", "tokenizer"): "Trainer(model, arguments, tokenizer=tokenizer)",
     ("trainer.train", "model_path"): "trainer.train(model_path=None)",
@@ -115,10 +116,15 @@ METHODS = {
     ("cache", "get_usable_length"): "cache.get_usable_length(1)",
     ("cache", "from_legacy_cache"): "cache.from_legacy_cache",
     ("cache", "to_legacy_cache"): "cache.to_legacy_cache",
+    ("trainer", "prediction_loop"): "trainer.prediction_loop",
+    ("model", "get_head_mask"): "model.get_head_mask(None, 1)",
+    ("model", "get_extended_attention_mask"): "model.get_extended_attention_mask",
+    ("model", "invert_attention_mask"): "model.invert_attention_mask",
     ("model", "prune_heads"): "model.prune_heads({})",
     ("model", "to_bettertransformer"): "model.to_bettertransformer",
 }
 TOLD = [entry for entry in arguments() if entry.gone]
+NEW = [entry for entry in arguments() if not entry.old]
 
 
 def migrated(source: str) -> str:
@@ -142,7 +148,7 @@ def refusal(source: str) -> str:
         exec(source, space)
     except (TypeError, AttributeError, ImportError, KeyError, ValueError) as error:
         told = f"{type(error).__name__}: {error}"
-        words = r"unexpected keyword|has no attribute|AttributeError: |cannot import|been removed|not used by the model|No module|positive integer"
+        words = r"unexpected keyword|has no attribute|AttributeError: |cannot import|been removed|not used by the model|No module|positive integer|not supported anymore"
         return told if re.search(words, told) and "bitsandbytes" not in told else ""
     except Exception:
         return ""
@@ -168,12 +174,28 @@ def test_argument(entry, monkeypatch):
     check(ARGUMENTS[entry.of, entry.old], entry)
 
 
+@pytest.mark.parametrize("entry", NEW, ids=[entry.new for entry in NEW])
+def test_new_argument(entry):
+    taken = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
+    assert (entry.new in taken) is not older(HERE, entry.since)
+
+
 PRESENT = [entry for entry in methods() if not entry.back]
 
 
 @pytest.mark.parametrize("entry", PRESENT, ids=[f"{entry.of}-{entry.old}" for entry in PRESENT])
 def test_method_or_attribute(entry):
-    check(METHODS.get((entry.of, entry.old), f"{entry.of}.{entry.old}"), entry)
+    written = f"decoder.config.{entry.old}" if entry.edit == "generation" else f"{entry.of}.{entry.old}"
+    check(METHODS.get((entry.of, entry.old), written), entry)
+
+
+def test_a_generation_setting_reaches_generate():
+    source = "decoder.config.max_length = 7\nout = decoder.generate(ids, min_length=7, do_sample=False)"
+    assert bool(refusal(source)) is not older(HERE, "5.0")
+    space: dict[str, object] = {}
+    exec(SETUP, space)
+    exec(migrated(source), space)
+    assert space["out"].shape[1] == 7
 
 
 def test_labels_are_the_same_without_the_target_block():

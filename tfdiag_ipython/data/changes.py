@@ -17,7 +17,7 @@ class Argument:
     """What became of a keyword argument of a callable."""
 
     of: str
-    old: str
+    old: str = ""  # empty: it is new
     edit: str = ""  # rename, drop, replace, before; empty: by hand
     new: str = ""
     since: str = ""  # the first minor release of transformers that takes the new form
@@ -49,11 +49,12 @@ class Method:
 
     of: str
     old: str
-    edit: str = ""  # rename, call (call the object itself), target (calls in a block take text_target=); empty: by hand
+    edit: str = ""  # see migrate/findings.py; empty: by hand
     new: str = ""
     since: str = ""
     gone: str = ""
     back: str = ""  # the release from which on it is there again
+    common: bool = False  # a word that other libraries' classes have, too
     note: str = ""
     guide: str = ""
 
@@ -81,7 +82,14 @@ def arguments() -> tuple[Argument, ...]:
 
 @functools.cache
 def methods() -> tuple[Method, ...]:
-    return tuple(Method(**entry) for entry in table("changes")["methods"])
+    """The methods and attributes; generation parameters of a model's config are spelt out."""
+    known = table("changes")
+    note = "use `model.generation_config`"
+    generation = (
+        Method("config", name, "generation", gone="5.0", common=True, note=note, guide="Generate")
+        for name in known["generation"].split()
+    )
+    return (*(Method(**entry) for entry in known["methods"]), *generation)
 
 
 @functools.cache

@@ -313,6 +313,15 @@ class _Finder:
         if method.edit == "rename":
             finding = self._finding(node, title, f"`.{method.new}`", Applicability.SAFE, **more)
             return Change(finding, ((node, attribute_edit(method.new)),))
+        owner = node.value
+        if method.edit == "generation":
+            if not isinstance(owner, cst.Attribute) or self.resolved.kind(owner.value) != "model":
+                return Change(self._finding(node, title, method.note, _BY_HAND, **more))
+            told = f"`{source_of(owner.value)}.generation_config.{method.old}`"
+            return Change(
+                self._finding(node, title, told, Applicability.SAFE, **more),
+                ((owner, attribute_edit("generation_config")),),
+            )
         if method.edit == "call" and call is not None and _same_call(call):
             finding = self._finding(node, title, f"`{source_of(node.value)}(…)`", Applicability.SAFE, **more)
             return Change(finding, ((call, lambda updated: updated.with_changes(func=updated.func.value)),))

@@ -77,6 +77,15 @@ class RenamedArgument(Rule):
             title="`eval_strategy` of TrainingArguments came with transformers 4.41.*: write `evaluation_strategy`",
             fixes=("rename-argument",),
         ),
+        Reproduce(
+            (
+                "from transformers import TrainingArguments",
+                "arguments = TrainingArguments('out', train_sampling_strategy='group_by_length', use_cpu=True)",
+            ),
+            title="`train_sampling_strategy` of TrainingArguments came with transformers 5.2, here is 4.*: upgrade",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5", "accelerate"),
+        ),
         NoMatch(text="TypeError: TrainingArguments.__init__() got an unexpected keyword argument 'learning_rat'"),
         NoMatch(text="TypeError: fitness() got an unexpected keyword argument 'learning_rate'"),
         NoMatch(text="TypeError: Lexer.__init__() got an unexpected keyword argument 'tokenizer'"),
@@ -149,7 +158,7 @@ class RenamedArgument(Rule):
         argument, callee, seen = hit["argument"], hit["callee"], evidence[PackageVersionsProbe.name]
         signature = evidence[CallableSignatureProbe.name]
         known = _entry(callee, failure, lambda entry: entry.old == argument)
-        newer = _entry(callee, failure, lambda entry: entry.renamed and entry.new == argument and bool(entry.since))
+        newer = _entry(callee, failure, lambda entry: entry.new == argument and bool(entry.since))
         if signature and argument in signature["parameters"]:
             return None  # of another callable of that name
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
@@ -160,12 +169,13 @@ class RenamedArgument(Rule):
             return self._renamed(failure, hit, known, seen, signature)
         if newer and older(version, newer.since):
             where = _name(callee, newer.of)
+            write = f"write `{newer.old}`" if newer.old else "upgrade, or leave it out"
             return self._found(
-                f"`{argument}` of {where} came with transformers {newer.since}, here is {version}: write `{newer.old}`",
+                f"`{argument}` of {where} came with transformers {newer.since}, here is {version}: {write}",
                 Certainty.CONFIRMED if loaded else Certainty.LIKELY,
                 f"`{callee}` was called with `{argument}=`, which this release does not take yet.",
                 (*seen.seen, *signature.seen),
-                self._rename(failure, argument, newer.old, where),
+                self._rename(failure, argument, newer.old, where) if newer.renamed else (),
             )
         if not signature or not signature["nearest"]:
             return None

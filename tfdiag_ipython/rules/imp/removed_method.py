@@ -9,13 +9,14 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import call_object
+from tfdiag_ipython.migrate.calls import kind_of_class
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.attribute_owner import AttributeOwnerProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.imp._symbols import older
 
-REMOVED = {method.old: method for method in methods()}
+_NAMES = {name for method in methods() for name in (method.old, method.new if method.since else "")} - {""}
 
 
 class RemovedMethod(Rule):
@@ -46,7 +47,7 @@ class RemovedMethod(Rule):
     raised = ("builtins.AttributeError",)
     message = re.compile(
         r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Trainer|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
-        rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(REMOVED, key=len, reverse=True))})\b"
+        rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(_NAMES, key=len, reverse=True))})\b"
     )
     needs = (PackageVersionsProbe, AttributeOwnerProbe)
     fixes = (Offer("call-the-tokenizer", Applicability.SAFE),)
@@ -83,6 +84,25 @@ class RemovedMethod(Rule):
             title=r"`DynamicCache.seen_tokens` is gone from transformers \d.*: use `get_seq_length\(\)`",
             certainty=Certainty.CONFIRMED,
         ),
+        NoMatch(text="AttributeError: 'ToyModel' object has no attribute 'framework'"),
+        NoMatch(text="AttributeError: 'GameTrainer' object has no attribute 'tokenizer'"),
+        Reproduce(
+            (
+                "import tempfile\nfrom transformers import BertConfig, BertModel, Trainer, TrainingArguments\n"
+                "sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)\n"
+                "trainer = Trainer(BertModel(BertConfig(**sizes)), TrainingArguments(tempfile.mkdtemp(), use_cpu=True))",
+                "trainer.tokenizer",
+            ),
+            title="`Trainer.tokenizer` is gone from transformers 5.*: use `processing_class`",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5", "accelerate"),
+        ),
+        Reproduce(
+            ("from transformers import LlamaConfig", "LlamaConfig().rope_parameters"),
+            title="`LlamaConfig.rope_parameters` came with transformers 5.0, here is 4.*: use `rope_theta`",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5"),
+        ),
         Reproduce(
             ("from transformers import LlamaConfig", "LlamaConfig().rope_theta"),
             title="`LlamaConfig.rope_theta` is gone from transformers 5.*: read `rope_parameters`",
@@ -93,11 +113,16 @@ class RemovedMethod(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         method, seen, owner = hit["method"], evidence[PackageVersionsProbe.name], evidence[AttributeOwnerProbe.name]
-        known = REMOVED[method]
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
         told = loaded or failure.versions.get("transformers", "")
-        if (seen and not loaded) or older(told, known.gone) or (owner and not _fits(owner, known.new)):
-            return None  # of another library, or never there
+        if seen and not loaded:
+            return None
+        kinds = _kinds(hit["kind"], owner)
+        known = next((one for one in methods() if one.old == method and one.of in kinds), None)
+        if known is None or older(told, known.gone) or (owner and known.new not in ("", *owner["has"])):
+            return self._newer(hit, kinds, told, evidence)
+        if known.common and not owner:
+            return None
         version = f"transformers {told}".strip()
         fixes: tuple[Fix, ...] = ()
         if known.edit == "call":
@@ -116,12 +141,29 @@ class RemovedMethod(Rule):
             fixes=fixes,
         )
 
+    def _newer(self, hit: Hit, kinds: set[str], told: str, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        """The other direction: the release is older than the attribute."""
+        method, owner = hit["method"], evidence[AttributeOwnerProbe.name]
+        known = next((one for one in methods() if one.new == method and one.since and one.of in kinds), None)
+        if known is None or not older(told, known.since) or (owner and known.old not in owner["has"]):
+            return None
+        call = "()" if known.old.startswith("get_") else ""
+        return self.found(
+            f"`{hit['kind']}.{method}` came with transformers {known.since}, here is {told}: use `{known.old}{call}`",
+            Certainty.CONFIRMED if owner else Certainty.LIKELY,
+            what=f"{hit['kind']} has no `{method}` before transformers {known.since}.",
+            why="The code is written for a later release.",
+            evidence=(*evidence[PackageVersionsProbe.name].seen, *owner.seen),
+        )
+
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         method = str(fix.parameters["method"])
         return edit_cells(scene, lambda source: call_object(source, method, bool))
 
 
-def _fits(owner: Evidence, new: str) -> bool:
-    """Whether the object is of a class of Transformers that has what replaces the method."""
-    roots = {name.partition(".")[0] for name in owner["classes"]}
-    return "transformers" in roots and (not new or new in owner["has"])
+def _kinds(name: str, owner: Evidence) -> set[str]:
+    """The kinds of object that the class is: by its bases in Transformers where it was looked at, else by its name."""
+    if not owner:
+        return {kind_of_class(name)}
+    bases = (base.rpartition(".") for base in owner["classes"] if base.startswith("transformers."))
+    return {kind_of_class(last.rpartition(".")[2]) for _, _, last in bases}
