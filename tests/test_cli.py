@@ -140,7 +140,7 @@ def test_migrate_tells_of_cells_that_it_skipped(tmp_path):
         ("bad.ipynb", "{", "not a notebook"),
         ("bad.txt", "x", "neither a notebook"),
         ("none.ipynb", None, "cannot be read"),
-        ("big.py", "#" * 1_000_001, "more than 1,000,000 characters"),
+        ("big.py", "#" * 500_001, "more than 500,000 characters"),
     ],
 )
 def test_migrate_says_bad_input_in_one_sentence(tmp_path, name, content, told):

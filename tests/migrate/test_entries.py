@@ -129,7 +129,7 @@ NEW = [entry for entry in arguments() if not entry.old]
 
 def migrated(source: str) -> str:
     """The last cell of a program, as ``%tfdiag migrate`` writes it."""
-    found = migrate([Cell(1, SETUP), Cell(2, source)])
+    found = migrate([Cell(1, SETUP), Cell(2, source)], release="4.57.6")
     assert found.findings and all(finding.place.cell == 1 for finding in found.findings), (
         "the set-up is written for both releases"
     )
@@ -222,7 +222,7 @@ def test_a_chat_template_gives_the_ids_as_before():
 
 def test_half_precision_loads_as_the_listing_says():
     source = "model.half().save_pretrained(folder)\nhalf = AutoModelForSequenceClassification.from_pretrained(folder)"
-    found = migrate([Cell(1, SETUP), Cell(2, source)]).findings
+    found = migrate([Cell(1, SETUP), Cell(2, source)], release="4.57.6").findings
     assert [finding.edit for finding in found] == ['`dtype="float32"`, if you need it']
     space: dict[str, object] = {}
     exec(SETUP, space)

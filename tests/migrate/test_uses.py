@@ -139,5 +139,26 @@ def test_lines_are_those_of_the_cell():
 
 
 def test_too_much_source_is_one_sentence():
-    with pytest.raises(InputError, match="more than 1,000,000 characters"):
+    with pytest.raises(InputError, match="more than 500,000 characters"):
         look("#" * (LIMIT + 1))
+
+
+CHAT = "from transformers import AutoTokenizer\nt = AutoTokenizer.from_pretrained('x')\nt.apply_chat_template(messages)"
+LOAD = "from transformers import AutoModel\nm = AutoModel.from_pretrained('x')"
+
+
+def test_a_changed_default_concerns_only_a_program_written_before():
+    assert titles(LOAD) == []
+    assert look(CHAT).sources() == {} and "if the code after it expects that" in look(CHAT).findings[0].edit
+    before = look(CHAT, LOAD, "t.encode_plus('a')")
+    assert before.sources()[0].endswith("t.apply_chat_template(messages, return_dict=False)")
+    assert any('`dtype="float32"`' in finding.edit for finding in before.findings)
+
+
+def test_a_default_that_is_given_is_left_alone():
+    given = (
+        "t.apply_chat_template(m, tokenize=False)",
+        "t.apply_chat_template(m, return_dict=True)",
+        "t.apply_chat_template(m, **options)",
+    )
+    assert titles(CHAT.rsplit("\n", 1)[0], *given) == []

@@ -65,13 +65,14 @@ class Migration:
         return changed
 
 
-def migrate(cells: Sequence[Cell], live: Mapping[str, str] | None = None) -> Migration:
-    """Look through cells, in the order in which they are run; ``live`` gives the kinds of variables that exist now.
+def migrate(cells: Sequence[Cell], live: Mapping[str, str] | None = None, *, release: str = "") -> Migration:
+    """Look through cells, in the order in which they are run.
 
+    ``live`` gives the kinds of variables that exist now, ``release`` the version of transformers that they run on, where that is known.
     Raises ``InputError`` where there is too much source.
     """
     program = Program(cells)
-    return Migration(program, tuple(find(program, live or {})))
+    return Migration(program, tuple(find(program, live or {}, runs_on_4=older(release, "5"))))
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -67,17 +67,17 @@ class Change:
     imports: tuple[str, ...] = ()
 
 
-def find(program: Program, live: Mapping[str, str]) -> list[Change]:
-    """Every change that concerns this program, in the order of its text."""
+def find(program: Program, live: Mapping[str, str], *, runs_on_4: bool) -> list[Change]:
+    """Every change that concerns this program, in the order of its text.
+
+    A changed default concerns a program that was written for transformers 4: it runs there (``runs_on_4``), or uses what is gone.
+    """
+    if not live and not program.mentions((*_LIBRARIES, *environment())):
+        return []
     finder = _Finder(program, Calls(program, live))
-    changes = [
-        *finder.imports(),
-        *finder.chains(),
-        *finder.calls(),
-        *finder.attributes(),
-        *finder.signatures(),
-        *finder.variables(),
-    ]
+    changes = [*finder.imports(), *finder.chains(), *finder.calls(), *finder.attributes(), *finder.signatures()]
+    old = runs_on_4 or bool(changes)
+    changes += [*finder.variables(), *finder.defaults(certain=old)]
     return sorted(changes, key=lambda change: (change.finding.place.cell, change.finding.place.line))
 
 
@@ -223,9 +223,6 @@ class _Finder:
             for word in words:
                 for change in known.get(word, ()):
                     yield from self._argument(call, word, change)
-                for default in defaults():
-                    if default.of == word:
-                        yield from self._default(call, default)
             if "pipeline" in words:
                 yield from self._task(call)
 
@@ -258,24 +255,23 @@ class _Finder:
         needed = (change.needs,) if change.needs and (written or change.before) else ()
         yield Change(self._finding(given, title, told, Applicability.SAFE, **more), tuple(edits), needed)
 
-    def _default(self, call: cst.Call, default: Default) -> Iterator[Change]:
-        void = any(arg.star for arg in call.args) or keyword(call, default.argument) is not None
-        for name, value in default.unless.items():
-            given = keyword(call, name)
-            void = void or (given is not None and value in {"", source_of(given.value)})
-        if void:
-            return
+    def defaults(self, *, certain: bool) -> Iterator[Change]:
+        """Calls that rely on a default that changed; ``certain`` says that the program was written before."""
+        for call in self.all_calls:
+            words = self.resolved.names(call)
+            for default in defaults():
+                if default.of in words and not _given(call, default) and (certain or default.edit):
+                    yield self._default(call, default, certain)
+
+    def _default(self, call: cst.Call, default: Default, certain: bool) -> Change:
         written = f"{default.argument}={default.value}"
         title = f"{_spoken(default.of, call)}: {default.note}"
-        if default.edit != "keep":
-            finding = self._finding(
-                call, title, f"`{written}`, if you need it", _BY_HAND, changed=True, guide=default.guide
-            )
-            yield Change(finding)
-            return
+        if default.edit != "keep" or not certain:
+            told = f"`{written}`, if {'you need it' if certain else 'the code after it expects that'}"
+            return Change(self._finding(call, title, told, _BY_HAND, changed=True, guide=default.guide))
         finding = self._finding(call, title, f"`{written}`", Applicability.SAFE, changed=True, guide=default.guide)
         values: dict[str, str | None] = {default.argument: default.value}
-        yield Change(finding, ((call, lambda updated: with_arguments(updated, values)),))
+        return Change(finding, ((call, lambda updated: with_arguments(updated, values)),))
 
     def _task(self, call: cst.Call) -> Iterator[Change]:
         import libcst as cst
@@ -398,6 +394,14 @@ def _removal(old: str, module: str) -> Removal | None:
     if gone is None or "." not in module or gone.other_framework or old in table("symbols")["removed"]:
         return gone
     return gone if ".models." in module and (gone.pattern or gone.note) else None
+
+
+def _given(call: cst.Call, default: Default) -> bool:
+    """Whether the call says itself what the default was, or does not come to it."""
+    if any(arg.star for arg in call.args) or keyword(call, default.argument) is not None:
+        return True
+    others = ((keyword(call, name), value) for name, value in default.unless.items())
+    return any(given is not None and value in {"", source_of(given.value)} for given, value in others)
 
 
 def _same_call(call: cst.Call) -> bool:

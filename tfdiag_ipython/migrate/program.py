@@ -6,8 +6,9 @@ where the order of calls decides, it is left unresolved.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import libcst as cst
     from libcst.metadata import BaseAssignment, Scope
 
-LIMIT = 1_000_000
-"""Characters of source that are read: a program of 20,000 lines."""
+LIMIT = 500_000
+"""Characters of source that are read: a program of 10,000 lines, which takes half a minute."""
 _MARK = "__tfdiag_cell_{}__\n"
 _MARKED = re.compile(r"^__tfdiag_cell_(\d+)__\n", re.MULTILINE)
 _CELL_MAGIC = re.compile(r"\s*%%(\w+)")
@@ -39,7 +40,6 @@ class Program:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         import libcst as cst
-        from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider, ScopeProvider
 
         if sum(len(cell.source) for cell in cells) > LIMIT:
             raise InputError(f"The program has more than {LIMIT:,} characters of source: give it in parts.")
@@ -57,12 +57,37 @@ class Program:
             self._first.append((line + 1 - _head(cell.source), index))
             joined += text
             line += text.count("\n")
-        wrapper = MetadataWrapper(cst.parse_module(joined), unsafe_skip_copy=True)
-        found = wrapper.resolve_many([ScopeProvider, ParentNodeProvider, PositionProvider])
-        self.module = wrapper.module
-        self._scopes: Mapping[Any, Any] = found[ScopeProvider]
-        self._parents: Mapping[Any, Any] = found[ParentNodeProvider]
-        self._positions: Mapping[Any, Any] = found[PositionProvider]
+        self.module = cst.parse_module(joined)
+
+    @functools.cached_property
+    def _metadata(self) -> Mapping[Any, Mapping[Any, Any]]:
+        """What LibCST knows of each node; this is what takes time."""
+        from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider, ScopeProvider
+
+        wrapper = MetadataWrapper(self.module, unsafe_skip_copy=True)
+        return wrapper.resolve_many([ScopeProvider, ParentNodeProvider, PositionProvider])
+
+    @property
+    def _scopes(self) -> Mapping[Any, Any]:
+        from libcst.metadata import ScopeProvider
+
+        return self._metadata[ScopeProvider]
+
+    @property
+    def _parents(self) -> Mapping[Any, Any]:
+        from libcst.metadata import ParentNodeProvider
+
+        return self._metadata[ParentNodeProvider]
+
+    @property
+    def _positions(self) -> Mapping[Any, Any]:
+        from libcst.metadata import PositionProvider
+
+        return self._metadata[PositionProvider]
+
+    def mentions(self, words: Iterable[str]) -> bool:
+        """Whether one of these words stands anywhere in the cells."""
+        return any(word in cell.source for cell in self.cells for word in words)
 
     def place(self, node: cst.CSTNode) -> Place:
         line = self._positions[node].start.line

@@ -62,7 +62,8 @@ def migration_of(scene: Scene) -> Migration:
     from tfdiag_ipython.migrate import migrate
 
     newest = {cell.id or cell.source: cell for cell in scene.cells}
-    return migrate(sorted(newest.values(), key=lambda cell: cell.number), _live_kinds(scene))
+    cells = sorted(newest.values(), key=lambda cell: cell.number)
+    return migrate(cells, _live_kinds(scene), release=loaded_release(scene))
 
 
 def _live_kinds(scene: Scene) -> dict[str, str]:

@@ -76,9 +76,13 @@ class WrittenForVersion4(Rule):
         NoMatch(text=SENTENCE),
         NoMatch(failure=Failure.from_finding("memory", "Nothing about versions.", {})),
         Reproduce(
-            (CHAT, 'ids = tokenizer.apply_chat_template([{"role": "user", "content": "b"}])'),
+            (
+                CHAT,
+                'ids = tokenizer.apply_chat_template([{"role": "user", "content": "b"}])',
+                "def encode(text):\n    return tokenizer.encode_plus(text)",
+            ),
             probe="migration",
-            title="1 that runs on and means something else; safe edits for 1 of 1",
+            title="1 use of what .* removed or renamed and 1 that runs on and means something else; safe edits for 2 of 2",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("migrate-cells"),),
         ),
