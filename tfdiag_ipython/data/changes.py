@@ -49,7 +49,7 @@ class Method:
 
     of: str
     old: str
-    edit: str = ""  # see migrate/findings.py; empty: by hand
+    edit: str = ""  # see migrate/uses.py; empty: by hand
     new: str = ""
     since: str = ""
     gone: str = ""

@@ -172,7 +172,10 @@ def _laid_out(args: list[cst.Arg], call: cst.Call) -> list[cst.Arg]:
         if index == len(args) - 1:
             ending = old_last.comma
             if isinstance(ending, cst.Comma) and not was_last:
-                ending = ending.with_changes(whitespace_after=_without_comment(ending.whitespace_after))
+                own = arg.comma.whitespace_after if isinstance(arg.comma, cst.Comma) else ending.whitespace_after
+                ending = ending.with_changes(
+                    whitespace_after=_comment_of(own, _without_comment(ending.whitespace_after))
+                )
             placed.append(arg.with_changes(comma=ending, whitespace_after_arg=old_last.whitespace_after_arg))
         elif was_last or not isinstance(arg.comma, cst.Comma):
             comma = between

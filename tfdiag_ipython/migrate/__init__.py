@@ -13,7 +13,8 @@ from typing import Any
 
 from tfdiag_ipython.diagnosis import Applicability
 from tfdiag_ipython.migrate.edits import add_import
-from tfdiag_ipython.migrate.findings import Change, Finding, find
+from tfdiag_ipython.migrate.finder import Change, Finding
+from tfdiag_ipython.migrate.findings import find
 from tfdiag_ipython.migrate.program import Program
 from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.rules.imp._symbols import older

@@ -31,6 +31,7 @@ _PARTS = {
     ("pipeline", "tokenizer"): "tokenizer",
     ("pipeline", "model"): "model",
     ("trainer", "model"): "model",
+    ("trainer", "tokenizer"): "tokenizer",
     ("model", "config"): "config",
     ("model", "base_model"): "model",
     ("processor", "tokenizer"): "tokenizer",

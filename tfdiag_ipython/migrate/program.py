@@ -114,7 +114,7 @@ class Program:
         from libcst.metadata import ImportAssignment, QualifiedNameSource
 
         scope = self._scopes.get(node)
-        if scope is None:
+        if scope is None or not _dotted(root_of(node)):
             return ""
         names = scope.get_qualified_names_for(node)
         if len(names) == 1:
