@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument(
         "--unsafe",
         action="store_true",
-        help="also edit where it means something else then: PyTorch classes for TensorFlow's",
+        help="also edit where it means something else then, such as PyTorch classes for TensorFlow's",
     )
     migrate.set_defaults(run=_migrate)
 

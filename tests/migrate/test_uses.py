@@ -162,3 +162,23 @@ def test_a_default_that_is_given_is_left_alone():
         "t.apply_chat_template(m, **options)",
     )
     assert titles(CHAT.rsplit("\n", 1)[0], *given) == []
+
+
+@pytest.mark.parametrize(
+    "use", ["train(optimizer=AdamW)", "AdamW(**options)", "if fast:\n    AdamW = Other\nAdamW(p)", "kinds = [AdamW]"]
+)
+def test_old_defaults_that_cannot_be_written_out_are_said(use):
+    found = look(f"from transformers import AdamW\nAdamW(q)\n{use}")
+    (finding,) = found.findings
+    assert finding.applicability is Applicability.UNSAFE and "weight_decay=0.0" in finding.edit
+    assert found.sources() == {} and "from torch.optim import AdamW" in found.sources(unsafe=True)[0]
+
+
+def test_an_import_that_shares_its_line_is_told():
+    (finding,) = look("from transformers import AdamW; AdamW(p)").findings
+    assert finding.by_hand and "a line of its own" in finding.edit
+
+
+def test_new_lines_end_as_the_others_do():
+    new = look("from transformers import AdamW, Trainer\r\nAdamW(p)\r\n").sources()[0]
+    assert new.count("\n") == new.count("\r\n") == 3

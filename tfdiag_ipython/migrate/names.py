@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tfdiag_ipython.data import moved_to, table
@@ -27,30 +28,56 @@ class Names(Finder):
     def imports(self) -> Iterator[Change]:
         import libcst as cst
 
-        for line in self.program.nodes(cst.SimpleStatementLine):
-            statement = line.body[0]
-            if len(line.body) == 1 and isinstance(statement, cst.ImportFrom) and not statement.relative:
-                module = source_of(statement.module) if statement.module is not None else ""
-                ours = module.split(".")[0] in LIBRARIES
-                if ours and not isinstance(statement.names, cst.ImportStar) and not self._sees_to_it(line):
-                    yield from self._import_line(line, module, list(statement.names))
+        for statement in self.program.nodes(cst.ImportFrom):
+            if statement.relative or isinstance(statement.names, cst.ImportStar) or self._sees_to_it(statement):
+                continue
+            module = source_of(statement.module) if statement.module is not None else ""
+            if module.split(".")[0] in LIBRARIES:
+                yield from self._import(statement, module, list(statement.names))
 
-    def _import_line(self, line: Any, module: str, names: list[cst.ImportAlias]) -> Iterator[Change]:
+    def _import(self, statement: cst.ImportFrom, module: str, names: list[cst.ImportAlias]) -> Iterator[Change]:
+        import libcst as cst
+
+        line = self.program.above(statement, cst.SimpleStatementLine)
+        shared = len(line.body) > 1
         known = [(alias, _removal(source_of(alias.name), module)) for alias in names]
         for alias, gone in known:
             if gone is None:
                 continue
             old = source_of(alias.name)
             finding, has_edit = self._removed(alias, module, old, gone)
+            if has_edit and shared:
+                told = f"{finding.edit}: put the import on a line of its own first"
+                yield Change(replace(finding, edit=told, applicability=BY_HAND))
+                continue
             edits: list[tuple[Any, Edit]] = []
             if has_edit:
                 edits = [(line, import_edit(old, gone.new, "" if gone.module == module else gone.module))]
                 if gone.new != old and alias.asname is None:
                     edits += [(use, name_edit(gone.new)) for use in self._uses(module, old)]
-                edits += self._kept_defaults(module, old)
+                kept = self._kept_defaults(module, old)
+                edits += kept
+                bound = source_of(alias.asname.name) if alias.asname is not None else old
+                if old in _with_defaults() and self._used_otherwise(bound, {call for call, _ in kept}):
+                    told = f"{finding.edit} where it is called here; elsewhere the new ones hold: {gone.note}"
+                    finding = replace(finding, edit=told, applicability=Applicability.UNSAFE)
             yield Change(finding, tuple(edits))
-        if not any(gone for _, gone in known):
+        if not any(gone for _, gone in known) and not shared:
             yield from self._moved(line, module)
+
+    def _used_otherwise(self, name: str, calls: set[Any]) -> bool:
+        """Whether a class is used but in these calls: passed on, called with ``*``, or bound again under a condition."""
+        import libcst as cst
+
+        plain = {call.func for call in calls if not any(arg.star for arg in call.args)}
+        return any(
+            node.value == name
+            and node not in plain
+            and not self._inside_import(node)
+            and not self._label(node)
+            and self.program.imported(node).split(".")[0] in {"", *LIBRARIES}
+            for node in self.program.nodes(cst.Name)
+        )
 
     def _moved(self, line: Any, module: str) -> Iterator[Change]:
         """A module that is elsewhere now, or gone."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 LIMIT = 500_000
 """Characters of source that are read: a program of 10,000 lines, which takes half a minute."""
-_MARK = "__tfdiag_cell_{}__\n"
-_MARKED = re.compile(r"^__tfdiag_cell_(\d+)__\n", re.MULTILINE)
+_MARK = "__tfdiag_cell_{}__"
+_MARKED = re.compile(r"^__tfdiag_cell_(\d+)__\r?\n", re.MULTILINE)
 _CELL_MAGIC = re.compile(r"\s*%%(\w+)")
 
 
@@ -46,6 +46,7 @@ class Program:
         self.cells = tuple(cells)
         self.skipped: list[int] = []
         self._first: list[tuple[int, int]] = []  # line of the joined text before a cell's first one, and the cell
+        self._end = "\r\n" if any("\r\n" in cell.source for cell in cells) else "\n"  # that of new lines, too
         joined, line = "", 0
         for index, cell in enumerate(cells):
             body = _python(cell.source)
@@ -53,7 +54,7 @@ class Program:
                 if not _other_language(cell.source):
                     self.skipped.append(index)
                 continue
-            text = _MARK.format(index) + body + ("" if body.endswith("\n") else "\n")
+            text = _MARK.format(index) + self._end + body + ("" if body.endswith("\n") else self._end)
             self._first.append((line + 1 - _head(cell.source), index))
             joined += text
             line += text.count("\n")
@@ -211,7 +212,7 @@ class Program:
         for index, body in zip(map(int, parts[1::2]), parts[2::2], strict=True):
             source = self.cells[index].source
             old = python_of(source) or ""
-            body = body if old.endswith("\n") else body[:-1]
+            body = body if old.endswith("\n") else body[: -len(self._end)]
             if body != old:
                 changed[index] = transform(source, lambda tree, new=body: cst.parse_module(new))  # type: ignore[misc]
         return changed

@@ -47,7 +47,8 @@ class WrittenForVersion4(Rule):
 
     *Fixes and their safety*
     `migrate-cells` (safe: the program means the same; old defaults are written out) shows one diff of all cells, and runs the edited ones
-    again when you apply it. `migrate-cells-to-pytorch` (unsafe: other tensors) also writes the PyTorch class for a TensorFlow or Flax one.
+    again when you apply it. `migrate-all-cells` (unsafe) adds the edits after which the program means something else: the PyTorch class for
+    a TensorFlow or Flax one, a successor whose defaults differ and cannot all be written out.
 
     *Example*
     `TrainingArguments("out", evaluation_strategy="epoch", overwrite_output_dir=True)`
@@ -63,7 +64,7 @@ class WrittenForVersion4(Rule):
     message = re.compile(re.escape(SENTENCE))
     fixes = (
         Offer("migrate-cells", Applicability.SAFE),
-        Offer("migrate-cells-to-pytorch", Applicability.UNSAFE),
+        Offer("migrate-all-cells", Applicability.UNSAFE),
     )
     links = (Link("Migration guide", "https://github.com/huggingface/transformers/blob/main/MIGRATION_GUIDE_V5.md"),)
     CASES = (
@@ -71,7 +72,7 @@ class WrittenForVersion4(Rule):
             failure=Failure.from_finding("migration", SENTENCE, FACTS),
             certainty=Certainty.CONFIRMED,
             title="2 uses of what transformers 5 removed",
-            fixes=("migrate-cells", "migrate-cells-to-pytorch"),
+            fixes=("migrate-cells", "migrate-all-cells"),
         ),
         NoMatch(text=SENTENCE),
         NoMatch(failure=Failure.from_finding("memory", "Nothing about versions.", {})),
@@ -101,7 +102,7 @@ class WrittenForVersion4(Rule):
             ("from transformers import BertConfig, TFBertModel", "kind = TFBertModel"),
             probe="migration",
             certainty=Certainty.CONFIRMED,
-            fixes=(Try("migrate-cells-to-pytorch"),),
+            fixes=(Try("migrate-all-cells"),),
             needs=("torch", "transformers<5"),
         ),
     )
@@ -113,7 +114,7 @@ class WrittenForVersion4(Rule):
         offered: list[Fix] = []
         for identity, label, cells in (
             ("migrate-cells", "Migrate", seen["safe"]),
-            ("migrate-cells-to-pytorch", "Migrate, with PyTorch for TensorFlow,", seen["unsafe"]),
+            ("migrate-all-cells", "Migrate with unsafe edits", seen["unsafe"]),
         ):
             if cells:
                 many = f"{len(cells)} cell{'s' if len(cells) > 1 else ''}"
@@ -131,7 +132,7 @@ class WrittenForVersion4(Rule):
         if not scene.cells:
             raise PlanError("The cells that were run are not known here: use `tfdiag migrate FILE`.")
         found = migration_of(scene)
-        sources = found.sources(unsafe=fix.id == "migrate-cells-to-pytorch", release=loaded_release(scene))
+        sources = found.sources(unsafe=fix.id == "migrate-all-cells", release=loaded_release(scene))
         new = {found.cells[index].source: source for index, source in sources.items()}
         plan = edit_cells(scene, lambda source: new.get(source, source), every=True)
         plan.previews = True
