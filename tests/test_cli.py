@@ -84,6 +84,74 @@ def test_bad_input_is_status_2_and_one_sentence(arguments, text, told):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def old_notebook(tmp_path, second="optimizer = AdamW([])  # AdamW"):
+    cells = [nbformat.v4.new_code_cell("from transformers import AdamW"), nbformat.v4.new_code_cell(second)]
+    cells[1].outputs = [nbformat.v4.new_output("stream", text="AdamW")]
+    file = tmp_path / "old.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
+    return file
+
+
+def test_migrate_lists_and_changes_nothing(tmp_path):
+    file = old_notebook(tmp_path)
+    before = file.read_bytes()
+    done = tfdiag("migrate", file)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("1 use of what transformers 5 removed or renamed; safe edits for 1 of 1\n")
+    assert "cell 1, line 1: `AdamW` is gone since 4.50" in done.stdout
+    shown = tfdiag("migrate", file, "--diff")
+    assert "+optimizer = AdamW([], eps=1e-6, weight_decay=0.0)  # AdamW" in shown.stdout and shown.returncode == 0
+    assert file.read_bytes() == before
+
+
+def test_migrate_writes_the_file_and_is_done_then(tmp_path):
+    file = old_notebook(tmp_path)
+    before = file.read_text()
+    done = tfdiag("migrate", file, "--write")
+    assert done.returncode == 0 and f"Wrote {file}: 1 found, 0 of them to be seen to by hand." in done.stdout
+    assert file.read_text() == before.replace("from transformers import", "from torch.optim import").replace(
+        "AdamW([])", "AdamW([], eps=1e-6, weight_decay=0.0)"
+    )
+    again = tfdiag("migrate", file)
+    assert again.returncode == 1 and again.stdout.startswith("Nothing that transformers 5")
+    assert (
+        tfdiag("migrate", file, "--write").stdout
+        == f"Left as it is: {file}: 0 found, 0 of them to be seen to by hand.\n"
+    )
+
+
+def test_migrate_changes_a_script_and_names_it(tmp_path):
+    file = tmp_path / "train.py"
+    file.write_text("from transformers import Trainer\nTrainer(m, tokenizer=t)\n")
+    assert "train.py, line 2: `tokenizer` of Trainer is now `processing_class`" in tfdiag("migrate", file).stdout
+    tfdiag("migrate", file, "--write")
+    assert file.read_text() == "from transformers import Trainer\nTrainer(m, processing_class=t)\n"
+
+
+def test_migrate_tells_of_cells_that_it_skipped(tmp_path):
+    file = old_notebook(tmp_path, "def f(:")
+    assert "Skipped, because it is not Python that can be read: cell 2." in tfdiag("migrate", file).stdout
+    assert "cell 2 is not Python that can be read" in tfdiag("migrate", file, "--diff").stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("bad.ipynb", "{", "not a notebook"),
+        ("bad.txt", "x", "neither a notebook"),
+        ("none.ipynb", None, "cannot be read"),
+        ("big.py", "#" * 500_001, "more than 500,000 characters"),
+    ],
+)
+def test_migrate_says_bad_input_in_one_sentence(tmp_path, name, content, told):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    for option in ([], ["--write"]):
+        done = tfdiag("migrate", tmp_path / name, *option)
+        assert done.returncode == 2 and done.stdout == "" and told in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_rules_and_rule_page():
     assert "CFG001  unrecognized-configuration-class" in tfdiag("rules").stdout
     page = tfdiag("rule", "cfg001").stdout

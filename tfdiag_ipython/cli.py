@@ -1,6 +1,6 @@
-"""The command ``tfdiag``: explain a stored traceback or notebook, list the rules, print a rule's page.
+"""The command ``tfdiag``: explain a stored traceback or notebook, migrate a program, list the rules, print a rule's page.
 
-Exit status: 0 something was diagnosed (or printed), 1 nothing is known of it, 2 bad input, with one sentence on stderr.
+Exit status: 0 something was diagnosed, found or printed, 1 nothing is known of it or to be migrated, 2 bad input, with one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tfdiag",
         description="Explains failures of Hugging Face Transformers and PyTorch programs from stored text.",
-        epilog="Exit status: 0 something was diagnosed, 1 nothing is known of it, 2 bad input.",
+        epilog="Exit status: 0 something was diagnosed or is to be migrated, 1 nothing is, 2 bad input.",
     )
     parser.add_argument("--version", action="version", version=f"tfdiag {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -51,6 +51,19 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("file", nargs="?", default="-", help="a text file or a saved .ipynb; - reads standard input")
     explain.add_argument("--format", choices=("text", "json"), default="text")
     explain.set_defaults(run=_explain)
+
+    migrate = commands.add_parser(
+        "migrate", help="list what a notebook or Python file uses of what transformers 5 removed, renamed or changed"
+    )
+    migrate.add_argument("file", help="a notebook (.ipynb) or a Python file (.py)")
+    migrate.add_argument("--diff", action="store_true", help="print the edits as a diff")
+    migrate.add_argument("--write", action="store_true", help="print the diff, and change the file")
+    migrate.add_argument(
+        "--unsafe",
+        action="store_true",
+        help="also edit where it means something else then, such as PyTorch classes for TensorFlow's",
+    )
+    migrate.set_defaults(run=_migrate)
 
     rules = commands.add_parser("rules", help="list the rules")
     rules.add_argument("--format", choices=("text", "json"), default="text")
@@ -82,6 +95,30 @@ def _told(failure: Failure, entries: list[Diagnosis]) -> str:
 
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     return label.capitalize() + render_text(entries, width=width, color=sys.stdout.isatty())
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from tfdiag_ipython.migrate import migrate
+    from tfdiag_ipython.migrate.files import read_program
+    from tfdiag_ipython.render.migration import render_diff, render_migration
+
+    file = read_program(options.file)
+    found = migrate(file.cells)
+    label = file.path.name
+    if not options.diff and not options.write:
+        print(render_migration(found, label=label))
+    sources = found.sources(unsafe=options.unsafe)
+    if sources and (options.diff or options.write):
+        print(render_diff(found, sources, label=label))
+    for cell in found.skipped if options.diff or options.write else ():
+        where = cell.label if cell.number else label
+        print(f"tfdiag: {where} is not Python that can be read, and was skipped.", file=sys.stderr)
+    if options.write:
+        if sources:
+            file.write(sources)
+        many = f"{len(found.findings)} found, {sum(1 for one in found.findings if one.by_hand)} of them to be seen to by hand"
+        print(f"{'Wrote' if sources else 'Left as it is:'} {options.file}: {many}.")
+    return FOUND if found.findings else NOTHING
 
 
 def _read(name: str) -> list[Failure]:

@@ -101,3 +101,9 @@ def test_names_bound_and_read():
     bound, read = names_used("%time a = b\nimport c.d as e, f\nfor g in h: pass\ndef i(j): return k\n!ls")
     assert {"e", "f", "g", "i"} <= bound
     assert {"h", "k"} <= read
+
+
+def test_the_comment_of_the_argument_before_a_removed_last_one_stays():
+    source = "f(\n    a=1,  # one\n    b=2,  # two\n)"
+    assert set_arguments(source, calls_to("f"), {"b": None}) == "f(\n    a=1,  # one\n)"
+    assert set_arguments("f(a=1, b=2)", calls_to("f"), {"b": None}) == "f(a=1)"

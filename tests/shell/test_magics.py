@@ -28,7 +28,7 @@ def test_a_mistyped_magic_is_not_the_last_failure(run):
     ("typed", "said"),
     [
         ("%tfdiag exlain CFG001", "%tfdiag has no subcommand 'exlain'. Did you mean explain?"),
-        ("%tfdiag xyz", "There are on, off, rules, explain, probe, report, config."),
+        ("%tfdiag xyz", "There are on, off, rules, explain, probe, migrate, report, config."),
         ("%tfdiag explain", "%tfdiag explain takes CODE, which is missing."),
         ("%tfdiag explain TST009", "No rule has the code 'TST009'. Did you mean"),
         ("%tfdiag rules all", "%tfdiag rules takes no arguments, not all."),
@@ -37,6 +37,7 @@ def test_a_mistyped_magic_is_not_the_last_failure(run):
         ("%tfdiag config panel=maybe", "'maybe' is no value for panel: it takes on or off."),
         ("%tfdiag config shown=9", "'9' is no value for shown: it takes a whole number from 1 to 3."),
         ("%tfdiag config panel", "%tfdiag config takes NAME=VALUE"),
+        ("%tfdiag migrate --dif", "%tfdiag migrate has no option '--dif'. Did you mean --diff?"),
         ("%tfdiag config 'open", "%tfdiag cannot read"),
         ("%%tfdiag --wach warnings\n1", "%%tfdiag has no option '--wach'. Did you mean --watch?"),
         ("%%tfdiag --watch warning\n1", "%%tfdiag cannot watch 'warning'. Did you mean warnings?"),
@@ -123,7 +124,8 @@ def test_the_manual(shell, run):
     ("line", "offered"),
     [
         ("%tfdiag ex", {"explain"}),
-        ("%tfdiag ", {"on", "off", "rules", "explain", "probe", "report", "config"}),
+        ("%tfdiag ", {"on", "off", "rules", "explain", "probe", "migrate", "report", "config"}),
+        ("%tfdiag migrate --d", {"--diff"}),
         ("%tfdiag explain TST00", {"TST001", "TST002", "TST003", "TST004"}),
         ("%tfdiag probe meas", {"measure"}),
         ("%tfdiag config pa", {"panel="}),

@@ -172,7 +172,10 @@ def _laid_out(args: list[cst.Arg], call: cst.Call) -> list[cst.Arg]:
         if index == len(args) - 1:
             ending = old_last.comma
             if isinstance(ending, cst.Comma) and not was_last:
-                ending = ending.with_changes(whitespace_after=_without_comment(ending.whitespace_after))
+                own = arg.comma.whitespace_after if isinstance(arg.comma, cst.Comma) else ending.whitespace_after
+                ending = ending.with_changes(
+                    whitespace_after=_comment_of(own, _without_comment(ending.whitespace_after))
+                )
             placed.append(arg.with_changes(comma=ending, whitespace_after_arg=old_last.whitespace_after_arg))
         elif was_last or not isinstance(arg.comma, cst.Comma):
             comma = between
@@ -270,18 +273,24 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
 
 def rename_keyword(source: str, wanted: Callable[[cst.Call], bool], old: str, new: str) -> str:
     """Call the keyword argument ``old`` of the wanted calls ``new``, its value unchanged; calls that give ``new``, too, stay."""
-    import libcst as cst
 
     def change(call: cst.Call) -> cst.Call:
-        if any(arg.keyword is not None and arg.keyword.value == new for arg in call.args):
-            return call
-        args = [
-            arg.with_changes(keyword=cst.Name(new)) if arg.keyword is not None and arg.keyword.value == old else arg
-            for arg in call.args
-        ]
-        return call.with_changes(args=args)
+        both = any(arg.keyword is not None and arg.keyword.value == new for arg in call.args)
+        return call if both else with_renamed(call, old, new)
 
     return edit_calls(source, wanted, change)
+
+
+def with_renamed(call: cst.Call, old: str, new: str, value: str = "") -> cst.Call:
+    """The call with the keyword argument ``old`` called ``new``, in its place; ``value`` (Python source) replaces its value."""
+    import libcst as cst
+
+    changes: dict[str, Any] = {"keyword": cst.Name(new)} | ({"value": cst.parse_expression(value)} if value else {})
+    args = [
+        arg.with_changes(**changes) if arg.keyword is not None and arg.keyword.value == old else arg
+        for arg in call.args
+    ]
+    return call.with_changes(args=args)
 
 
 def keep_defaults(
@@ -290,22 +299,23 @@ def keep_defaults(
     defaults: Mapping[str, tuple[int, str]],
     dropped: tuple[str, ...] = (),
 ) -> str:
-    """Write out arguments (name → position and value) that the wanted calls leave to a default, and remove ``dropped`` ones.
+    """Write out arguments (name → position and value) that the wanted calls leave to a default, and remove ``dropped`` ones."""
+    return edit_calls(source, wanted, lambda call: with_defaults(call, defaults, dropped))
+
+
+def with_defaults(call: cst.Call, defaults: Mapping[str, tuple[int, str]], dropped: tuple[str, ...] = ()) -> cst.Call:
+    """The call with the arguments written out that it leaves to a default, and without ``dropped`` ones.
 
     A call with ``*`` arguments may give them by position: nothing is added to it.
     """
-
-    def change(call: cst.Call) -> cst.Call:
-        given = {arg.keyword.value for arg in call.args if arg.keyword}
-        positional = sum(1 for arg in call.args if arg.keyword is None and not arg.star)
-        arguments: dict[str, str | None] = {name: None for name in dropped if name in given}
-        if not any(arg.star for arg in call.args):
-            arguments |= {
-                name: value for name, (place, value) in defaults.items() if name not in given and positional <= place
-            }
-        return with_arguments(call, arguments)
-
-    return edit_calls(source, wanted, change)
+    given = {arg.keyword.value for arg in call.args if arg.keyword}
+    positional = sum(1 for arg in call.args if arg.keyword is None and not arg.star)
+    arguments: dict[str, str | None] = {name: None for name in dropped if name in given}
+    if not any(arg.star for arg in call.args):
+        arguments |= {
+            name: value for name, (place, value) in defaults.items() if name not in given and positional <= place
+        }
+    return with_arguments(call, arguments)
 
 
 def call_object(source: str, method: str, receivers: Callable[[str], bool]) -> str:

@@ -6,25 +6,17 @@ import inspect
 from types import MappingProxyType
 from typing import ClassVar
 
+from tfdiag_ipython.data.changes import methods
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
-
-SUCCESSORS = (
-    "extra_special_tokens",
-    "extra_special_tokens_ids",
-    "get_max_cache_shape",
-    "get_max_length",
-    "get_seq_length",
-    "rope_parameters",
-)
 
 
 class AttributeOwnerProbe(Probe):
     """The object of the live ``AttributeError``, looked at without asking it for anything.
 
-    Facts: ``attribute``, ``classes`` (dotted names of its class and bases), ``has`` (those of ``SUCCESSORS`` that it
-    has). Source: ``AttributeError.obj`` and ``.name``, which Python 3.10 and later set.
+    Facts: ``attribute``, ``classes`` (dotted names of its class and bases), ``has`` (the names before and after
+    a change of ``data/changes.json`` that it has). Source: ``AttributeError.obj`` and ``.name``, which Python 3.10 and later set.
     """
 
     name: ClassVar[str] = "attribute-owner"
@@ -42,7 +34,8 @@ class AttributeOwnerProbe(Probe):
         kind = owner if isinstance(owner, type) else type(owner)
         classes = tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:16])
         missing = object()
-        has = tuple(name for name in SUCCESSORS if inspect.getattr_static(owner, name, missing) is not missing)
+        names = sorted({name for method in methods() for name in (method.old, method.new)} - {""})
+        has = tuple(name for name in names if inspect.getattr_static(owner, name, missing) is not missing)
         facts = {"attribute": attribute, "classes": classes, "has": has}
         seen = [Observation("Class", classes[0], "the object of the error")]
         if has:

@@ -187,8 +187,13 @@ class Extension:
         cell: Cell | None,
         seen: Mark | None,
         known: dict[str, Evidence] | None = None,
+        *,
+        told: bool = False,
     ) -> ShellSession:
-        """Diagnose a failure and show what was found; an unknown one is remembered, and nothing is shown."""
+        """Diagnose a failure and show what was found; an unknown one is remembered, and nothing is shown.
+
+        ``told`` says that the person has read it in full already: only the buttons are shown.
+        """
         from tfdiag_ipython.shell.host import ShellHost
         from tfdiag_ipython.shell.session import ShellSession
 
@@ -202,12 +207,13 @@ class Extension:
         self.last = ShellSession(self, failure, found, cell, seen)
         if found:
             self.diagnosed = self.last
-            self.show(self.last)
+            self.show(self.last, told=told)
         return self.last
 
-    def show(self, session: ShellSession) -> None:
-        """The diagnosis as durable output, then its buttons; losing these loses no word of it."""
-        show_diagnoses(self.shell, session.diagnoses)
+    def show(self, session: ShellSession, *, told: bool = False) -> None:
+        """The diagnosis as durable output (unless it was told), then its buttons; losing these loses no word of it."""
+        if not told:
+            show_diagnoses(self.shell, session.diagnoses)
         if not self.settings.panel or not has_widgets(self.shell):
             return
         try:

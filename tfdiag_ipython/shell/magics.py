@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tfdiag_ipython.shell.extension import Extension
 
 
+MIGRATE_OPTIONS = ["--diff", "--unsafe"]
+
+
 @magics_class
 class TfdiagMagics(Magics):  # type: ignore[misc]
     """The two magics of one shell."""
@@ -36,6 +39,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             "rules": self._rules,
             "explain": self._explain,
             "probe": self._probe,
+            "migrate": self._migrate,
             "report": self._report,
             "config": self._config,
         }
@@ -53,6 +57,8 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             %tfdiag explain CODE            a rule's page: what it means, why, its fixes and their safety
             %tfdiag probe                   list the probes
             %tfdiag probe NAME [ARGUMENTS]  look at something thoroughly: %tfdiag probe padding model batch
+            %tfdiag migrate                 what the cells use of what transformers 5 removed, renamed or changed, and its edits
+            %tfdiag migrate --diff          the same as one diff; --unsafe adds edits that change what the program means
             %tfdiag report                  versions, the last diagnosis and tfdiag's own log, redacted, as Markdown
             %tfdiag config                  print the settings
             %tfdiag config NAME=VALUE ...   set some: %tfdiag config panel=off ignored=MEM001,HUB002
@@ -173,6 +179,34 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         if not session.diagnoses:
             self._say(table((seen.what, seen.value, seen.source) for seen in evidence.seen))
 
+    def _migrate(self, rest: str) -> None:
+        words = _split(rest)
+        unknown = [word for word in words if word not in MIGRATE_OPTIONS]
+        if unknown:
+            raise UsageError(f"%tfdiag migrate has no option {unknown[0]!r}. {_nearest(unknown[0], MIGRATE_OPTIONS)}")
+        from tfdiag_ipython.failure import Failure
+        from tfdiag_ipython.probes.migration import MigrationProbe, migration_of
+        from tfdiag_ipython.render.migration import render_diff, render_migration
+        from tfdiag_ipython.shell.host import ShellHost
+
+        extension = self._extension
+        scene = extension.scene(None, None, ShellHost(extension, Failure("check", ()), None))
+        try:
+            if not scene.cells:
+                self._say("tfdiag: no cell has been run yet.")
+                return
+            found = migration_of(scene)
+            evidence = MigrationProbe().ask("", scene)
+        finally:
+            scene.close()
+        if "--diff" in words:
+            self._say(render_diff(found, found.sources(unsafe="--unsafe" in words)) or "No cell would change.")
+            return
+        self._say(render_migration(found))
+        if evidence.finding is not None:
+            cell = found.cells[-1]
+            extension.diagnose(evidence.finding, None, cell, None, known={MigrationProbe.name: evidence}, told=True)
+
     def _report(self, rest: str) -> None:
         _arguments("report", rest)
         show_markdown(self.shell, self._extension.report(self._extension.last))
@@ -214,7 +248,9 @@ def _following(words: list[str]) -> Iterable[str]:
     if words[:1] == ["%%tfdiag"]:
         return WATCHERS if words[-1] in {"-w", "--watch"} else ["--watch", "--quiet"]
     if len(words) == 1:
-        return ["on", "off", "rules", "explain", "probe", "report", "config"]
+        return ["on", "off", "rules", "explain", "probe", "migrate", "report", "config"]
+    if words[1] == "migrate":
+        return MIGRATE_OPTIONS
     if words[1] == "config":
         return [f"{name}=" for name in TfdiagSettings.names()]
     if words[1:] == ["explain"]:

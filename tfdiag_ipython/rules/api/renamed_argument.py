@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
+from tfdiag_ipython.data.changes import Argument, arguments
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import calls_to, rename_keyword
+from tfdiag_ipython.fixes.source import calls_to, edit_calls, rename_keyword
+from tfdiag_ipython.migrate.edits import argument_edit
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.callable_signature import UNEXPECTED, CallableSignatureProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
@@ -16,49 +18,12 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
 from tfdiag_ipython.rules.imp._symbols import older
 
-
-class Argument(NamedTuple):
-    """What became of an argument."""
-
-    owner: str  # the callable that lost it; empty: models
-    new: str = ""  # its new name; empty: none
-    since: str = ""  # the first minor release of transformers that takes the new name
-    note: str = ""  # what to write where that is more than another name
-    renamed: bool = False  # the new one takes the same value
+if TYPE_CHECKING:
+    import libcst as cst
 
 
-ARGUMENTS = {
-    "evaluation_strategy": Argument("TrainingArguments", "eval_strategy", "4.41", renamed=True),
-    "no_cuda": Argument("TrainingArguments", "use_cpu", "4.32", renamed=True),
-    "per_gpu_train_batch_size": Argument("TrainingArguments", "per_device_train_batch_size", renamed=True),
-    "per_gpu_eval_batch_size": Argument("TrainingArguments", "per_device_eval_batch_size", renamed=True),
-    "warmup_ratio": Argument("TrainingArguments", "warmup_steps", renamed=True),
-    "overwrite_output_dir": Argument("TrainingArguments"),
-    "save_safetensors": Argument("TrainingArguments"),
-    "group_by_length": Argument("TrainingArguments", note="use `train_sampling_strategy='group_by_length'`"),
-    "adafactor": Argument("TrainingArguments", note="use `optim='adafactor'`"),
-    "logging_dir": Argument("TrainingArguments", note="set the variable TENSORBOARD_LOGGING_DIR"),
-    "include_inputs_for_metrics": Argument("TrainingArguments", note="use `include_for_metrics=['inputs']`"),
-    "tokenizer": Argument("Trainer", "processing_class", "4.46", renamed=True),
-    "max_seq_length": Argument(
-        "SFTTrainer", note="it belongs to `SFTConfig` from trl 0.13 on, and is `max_length` there from trl 0.16 on"
-    ),
-    "dataset_text_field": Argument("SFTTrainer", note="it belongs to `SFTConfig` from trl 0.13 on"),
-    "num_items_in_batch": Argument(
-        "compute_loss", note="add `num_items_in_batch=None` (or `**kwargs`) to your `compute_loss`"
-    ),
-    "dtype": Argument(
-        "", note="this release, or this model's own code, knows `torch_dtype` only (dtype came with 4.56)"
-    ),
-    "load_in_8bit": Argument("", note="use `quantization_config=BitsAndBytesConfig(load_in_8bit=True)`"),
-    "load_in_4bit": Argument("", note="use `quantization_config=BitsAndBytesConfig(load_in_4bit=True)`"),
-    "use_auth_token": Argument("", note="it is called `token`"),
-}
-"""Read from the wheels of transformers 4.18 to 5.23 and trl 0.9 to 0.24: the arguments of TrainingArguments were
-dropped by 4.51 (evaluation_strategy), 5.2 (group_by_length), 5.15 (warmup_ratio, logging_dir) and 5.0 (the others),
-those of models by 5.0, and Trainer takes `tokenizer`, with a warning, until 5.0. Tried on 4.57.6 and 5.23.0, but for
-trl, which was only read."""
-_NEWER = {known.new: (old, known) for old, known in ARGUMENTS.items() if known.renamed and known.since}
+_MODEL = "model"
+"""The table's word for loading a model, whose class then complains of what `from_pretrained` handed on."""
 
 
 OWN = re.compile(r"[/\\](?:transformers|trl|sentence_transformers|setfit)[/\\]")
@@ -76,12 +41,13 @@ class RenamedArgument(Rule):
     it is misspelt.
 
     *How tfdiag confirms it*
-    The argument and the callable stand in a table read from the releases, or the signature of the callable has a
+    The argument and the callable stand in a table read from the releases (`data/changes.json`), or the signature of the callable has a
     parameter much like it.
 
     *Fixes and their safety*
     `rename-argument` (safe: the same setting under its new name, or under the one that alone is near) edits the call
-    where it stands.
+    where it stands. `rewrite-argument` (safe: what the release does, or another argument for the same) leaves it out or
+    writes what replaces its value. `%tfdiag migrate` does so for the whole program.
 
     *Example*
     `TrainingArguments("out", evaluation_strategy="epoch")`.
@@ -95,7 +61,7 @@ class RenamedArgument(Rule):
     raised = ("builtins.TypeError",)
     message = UNEXPECTED
     needs = (PackageVersionsProbe, CallableSignatureProbe)
-    fixes = (Offer("rename-argument", Applicability.SAFE),)
+    fixes = (Offer("rename-argument", Applicability.SAFE), Offer("rewrite-argument", Applicability.SAFE))
     CASES = (
         Match(
             text="TypeError: TrainingArguments.__init__() got an unexpected keyword argument 'evaluation_strategy'",
@@ -115,6 +81,15 @@ class RenamedArgument(Rule):
             title="`eval_strategy` of TrainingArguments came with transformers 4.41.*: write `evaluation_strategy`",
             fixes=("rename-argument",),
         ),
+        Reproduce(
+            (
+                "from transformers import TrainingArguments",
+                "arguments = TrainingArguments('out', train_sampling_strategy='group_by_length', use_cpu=True)",
+            ),
+            title="`train_sampling_strategy` of TrainingArguments came with transformers 5.2, here is 4.*: upgrade",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5", "accelerate"),
+        ),
         NoMatch(text="TypeError: TrainingArguments.__init__() got an unexpected keyword argument 'learning_rat'"),
         NoMatch(text="TypeError: fitness() got an unexpected keyword argument 'learning_rate'"),
         NoMatch(text="TypeError: Lexer.__init__() got an unexpected keyword argument 'tokenizer'"),
@@ -128,6 +103,38 @@ class RenamedArgument(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("rename-argument"),),
             needs=("torch", "transformers", "accelerate"),
+        ),
+        Reproduce(
+            (
+                "from transformers import TrainingArguments",
+                "arguments = TrainingArguments('out', overwrite_output_dir=True, use_cpu=True)",
+            ),
+            title="`overwrite_output_dir` is gone from TrainingArguments: leave it out",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rewrite-argument"),),
+            needs=("torch", "transformers>=5", "accelerate"),
+        ),
+        Reproduce(
+            (
+                "from transformers import TrainingArguments",
+                "arguments = TrainingArguments('out', adafactor=True, use_cpu=True)",
+            ),
+            title="TrainingArguments does not take `adafactor`: use `optim='adafactor'`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rewrite-argument"),),
+            needs=("torch", "transformers>=5", "accelerate"),
+        ),
+        Reproduce(
+            (
+                "import tempfile\nfrom transformers import BertConfig, BertModel\nfolder = tempfile.mkdtemp()\n"
+                "sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)\n"
+                "BertModel(BertConfig(**sizes)).save_pretrained(folder)",
+                "model = BertModel.from_pretrained(folder, use_auth_token=False)",
+            ),
+            title="`use_auth_token` of BertModel is now `token`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rename-argument"),),
+            needs=("torch", "transformers>=5"),
         ),
         Reproduce(
             (
@@ -154,7 +161,8 @@ class RenamedArgument(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         argument, callee, seen = hit["argument"], hit["callee"], evidence[PackageVersionsProbe.name]
         signature = evidence[CallableSignatureProbe.name]
-        known, (old, newer) = ARGUMENTS.get(argument), _NEWER.get(argument, ("", None))
+        known = _entry(callee, failure, lambda entry: entry.old == argument)
+        newer = _entry(callee, failure, lambda entry: entry.new == argument and bool(entry.since))
         if signature and argument in signature["parameters"]:
             return None  # of another callable of that name
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
@@ -163,16 +171,17 @@ class RenamedArgument(Rule):
             return None
         if hit.raised.frames and not failure.stored and not signature and not passes(failure, OWN):
             return None  # another library has a `Trainer`, too
-        if known and _belongs(callee, known.owner) and (known.owner or _speaks_of_transformers(failure, callee)):
+        if known:
             return self._renamed(failure, hit, known, seen, signature)
-        if newer and _belongs(callee, newer.owner) and older(version, newer.since):
-            where = _name(callee, newer.owner)
+        if newer and older(version, newer.since):
+            where = _name(callee, newer.of)
+            write = f"write `{newer.old}`" if newer.old else "upgrade, or leave it out"
             return self._found(
-                f"`{argument}` of {where} came with transformers {newer.since}, here is {version}: write `{old}`",
+                f"`{argument}` of {where} came with transformers {newer.since}, here is {version}: {write}",
                 Certainty.CONFIRMED if loaded else Certainty.LIKELY,
                 f"`{callee}` was called with `{argument}=`, which this release does not take yet.",
                 (*seen.seen, *signature.seen),
-                self._rename(failure, argument, old, where),
+                self._rename(failure, argument, newer.old, where) if newer.renamed else (),
             )
         if not signature or not signature["nearest"]:
             return None
@@ -189,16 +198,19 @@ class RenamedArgument(Rule):
         self, failure: Failure, hit: Hit, known: Argument, seen: Evidence, signature: Evidence
     ) -> Diagnosis | None:
         argument, callee = hit["argument"], hit["callee"]
-        where = _name(callee, known.owner)
+        where = _name(callee, known.of)
         if known.note:
             title = f"{where} does not take `{argument}`: {known.note}"
         elif not known.new:
             title = f"`{argument}` is gone from {where}: leave it out"
-        elif signature and known.new not in signature["parameters"]:
+        elif signature and known.new not in signature["parameters"] and known.of != _MODEL:
             return None
         else:
             title = f"`{argument}` of {where} is now `{known.new}`"
-        fixes = self._rename(failure, argument, known.new, where) if known.renamed else ()
+        if known.renamed:
+            fixes = self._rename(failure, argument, known.new, _callee_of(where, known.of))
+        else:
+            fixes = self._rewrite(failure, known, _callee_of(where, known.of))
         return self._found(
             title,
             Certainty.CONFIRMED if fixes and signature else Certainty.LIKELY,
@@ -218,9 +230,47 @@ class RenamedArgument(Rule):
         values = {"old": old, "new": new, "callee": where.split(".")[-1]}
         return (self.offer("rename-argument", f"Write {new}=", "The same setting.", display=elsewhere, **values),)
 
+    def _rewrite(self, failure: Failure, known: Argument, callee: str) -> tuple[Fix, ...]:
+        """The fix that leaves the argument out, or writes what stands for its value; none where a person must see to it."""
+        written = rf"\b{known.old}\s*=\s*(?:{'|'.join(map(re.escape, known.values))})(?!\w)"
+        if known.edit != "drop" and not (known.edit == "replace" and re.search(written, failure.source)):
+            return ()
+        label = f"Leave {known.old} out" if known.edit == "drop" else f"Write what replaces {known.old}"
+        elsewhere = bool(failure.source) and known.old not in failure.source
+        values = {"old": known.old, "of": known.of, "callee": callee}
+        return (self.offer("rewrite-argument", label, known.note, display=elsewhere, **values),)
+
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        old, new, callee = (str(fix.parameters[key]) for key in ("old", "new", "callee"))
-        return edit_cells(scene, lambda source: rename_keyword(source, calls_to(callee), old, new))
+        old, callee = str(fix.parameters["old"]), str(fix.parameters["callee"])
+        wanted = calls_to(callee)
+        if fix.id == "rename-argument":
+            new = str(fix.parameters["new"])
+            return edit_cells(scene, lambda source: rename_keyword(source, wanted, old, new))
+        known = next(entry for entry in arguments() if (entry.old, entry.of) == (old, fix.parameters["of"]))
+
+        def change(call: cst.Call) -> cst.BaseExpression:
+            edit = argument_edit(call, known)
+            return call if edit is None else edit(call)
+
+        return edit_cells(scene, lambda source: edit_calls(source, wanted, change))
+
+
+def _entry(callee: str, failure: Failure, fits: Callable[[Argument], bool]) -> Argument | None:
+    """The entry of the table for a callable that complains."""
+    speaks = _speaks_of_transformers(failure, callee)
+    return next(
+        (
+            entry
+            for entry in arguments()
+            if fits(entry) and not entry.silent and _belongs(callee, entry.of) and (entry.of != _MODEL or speaks)
+        ),
+        None,
+    )
+
+
+def _callee_of(where: str, owner: str) -> str:
+    """The callable as the person's cell calls it: a model complains of what `from_pretrained` was given."""
+    return "from_pretrained" if owner == _MODEL else where
 
 
 def _name(callee: str, owner: str) -> str:
@@ -237,8 +287,8 @@ def _speaks_of_transformers(failure: Failure, callee: str) -> bool:
 def _belongs(callee: str, owner: str) -> bool:
     """Whether the callable that complains is, by name, the one that the table speaks of or a child of it."""
     kind = callee.replace(".__init__", "")
-    if not owner:
+    if owner == _MODEL:
         return bool(re.search(r"(?:Model|For[A-Z]\w+)$", kind))
-    if owner == "compute_loss":
-        return kind.endswith("compute_loss")
+    if owner == "trainer.train":
+        return kind.endswith("Trainer.train")
     return (callee == "__init__" and owner == "TrainingArguments") or kind.endswith(owner)

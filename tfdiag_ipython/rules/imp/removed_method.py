@@ -3,41 +3,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.data.changes import methods
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import call_object
+from tfdiag_ipython.migrate.calls import kind_of_class
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.attribute_owner import AttributeOwnerProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.imp._symbols import older
 
-_TRUSTED = "or load the model without `trust_remote_code`"
-REMOVED = {
-    "encode_plus": ("5.0", "", "call the tokenizer itself"),
-    "batch_encode_plus": ("5.0", "", "call the tokenizer itself"),
-    "as_target_tokenizer": ("5.0", "", "give the labels as `text_target=`"),
-    "prepare_seq2seq_batch": ("5.0", "", "call the tokenizer with `text_target=`"),
-    "additional_special_tokens": ("5.0", "extra_special_tokens", "use `extra_special_tokens`"),
-    "additional_special_tokens_ids": ("5.0", "extra_special_tokens_ids", "use `extra_special_tokens_ids`"),
-    "get_max_length": ("4.49", "get_max_cache_shape", f"use `get_max_cache_shape()`, {_TRUSTED}"),
-    "get_max_cache_shape": ("5.20", "get_max_length", f"use `get_max_length()`, {_TRUSTED}"),
-    "get_usable_length": ("4.54", "get_seq_length", f"use `get_seq_length()`, {_TRUSTED}"),
-    "seen_tokens": ("4.54", "get_seq_length", f"use `get_seq_length()`, {_TRUSTED}"),
-    "to_legacy_cache": ("5.0", "", "keep the cache object"),
-    "from_legacy_cache": ("5.0", "", "keep the cache object"),
-    "prune_heads": ("5.0", "", "nothing replaces it in transformers 5"),
-    "rope_theta": ("5.0", "rope_parameters", "read `rope_parameters`"),
-}
-"""Method or attribute → the first minor release without it, the name that replaces it (empty: none), what to write now.
-
-The releases were read from the classes' sources in the wheels of 4.18 to 5.23; that a fast tokenizer, a DynamicCache, a
-LlamaConfig and a BertModel lack the old name and have the new one was tried on 5.23.0, and the contrary on 4.57.6.
-`get_max_length` is there again from 5.13 on.
-"""
-CALLED = ("encode_plus", "batch_encode_plus")
+_NAMES = {name for method in methods() for name in (method.old, method.new if method.since else "")} - {""}
 
 
 class RemovedMethod(Rule):
@@ -67,8 +46,8 @@ class RemovedMethod(Rule):
     name = "removed-method"
     raised = ("builtins.AttributeError",)
     message = re.compile(
-        r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
-        rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(REMOVED, key=len, reverse=True))})\b"
+        r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Trainer|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
+        rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(_NAMES, key=len, reverse=True))})\b"
     )
     needs = (PackageVersionsProbe, AttributeOwnerProbe)
     fixes = (Offer("call-the-tokenizer", Applicability.SAFE),)
@@ -105,6 +84,25 @@ class RemovedMethod(Rule):
             title=r"`DynamicCache.seen_tokens` is gone from transformers \d.*: use `get_seq_length\(\)`",
             certainty=Certainty.CONFIRMED,
         ),
+        NoMatch(text="AttributeError: 'ToyModel' object has no attribute 'framework'"),
+        NoMatch(text="AttributeError: 'GameTrainer' object has no attribute 'tokenizer'"),
+        Reproduce(
+            (
+                "import tempfile\nfrom transformers import BertConfig, BertModel, Trainer, TrainingArguments\n"
+                "sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)\n"
+                "trainer = Trainer(BertModel(BertConfig(**sizes)), TrainingArguments(tempfile.mkdtemp(), use_cpu=True))",
+                "trainer.tokenizer",
+            ),
+            title="`Trainer.tokenizer` is gone from transformers 5.*: use `processing_class`",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5", "accelerate"),
+        ),
+        Reproduce(
+            ("from transformers import LlamaConfig", "LlamaConfig().rope_parameters"),
+            title="`LlamaConfig.rope_parameters` came with transformers 5.0, here is 4.*: use `rope_theta`",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5"),
+        ),
         Reproduce(
             ("from transformers import LlamaConfig", "LlamaConfig().rope_theta"),
             title="`LlamaConfig.rope_theta` is gone from transformers 5.*: read `rope_parameters`",
@@ -115,14 +113,19 @@ class RemovedMethod(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         method, seen, owner = hit["method"], evidence[PackageVersionsProbe.name], evidence[AttributeOwnerProbe.name]
-        gone, new, advice = REMOVED[method]
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
         told = loaded or failure.versions.get("transformers", "")
-        if (seen and not loaded) or older(told, gone) or (owner and not _fits(owner, new)):
-            return None  # of another library, or never there
+        if seen and not loaded:
+            return None
+        kinds = _kinds(hit["kind"], owner)
+        known = next((one for one in methods() if one.old == method and one.of in kinds), None)
+        if known is None or older(told, known.gone) or (owner and known.new not in ("", *owner["has"])):
+            return self._newer(hit, kinds, told, evidence)
+        if known.common and not owner:
+            return None
         version = f"transformers {told}".strip()
         fixes: tuple[Fix, ...] = ()
-        if method in CALLED:
+        if known.edit == "call":
             elsewhere = bool(failure.source) and method not in failure.source
             fixes = (
                 self.offer(
@@ -130,12 +133,27 @@ class RemovedMethod(Rule):
                 ),
             )
         return self.found(
-            f"`{hit['kind']}.{method}` is gone from {version}: {advice}",
+            f"`{hit['kind']}.{method}` is gone from {version}: {known.note}",
             Certainty.CONFIRMED if loaded and owner else Certainty.LIKELY,
-            what=f"{hit['kind']} has no `{method}` from transformers {gone} on.",
+            what=f"{hit['kind']} has no `{method}` from transformers {known.gone} on.",
             why="It was deprecated and then removed; the code is written for an older release.",
             evidence=(*seen.seen, *owner.seen),
             fixes=fixes,
+        )
+
+    def _newer(self, hit: Hit, kinds: set[str], told: str, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        """The other direction: the release is older than the attribute."""
+        method, owner = hit["method"], evidence[AttributeOwnerProbe.name]
+        known = next((one for one in methods() if one.new == method and one.since and one.of in kinds), None)
+        if known is None or not older(told, known.since) or (owner and known.old not in owner["has"]):
+            return None
+        call = "()" if known.old.startswith("get_") else ""
+        return self.found(
+            f"`{hit['kind']}.{method}` came with transformers {known.since}, here is {told}: use `{known.old}{call}`",
+            Certainty.CONFIRMED if owner else Certainty.LIKELY,
+            what=f"{hit['kind']} has no `{method}` before transformers {known.since}.",
+            why="The code is written for a later release.",
+            evidence=(*evidence[PackageVersionsProbe.name].seen, *owner.seen),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
@@ -143,7 +161,9 @@ class RemovedMethod(Rule):
         return edit_cells(scene, lambda source: call_object(source, method, bool))
 
 
-def _fits(owner: Evidence, new: str) -> bool:
-    """Whether the object is of a class of Transformers that has what replaces the method."""
-    roots = {name.partition(".")[0] for name in owner["classes"]}
-    return "transformers" in roots and (not new or new in owner["has"])
+def _kinds(name: str, owner: Evidence) -> set[str]:
+    """The kinds of object that the class is: by its bases in Transformers where it was looked at, else by its name."""
+    if not owner:
+        return {kind_of_class(name)}
+    bases = (base.rpartition(".") for base in owner["classes"] if base.startswith("transformers."))
+    return {kind_of_class(last.rpartition(".")[2]) for _, _, last in bases}

@@ -1,0 +1,191 @@
+"""What a call goes to, in the words of ``changes.json``: ``TrainingArguments``, ``model`` (loading one), ``tokenizer.encode_plus`` …
+
+A class of Transformers is known by its import, an object by the class that made it: ``AutoTokenizer.from_pretrained(…)`` gives a
+*tokenizer*, a class of the person's that derives from ``Trainer`` a *trainer*. Where the program does not say it, the live variable may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tfdiag_ipython.migrate.program import Program
+
+if TYPE_CHECKING:
+    import libcst as cst
+
+_KINDS = (
+    (re.compile(r"(?:Seq2Seq)?TrainingArguments$"), "arguments"),
+    (re.compile(r"(?:Seq2Seq)?Trainer$"), "trainer"),
+    (re.compile(r"\w*Tokenizer(?:Fast|Base)?$|TokenizersBackend$"), "tokenizer"),
+    (re.compile(r"(?!BitsAndBytes|Generation|Quant)\w+Config$"), "config"),
+    (re.compile(r"\w+(?:Processor|FeatureExtractor)(?:Fast)?$"), "processor"),
+    (re.compile(r"\w+Cache$"), "cache"),
+    (re.compile(r"BatchEncoding$"), "batch"),
+    (re.compile(r"(?!TF|Flax)(?:AutoModel\w*$|\w+Model$|\w+For[A-Z]\w+$|\w+LMHeadModel$)"), "model"),
+)
+_SAME = frozenset({"to", "eval", "train", "half", "float", "bfloat16", "cuda", "cpu", "requires_grad_", "compile"})
+"""Methods of a model that give the model."""
+_PARTS = {
+    ("pipeline", "tokenizer"): "tokenizer",
+    ("pipeline", "model"): "model",
+    ("trainer", "model"): "model",
+    ("trainer", "tokenizer"): "tokenizer",
+    ("model", "config"): "config",
+    ("model", "base_model"): "model",
+    ("processor", "tokenizer"): "tokenizer",
+}
+_DEPTH = 8
+"""Steps from an expression to the class that made it; more are not followed."""
+
+
+def kind_of_class(name: str) -> str:
+    """The kind of object that a class of Transformers makes; empty where it is none that is spoken of."""
+    return next((kind for pattern, kind in _KINDS if pattern.match(name)), "")
+
+
+def kind_of_live(types: Mapping[str, str]) -> str:
+    """The same for a live object, from the classes of its MRO (name → module)."""
+    return next((kind_of_class(name) for name, module in types.items() if module.split(".")[0] == "transformers"), "")
+
+
+class Calls:
+    """Resolves calls and objects of a program; ``live`` holds the kinds of the variables that exist now."""
+
+    def __init__(self, program: Program, live: Mapping[str, str]) -> None:
+        self.program = program
+        self.live = live
+
+    def names(self, call: cst.Call) -> frozenset[str]:
+        """The words for what this call goes to; none where it is not Transformers."""
+        import libcst as cst
+
+        found = self.class_of(call.func, 0)
+        if found:
+            return _words(found)
+        if isinstance(call.func, cst.Attribute):
+            method = call.func.attr.value
+            owner = self.class_of(call.func.value, 0)
+            if owner:
+                return _loading(kind_of_class(owner), owner) if method == "from_pretrained" else frozenset()
+            kind = self.kind(call.func.value)
+            return (
+                frozenset({f"{kind}.{method}", method if method == "push_to_hub" else ""} - {""})
+                if kind
+                else frozenset()
+            )
+        kind = self.kind(call.func)
+        return frozenset({f"{kind}()"}) if kind else frozenset()
+
+    def kind(self, node: cst.BaseExpression, depth: int = 0) -> str:
+        """The kind of object that an expression gives; empty where it is not known."""
+        import libcst as cst
+
+        if depth > _DEPTH:
+            return ""
+        if isinstance(node, cst.Call):
+            return self._made(node, depth + 1)
+        if isinstance(node, cst.Attribute):
+            return _PARTS.get((self.kind(node.value, depth + 1), node.attr.value), "")
+        if not isinstance(node, cst.Name) or self.program.imported(node):
+            return ""
+        bound = self.program.bindings(node)
+        kinds = {self._bound(target, depth + 1) for target in bound} - {"none"}
+        if len(kinds) == 1 and "" not in kinds:
+            return kinds.pop()
+        return self.live.get(node.value, "") if self.program.is_global(node) and kinds <= {""} else ""
+
+    def _made(self, call: cst.Call, depth: int) -> str:
+        """The kind of what a call returns."""
+        import libcst as cst
+
+        found = self.class_of(call.func, depth)
+        if found:
+            return "pipeline" if found == "pipeline" else kind_of_class(found)
+        if isinstance(call.func, cst.Attribute):
+            method = call.func.attr.value
+            owner = self.class_of(call.func.value, depth)
+            if owner and method in {"from_pretrained", "from_config"}:
+                return kind_of_class(owner)
+            kind = self.kind(call.func.value, depth)
+            if kind == "tokenizer" and method in {"encode_plus", "batch_encode_plus"}:
+                return "batch"
+            return kind if kind == "model" and method in _SAME else ""
+        return "batch" if self.kind(call.func, depth) == "tokenizer" else ""
+
+    def class_of(self, node: cst.BaseExpression, depth: int = 0) -> str:
+        """The class or function of Transformers that an expression names, or from which a class of the person's derives."""
+        import libcst as cst
+
+        name = self.program.imported(node)
+        if name:
+            module, _, last = name.rpartition(".")
+            known = module.split(".")[0] == "transformers" and (last[:1].isupper() or last == "pipeline")
+            if known and not _inside_class(module):
+                return last
+            return last if name == "trl.SFTTrainer" else ""
+        if not isinstance(node, cst.Name) or depth > _DEPTH:
+            return ""
+        for bound in self.program.bindings(node):
+            if isinstance(bound, cst.ClassDef):
+                found = (self.class_of(base.value, depth + 1) for base in bound.bases)
+                return next(filter(None, found), "")
+        return ""
+
+    def _bound(self, target: cst.CSTNode, depth: int) -> str:
+        """The kind of what a binding gives its name; ``"none"`` for ``None``."""
+        import libcst as cst
+
+        if isinstance(target, cst.Param):
+            return self._annotated(target.annotation)
+        parent = self.program.parent(target)
+        value: cst.BaseExpression | None = None
+        if isinstance(parent, cst.AssignTarget):
+            statement = self.program.parent(parent)
+            value = statement.value if isinstance(statement, cst.Assign) else None
+        elif isinstance(parent, cst.AnnAssign):
+            value = parent.value
+        elif isinstance(parent, cst.Element):
+            value = self._unpacked(parent)
+        if isinstance(value, cst.Name) and value.value == "None":
+            return "none"
+        return self.kind(value, depth) if value is not None else ""
+
+    def _unpacked(self, element: cst.Element) -> cst.BaseExpression | None:
+        """The value for one name of ``a, b = x, y``."""
+        import libcst as cst
+
+        names = self.program.parent(element)
+        assign = self.program.above(element, cst.Assign)
+        if not isinstance(names, cst.Tuple) or assign is None or not isinstance(assign.value, cst.Tuple):
+            return None
+        if len(assign.value.elements) != len(names.elements):
+            return None
+        place = list(names.elements).index(element)
+        value: cst.BaseExpression = assign.value.elements[place].value
+        return value
+
+    def _annotated(self, annotation: cst.Annotation | None) -> str:
+        return kind_of_class(self.class_of(annotation.annotation, 0)) if annotation is not None else ""
+
+
+def _inside_class(module: str) -> bool:
+    """Whether a dotted name leads through a class: ``transformers.AutoModel.from_pretrained`` names a method."""
+    return any(part[:1].isupper() for part in module.split("."))
+
+
+def _words(name: str) -> frozenset[str]:
+    """The words for calling a class or function itself."""
+    if kind_of_class(name) == "arguments":
+        return frozenset({"TrainingArguments"})
+    if kind_of_class(name) == "trainer":
+        return frozenset({"Trainer"})
+    return frozenset({name})
+
+
+def _loading(kind: str, owner: str) -> frozenset[str]:
+    """The words for ``owner.from_pretrained``: what silently ignores an argument is spoken of as *auto class*."""
+    if kind == "model":
+        return frozenset({"model"})
+    return frozenset({"auto class"}) if kind in {"tokenizer", "config", "processor"} else frozenset()
