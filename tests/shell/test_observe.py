@@ -8,7 +8,7 @@ import pytest
 
 from tests.shell.pack import ASSEMBLE, FAILS
 
-LINE = "tfdiag watched exceptions and the libraries' own warnings in cell"
+LINE = "tfdiag watched exceptions, the libraries' own warnings and loads that hang in cell"
 
 
 def plain(text):

@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -58,7 +58,7 @@ class HubCacheProbe(Probe):
         if constants is None:
             return Evidence(missing="huggingface_hub is not loaded")
         facts = _switches(constants)
-        facts |= _asked(scene, str(constants.HF_HUB_CACHE))
+        facts |= asked(scene.frames, str(constants.HF_HUB_CACHE))
         scene.deadline.check()
         if facts["repo"]:
             facts |= cached(facts, scene.deadline)
@@ -66,7 +66,7 @@ class HubCacheProbe(Probe):
 
 
 def _switches(constants: Any) -> dict[str, Any]:
-    endpoint = re.sub(r"//[^/@]*@", "//", str(getattr(constants, "ENDPOINT", "")))  # never a login
+    endpoint = _without_login(str(getattr(constants, "ENDPOINT", "")))
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     return {
         "endpoint": endpoint,
@@ -96,9 +96,9 @@ def proxy_variable(endpoint: str) -> str:
     return next((name for low in names for name in (low.upper(), low) if os.environ.get(name)), "")
 
 
-def _asked(scene: Scene, default_cache: str) -> dict[str, Any]:
+def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
     """What the innermost frame that names a repository asked for, and what the outermost loader wanted it for."""
-    frames = [frame for frame in scene.frames if frame.function in {*ASKED_BY, *LOADERS}]
+    frames = [frame for frame in frames if frame.function in {*ASKED_BY, *LOADERS}]
     asking = [frame for frame in frames if frame.function in ASKED_BY]
     found = next((frame for frame in reversed(asking) if frame.function.startswith("cached_file")), None)
     found = found or (asking[-1] if asking else None)
@@ -119,8 +119,13 @@ def _asked(scene: Scene, default_cache: str) -> dict[str, Any]:
         "kind": _kind(frames, repo),
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
         "cwd": os.getcwd(),
+        **({"endpoint": _without_login(_text(seen.get("endpoint")))} if _text(seen.get("endpoint")) else {}),
         "folder": os.path.isdir(os.path.expanduser(repo)),
     }
+
+
+def _without_login(address: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", address)
 
 
 def _text(value: object) -> str:

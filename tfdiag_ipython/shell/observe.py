@@ -40,7 +40,8 @@ class Observation:
         """What is watched, in words."""
         from tfdiag_ipython.watch import WATCHERS
 
-        return " and ".join(["exceptions", *(WATCHERS[name].watched for name in self.options.watch)])
+        *others, last = ["exceptions", *(WATCHERS[name].watched for name in self.options.watch)]
+        return f"{', '.join(others)} and {last}" if others else last
 
     def begin(self) -> None:
         from tfdiag_ipython.watch import WATCHERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.watch.hub_silence import HubSilence
 from tfdiag_ipython.watch.library_warnings import LibraryWarnings
 
 
@@ -22,5 +23,5 @@ class Watcher(Protocol):
     def stop(self) -> list[Failure]: ...
 
 
-WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings}
+WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings, "hub": HubSilence}
 """The switchboard: the name that ``%%tfdiag --watch NAME`` takes, and the watcher behind it."""

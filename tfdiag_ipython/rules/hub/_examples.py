@@ -64,6 +64,31 @@ PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrain
 BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8).save_pretrained(snapshot)
 """
 """A tokenizer and a configuration in the Hub's cache, as if downloaded earlier."""
+SILENT = """
+import os, socket, tempfile, threading
+silent, kept = socket.create_server(("127.0.0.1", 0)), []
+def accept():
+    while True:
+        kept.append(silent.accept())
+threading.Thread(target=accept, daemon=True).start()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+os.environ["HF_HOME"] = tempfile.mkdtemp()
+"""
+"""A Hub that takes every connection and never says a word."""
+INTERRUPTED = """
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main = threading.main_thread().ident
+def waits(frame):
+    return frame is not None and ("_http" in frame.f_code.co_filename or waits(frame.f_back))
+def interrupt():
+    while True:
+        time.sleep(0.5)
+        if waits(sys._current_frames()[main]):
+            signal.pthread_kill(main, signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+"""
+"""Somebody who presses Stop whenever the Hub's client stands in a request."""
 ONLINE = {"HF_HUB_OFFLINE": None, "TRANSFORMERS_OFFLINE": None, "HF_ENDPOINT": None, "HF_TOKEN": None}
 """Environment in which the library asks the Hub."""
 MISSPELT = """

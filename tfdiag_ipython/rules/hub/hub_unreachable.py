@@ -17,6 +17,8 @@ from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
 
 REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
 DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
+ANSWERS = re.compile(r"[/\\]huggingface_hub[/\\](?:hf_api|utils[/\\]_pagination)\.py$")
+"""Where the Hub's answers, which are JSON, are read."""
 INFERENCE = re.compile(r"[/\\]huggingface_hub[/\\]inference[/\\]")
 PUBLIC = re.compile(r"(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)")
 
@@ -71,6 +73,7 @@ class HubUnreachable(Rule):
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
         r"|\('Connection aborted\.'|Connection broken: \w+|Network is unreachable|Server disconnected|peer closed connection"
         r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Proxy Authentication Required|Tunnel connection failed)"
+        r"|\A(?P<json>Expecting value: line \d+ column \d+)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
     needs = (HubCacheProbe,)
@@ -144,6 +147,18 @@ class HubUnreachable(Rule):
             text="requests.exceptions.HTTPError: 503 Server Error: Unavailable for url: https://example.org/huggingface.co/"
         ),
         NoMatch(text="socket.gaierror: [Errno -2] Name or service not known"),
+        Match(
+            text="Traceback (most recent call last):\n"
+            '  File "/x/transformers/utils/hub.py", line 9, in list_repo_templates\n    for entry in list_repo_tree(\n'
+            '  File "/x/huggingface_hub/utils/_pagination.py", line 38, in paginate\n    yield from r.json()\n'
+            "requests.exceptions.JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+            title="something else answered in its place",
+        ),
+        NoMatch(
+            text="Traceback (most recent call last):\n"
+            '  File "/x/transformers/configuration_utils.py", line 9, in _dict_from_json_file\n    return json.loads(text)\n'
+            "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
+        ),
         NoMatch(
             text="Traceback (most recent call last):\n"
             '  File "/venv/site-packages/transformers/image_utils.py", line 9, in load_image\n    requests.get(image)\n'
@@ -233,8 +248,14 @@ class HubUnreachable(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if failure.top.is_a("KeyboardInterrupt"):
+            return None  # somebody stopped it: HUB006 says what it waited for
         seen = evidence[HubCacheProbe.name]
         cause = find_cause(failure.chain[hit.position :])
+        if hit["json"]:
+            if not any(ANSWERS.search(frame.file) for frame in hit.raised.frames):
+                return None
+            cause = Cause("portal", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
         if (hit["bare"] or hit["vague"]) and not (cause.kind and _asked_the_hub(failure)):
             return None
         if hit["vague"] and cause.kind in {"status", "switch", "local-only"}:
