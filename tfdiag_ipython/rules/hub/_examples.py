@@ -49,6 +49,18 @@ def answer(path):
 """
 )
 """A Hub that tells about `acme/tiny-bert`."""
+ONE_REVISION = (
+    SERVER
+    + """
+def answer(path):
+    if "/v9" in path:
+        return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+    if path.endswith("/config.json"):
+        return 200, {"ETag": '"1"', "X-Repo-Commit": "01234567" * 5}, b"{}"
+    return 404, {"X-Error-Code": "EntryNotFound"}, b""
+"""
+)
+"""A Hub that has the branch `main` only."""
 CACHED = """
 import pathlib
 from huggingface_hub import constants

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ RENAMES = (
     Offer("use-cached-name", Applicability.UNSAFE),
     Offer("use-nearest-folder", Applicability.UNSAFE),
 )
+REVISION = Offer("use-cached-revision", Applicability.UNSAFE)
 ONLINE = Offer("go-online", Applicability.UNSAFE)
 LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
 NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
@@ -80,6 +82,17 @@ def online_fix(rule: Rule) -> Fix:
     )
 
 
+def revision_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """A branch or tag that the cache has, where the one that was asked for does not exist: the nearest in name, else ``main``."""
+    refs = list(facts.get("refs", {}))
+    asked = str(facts.get("revision", ""))
+    known = difflib.get_close_matches(asked, refs, n=1) or [name for name in refs if name == "main"]
+    if not known or asked in refs:
+        return ()
+    repo, told = str(facts["repo"]), f"`{known[0]}` was downloaded here before: another state of the model."
+    return (rule.offer(REVISION.id, f"Load revision `{known[0]}`", told, repo=repo, revision=known[0]),)
+
+
 def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     """The name that was misspelt, where the cache has one, or there is a folder, that is spelt nearly so."""
     old, new = str(facts.get("repo", "")), str(facts.get("nearest", ""))
@@ -95,8 +108,9 @@ def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
 
 def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     """The plan of one of these fixes."""
-    if fix.id == "local-files-only":
-        return _local_files_only(str(fix.parameters["repo"]), scene)
+    if fix.id in {"local-files-only", REVISION.id}:
+        added = {"local_files_only": "True"} if fix.id == "local-files-only" else {"revision": repr(fix.parameters["revision"])}
+        return _set_in_loader(str(fix.parameters["repo"]), added, scene)
     if fix.id in {offer.id for offer in RENAMES}:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         return edit_cells(scene, lambda source: _replace_string(source, old, new))
@@ -119,13 +133,14 @@ def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     )
 
 
-def _local_files_only(repo: str, scene: Scene) -> Plan:
+def _set_in_loader(repo: str, arguments: Mapping[str, str], scene: Scene) -> Plan:
+    """Give these arguments (name to source) to the calls that load this repository."""
     namespace = scene.namespace
 
     def wanted(call: cst.Call) -> bool:
         return dotted(call.func).rpartition(".")[2] in LOADERS and _first_argument(call, namespace) == repo
 
-    return edit_cells(scene, lambda source: set_arguments(source, wanted, {"local_files_only": "True"}))
+    return edit_cells(scene, lambda source: set_arguments(source, wanted, arguments))
 
 
 def _first_argument(call: cst.Call, namespace: Mapping[str, Any]) -> object:

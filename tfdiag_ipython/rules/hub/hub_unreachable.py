@@ -19,6 +19,7 @@ REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
 DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
 ANSWERS = re.compile(r"[/\\]huggingface_hub[/\\](?:hf_api|utils[/\\]_pagination)\.py$")
 """Where the Hub's answers, which are JSON, are read."""
+TOLD_APART = {"RevisionNotFoundError", "GatedRepoError", "EntryNotFoundError", "RemoteEntryNotFoundError"}
 INFERENCE = re.compile(r"[/\\]huggingface_hub[/\\]inference[/\\]")
 PUBLIC = re.compile(r"(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)")
 
@@ -250,6 +251,8 @@ class HubUnreachable(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         if failure.top.is_a("KeyboardInterrupt"):
             return None  # somebody stopped it: HUB006 says what it waited for
+        if any(raised.name in TOLD_APART for raised in failure.chain):
+            return None  # the Hub, or a mirror, was reached and has said what it lacks
         seen = evidence[HubCacheProbe.name]
         cause = find_cause(failure.chain[hit.position :])
         if hit["json"]:
