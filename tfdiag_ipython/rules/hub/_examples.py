@@ -61,6 +61,28 @@ def answer(path):
 """
 )
 """A Hub that has the branch `main` only."""
+SERVING = (
+    SERVER
+    + """
+import pathlib
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models
+served = pathlib.Path(tempfile.mkdtemp())
+size = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+BertModel(BertConfig(**size)).save_pretrained(served)
+words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(served)
+def answer(path):
+    file = served / path.rpartition("/")[2]
+    if "/resolve/" in path and file.is_file():
+        return 200, {"ETag": f'"{file.name}"', "X-Repo-Commit": "01234567" * 5}, file.read_bytes()
+    if path.startswith("/api/") and "/tree/" not in path:
+        told = {"id": "acme/tiny-bert", "modelId": "acme/tiny-bert", "sha": "01234567" * 5}
+        return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
+    return 404, {"X-Error-Code": "EntryNotFound"}, b""
+"""
+)
+"""A Hub that serves a real, tiny `acme/tiny-bert`."""
 CACHED = """
 import pathlib
 from huggingface_hub import constants
