@@ -104,7 +104,9 @@ def test_what_the_hub_answered_is_told_and_the_cache_helps(kernel, owner):
 
 
 def test_a_revision_and_a_file_that_the_repository_lacks(kernel):
-    assert "No revision `v9` in `acme/tiny`" in title(kernel.run("AutoConfig.from_pretrained('acme/tiny', revision='v9')"))
+    assert "No revision `v9` in `acme/tiny`" in title(
+        kernel.run("AutoConfig.from_pretrained('acme/tiny', revision='v9')")
+    )
     assert "No notes.txt found for `acme/tiny`" in title(kernel.run("hf_hub_download('acme/tiny', 'notes.txt')"))
 
 

@@ -35,7 +35,9 @@ class DeleteCacheEntry(Plan):
     def preview(self) -> Preview:
         paths = dict.fromkeys((*self.links, self.blob))
         lines = [f"delete {path}" for path in paths]
-        note = f"Frees {self.size:,} bytes. It cannot be undone; the cell then fetches this one file from the Hub again."
+        note = (
+            f"Frees {self.size:,} bytes. It cannot be undone; the cell then fetches this one file from the Hub again."
+        )
         return Preview("bytes", "\n".join(lines), note)
 
     def execute(self, progress: Progress) -> str:

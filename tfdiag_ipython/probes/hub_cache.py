@@ -37,6 +37,20 @@ TOKENIZER = re.compile(
 )
 PROCESSOR = re.compile(r"(?:pre|video_pre)?processor_config\.json")
 WEIGHTS = re.compile(r"(?:model|pytorch_model|adapter_model)\.(?:safetensors|bin)")
+FIRST = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "preprocessor_config.json",
+)
+"""Files looked for by name, so that they are found in a snapshot of any size."""
 MOST_FILES, MOST_REPOSITORIES = 500, 5000
 
 
@@ -179,7 +193,7 @@ def cached(facts: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
     commit = refs.get(revision, revision if COMMIT.fullmatch(revision) else "")
     commit = commit if commit in snapshots else ""
     snapshot = os.path.join(folder, "snapshots", commit)
-    holds = tuple(_files(snapshot)) if commit else ()
+    holds = tuple(_files(snapshot, facts["files"])) if commit else ()
     deadline.check()
     nearest = "" if snapshots else _nearest(repo, (name[len(prefix) :] for name in _names(cache, prefix)))
     return {
@@ -226,9 +240,9 @@ def _names(folder: str, prefix: str = "") -> list[str]:
         return []
 
 
-def _files(snapshot: str) -> list[str]:
+def _files(snapshot: str, wanted: Iterable[str]) -> list[str]:
     """Names of the files below, one folder deep; a link whose file was deleted does not count."""
-    found: list[str] = []
+    found = [name for name in dict.fromkeys((*wanted, *FIRST)) if os.path.isfile(os.path.join(snapshot, name))]
     for name in _names(snapshot)[:MOST_FILES]:
         path = os.path.join(snapshot, name)
         if os.path.isdir(path):
@@ -237,7 +251,7 @@ def _files(snapshot: str) -> list[str]:
             ]
         elif os.path.isfile(path):
             found.append(name)
-    return sorted(found)
+    return sorted(set(found))
 
 
 def _read(path: str, limit: int = 1000) -> str:

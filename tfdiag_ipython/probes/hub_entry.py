@@ -16,7 +16,9 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Deadline, Evidence, Probe, Scene
 from tfdiag_ipython.probes.weights_folder import examine, size_text
 
-ENTRY = re.compile(r"(?P<repository>.*[/\\](?:model|dataset|space)s--(?P<repo>[^/\\]+))[/\\]snapshots[/\\][0-9a-f]{40}[/\\](?P<name>.+)")
+ENTRY = re.compile(
+    r"(?P<repository>.*[/\\](?:model|dataset|space)s--(?P<repo>[^/\\]+))[/\\]snapshots[/\\][0-9a-f]{40}[/\\](?P<name>.+)"
+)
 LOCALS = (
     "checkpoint_file",
     "checkpoint_files",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
@@ -32,7 +33,8 @@ class HubRoomProbe(Probe):
         folder = os.path.dirname(os.fspath(target))
         while folder and not os.path.isdir(folder) and folder != os.path.dirname(folder):
             folder = os.path.dirname(folder)
-        facts = {
+        folder = re.sub(r"[/\\](?:model|dataset|space)s--.*", "", folder)  # the cache itself says more than its parts
+        facts: dict[str, Any] = {
             "folder": folder,
             "file": str(seen.get("filename", ""))[:300],
             "needed": size if isinstance(size, int) else 0,

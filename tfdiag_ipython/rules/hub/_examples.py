@@ -83,6 +83,22 @@ def answer(path):
 """
 )
 """A Hub that serves a real, tiny `acme/tiny-bert`."""
+PROXY = (
+    SERVER.replace(
+        "class Hub(http.server.BaseHTTPRequestHandler):",
+        """class Hub(http.server.BaseHTTPRequestHandler):
+    def do_CONNECT(self):
+        self.send_response(407)
+        self.send_header("Proxy-Authenticate", "Basic")
+        self.send_header("Content-Length", "0")
+        self.end_headers()""",
+    )
+    + """
+os.environ["HTTPS_PROXY"] = os.environ["HF_ENDPOINT"]
+os.environ["HF_ENDPOINT"] = "https://hub.example"
+"""
+)
+"""A proxy that wants a login."""
 CACHED = """
 import pathlib
 from huggingface_hub import constants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, set_arguments, transform
 from tfdiag_ipython.fixes.switch import SetSwitches, Switch
 from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.probes.hub_cache import REPOSITORY
 from tfdiag_ipython.rule import Offer, Rule
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ RENAMES = (
     Offer("use-cached-name", Applicability.UNSAFE),
     Offer("use-nearest-folder", Applicability.UNSAFE),
 )
+ELSEWHERE = Offer("fetch-elsewhere", Applicability.DISPLAY_ONLY)
 REVISION = Offer("use-cached-revision", Applicability.UNSAFE)
 ONLINE = Offer("go-online", Applicability.UNSAFE)
 LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
@@ -73,6 +76,22 @@ def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     return one_call if facts["offline"] else (offline, *one_call)
 
 
+def elsewhere_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """The commands that fetch what no cache here holds on a machine with a network, and where to put it."""
+    repo, kind = str(facts.get("repo", "")), str(facts.get("repo_type", "model"))
+    if not REPOSITORY.fullmatch(repo) or facts.get("path") or facts.get("complete"):
+        return ()
+    folder = f"{kind}s--{repo.replace('/', '--')}"
+    which = "" if kind == "model" else f" --repo-type {kind}"
+    if facts["revision"] != "main":
+        which += f" --revision {shlex.quote(str(facts['revision'])[:100])}"
+    fetch = f"hf download {shlex.quote(repo)}{which} --cache-dir carry"
+    told = (
+        f"There: `{fetch}`. Copy the folder carry/{folder} into {facts['cache']} here, then go offline and load again."
+    )
+    return (rule.offer(ELSEWHERE.id, "Fetch it on a machine with a network", told),)
+
+
 def online_fix(rule: Rule) -> Fix:
     """The way back to the network, for what no cache holds."""
     return rule.offer(
@@ -109,7 +128,11 @@ def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
 def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     """The plan of one of these fixes."""
     if fix.id in {"local-files-only", REVISION.id}:
-        added = {"local_files_only": "True"} if fix.id == "local-files-only" else {"revision": repr(fix.parameters["revision"])}
+        added = (
+            {"local_files_only": "True"}
+            if fix.id == "local-files-only"
+            else {"revision": repr(fix.parameters["revision"])}
+        )
         return _set_in_loader(str(fix.parameters["repo"]), added, scene)
     if fix.id in {offer.id for offer in RENAMES}:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])

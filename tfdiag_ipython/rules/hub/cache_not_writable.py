@@ -68,7 +68,9 @@ class CacheNotWritable(Rule):
             text="Traceback (most recent call last):\n"
             '  File "/x/huggingface_hub/file_download.py", line 9, in http_get\n    temp_file.write(chunk)\n'
             "OSError: [Errno 28] No space left on device",
-            evidence={"hub-room": {"folder": "/srv/hub", "file": "model.safetensors", "needed": 5 * 10**9, "free": 10**6}},
+            evidence={
+                "hub-room": {"folder": "/srv/hub", "file": "model.safetensors", "needed": 5 * 10**9, "free": 10**6}
+            },
             certainty=Certainty.CONFIRMED,
             title=r"The disk is full: model\.safetensors needs 5 GB, and `/srv/hub` has 1 MB left",
         ),
@@ -94,8 +96,11 @@ class CacheNotWritable(Rule):
             return None
         title = f"{WORDS[number][0].upper()}{WORDS[number][1:]}: a download from the Hub could not be written"
         if seen:
-            needs = f"{str(seen['file'])[-60:]} needs {size_text(seen['needed'])}" if seen["needed"] else "a download ended"
-            room = f"`{str(seen['folder'])[-80:]}` has {size_text(seen['free'])} left"
+            needs = (
+                f"{str(seen['file'])[-60:]} needs {size_text(seen['needed'])}" if seen["needed"] else "a download ended"
+            )
+            folder = str(seen["folder"])
+            room = f"`{folder if len(folder) <= 80 else '…' + folder[-80:]}` has {size_text(seen['free'])} left"
             title = f"{WORDS[number][0].upper()}{WORDS[number][1:]}: {needs}, and {room}"
         return self.found(
             title[:200],

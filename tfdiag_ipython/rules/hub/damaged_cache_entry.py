@@ -26,7 +26,7 @@ SEEN = {
     "as_folder": False,
 }
 CUT = 'file = snapshot / "model.safetensors"\nfile.write_bytes(file.read_bytes()[:200])\n'
-FILLED = 'import shutil\nshutil.copytree(served, snapshot, dirs_exist_ok=True)\n'
+FILLED = "import shutil\nshutil.copytree(served, snapshot, dirs_exist_ok=True)\n"
 POINTED = 'text = "version https://git-lfs.github.com/spec/v1\\noid sha256:" + "4d" * 32 + "\\nsize 5\\n"\n'
 
 
@@ -74,7 +74,8 @@ class DamagedCacheEntry(Rule):
             fixes=("delete-cache-entry",),
         ),
         NoMatch(
-            text="safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer", code="CKP002"
+            text="safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
+            code="CKP002",
         ),
         NoMatch(text="json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
         Reproduce(
@@ -86,7 +87,12 @@ class DamagedCacheEntry(Rule):
             isolated=True,
         ),
         Reproduce(
-            (SERVING, CACHED, FILLED + POINTED + "(snapshot / 'config.json').write_text(text)", "AutoModel.from_pretrained('acme/tiny-bert')"),
+            (
+                SERVING,
+                CACHED,
+                FILLED + POINTED + "(snapshot / 'config.json').write_text(text)",
+                "AutoModel.from_pretrained('acme/tiny-bert')",
+            ),
             title=r"The cached config\.json of `acme/tiny-bert` is damaged: a Git LFS pointer",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("delete-cache-entry"),),
@@ -94,7 +100,12 @@ class DamagedCacheEntry(Rule):
             isolated=True,
         ),
         Reproduce(
-            (SERVING, CACHED, FILLED + "(snapshot / 'tokenizer.json').write_text('')", "AutoTokenizer.from_pretrained('acme/tiny-bert')"),
+            (
+                SERVING,
+                CACHED,
+                FILLED + "(snapshot / 'tokenizer.json').write_text('')",
+                "AutoTokenizer.from_pretrained('acme/tiny-bert')",
+            ),
             title=r"The cached tokenizer\.json of `acme/tiny-bert` is damaged: it holds nothing",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("delete-cache-entry"),),

@@ -164,13 +164,7 @@ class FilesNotFound(Rule):
                 what="This class reads more than one file, so the path of one of them is not enough.",
             )
         place = (
-            hit["name"]
-            or hit["old"]
-            or hit["place"]
-            or hit["repo"]
-            or hit["absent"]
-            or hit["older"]
-            or hit["spm"]
+            hit["name"] or hit["old"] or hit["place"] or hit["repo"] or hit["absent"] or hit["older"] or hit["spm"]
         )[-100:]
         wanted = hit["file"] or hit["entry"] or ("weights" if hit["kind"] in {"weights", "the model"} else "")
         wanted = wanted or (f"{hit['kind'].removeprefix('the ')} files" if hit["kind"] else "vocabulary files")

@@ -11,10 +11,32 @@ from tfdiag_ipython.probes.hub_cache import HubCacheProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import HUB_CLIENT, passes
 from tfdiag_ipython.rules.hub._causes import REMEDIES, Cause, find_cause
-from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE
-from tfdiag_ipython.rules.hub._remedies import OFFERS, cache_fixes, cache_told, online_fix, plan_remedy
+from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE, PROXY
+from tfdiag_ipython.rules.hub._remedies import (
+    ELSEWHERE,
+    OFFERS,
+    cache_fixes,
+    cache_told,
+    elsewhere_fix,
+    online_fix,
+    plan_remedy,
+)
 from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
 
+NOTHING_CACHED = {
+    "repo": "acme/tiny",
+    "repo_type": "model",
+    "files": ("config.json",),
+    "revision": "main",
+    "kind": "model",
+    "path": False,
+    "cache": "/srv/hub",
+    "commit": "",
+    "snapshots": (),
+    "complete": False,
+    "nearest": "",
+    "offline": False,
+}
 REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
 DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
 ANSWERS = re.compile(r"[/\\]huggingface_hub[/\\](?:hf_api|utils[/\\]_pagination)\.py$")
@@ -78,7 +100,7 @@ class HubUnreachable(Rule):
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
     needs = (HubCacheProbe,)
-    fixes = (*OFFERS, ONLINE_OFFER)
+    fixes = (*OFFERS, ONLINE_OFFER, ELSEWHERE)
     links = (Link("Offline mode", "https://huggingface.co/docs/transformers/installation#offline-mode"),)
     CASES = (
         Match(
@@ -91,6 +113,12 @@ class HubUnreachable(Rule):
             text="ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: /api (Caused by "
             "NewConnectionError('Failed to establish a new connection: [Errno -3] Temporary failure in name resolution'))",
             title="its name did not resolve",
+        ),
+        Match(
+            text="OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files.",
+            evidence={"hub-cache": NOTHING_CACHED},
+            title="the local cache holds nothing of `acme/tiny`",
+            fixes=("fetch-elsewhere",),
         ),
         Match(
             text="requests.exceptions.HTTPError: 504 Server Error: Gateway Time-out for url: https://huggingface.co/a/b/resolve/main/vocab.json",
@@ -228,6 +256,14 @@ class HubUnreachable(Rule):
             isolated=True,
         ),
         Reproduce(
+            (PROXY, REFUSED, DOWNLOAD),
+            title=r"hub\.example could not be reached: the proxy in HTTPS_PROXY wants a login \(HTTP 407\)",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment={**ONLINE, "NO_PROXY": None, "no_proxy": None, "https_proxy": None},
+            isolated=True,
+        ),
+        Reproduce(
             (
                 GATEWAY + 'os.environ["HF_ENDPOINT"] = os.environ["HF_ENDPOINT"].replace("http:", "https:")',
                 REFUSED,
@@ -307,7 +343,7 @@ class HubUnreachable(Rule):
         fixes = cache_fixes(self, seen.facts)
         if cause.kind == "switch" and seen.get("offline") and not seen.get("complete"):
             fixes += (online_fix(self),)
-        return fixes
+        return (*fixes, *elsewhere_fix(self, seen.facts))
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return plan_remedy(fix, scene)

@@ -144,5 +144,9 @@ def _why(failure: Failure, waits_for: str, waited: Evidence) -> str:
     if waits_for == "pause":
         earlier = find_cause(failure.chain[1:])
         why = REMEDIES.get(earlier.kind, "Earlier tries failed; the library's own log line says how.")
-        return f"Try {tries} of {waited['most_tries'] + 1} had failed; the next was {waited['pause']:g} s away. {why}" if tries else why
+        return (
+            f"Try {tries} of {waited['most_tries'] + 1} had failed; the next was {waited['pause']:g} s away. {why}"
+            if tries
+            else why
+        )
     return told + REMEDIES.get(LIKE.get(waits_for, ""), "`%tfdiag probe hub` tries the connection step by step.")
