@@ -62,7 +62,7 @@ class HubSilence:
     def _say(self, seconds: float) -> None:
         from tfdiag_ipython.probes.hub_wait import WAITS, details, stage
 
-        frames = _frames(self._cell)
+        frames = frames_of(self._cell)
         found = stage(frames)
         if not found or self._ended.is_set():
             return
@@ -89,14 +89,14 @@ def _where(thread: int) -> tuple[Any, ...]:
         return ()
     from tfdiag_ipython.probes.hub_wait import details, stage
 
-    frames = _frames(thread)
+    frames = frames_of(thread)
     if stage(frames) in {"", "transfer", "threads"} or any(frame.function in BODY for frame in frames):
         return ()  # nothing, or a download that may well go on
     waited = details(frames)
     return (waited["url"], waited["came"], waited["lock"])
 
 
-def _frames(thread: int) -> list[LiveFrame]:
+def frames_of(thread: int) -> list[LiveFrame]:
     """The frames of a running thread, from the outermost call inwards."""
     found: list[LiveFrame] = []
     frame: FrameType | None = sys._current_frames().get(thread)
