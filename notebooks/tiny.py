@@ -9,6 +9,7 @@ import http.server
 import os
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +102,21 @@ def cached(name: str = "acme/tiny-bert") -> str:
     return name
 
 
-def blocked_hub(status: int = 401) -> str:
+def blocked_hub(status: int = 401, otherwise: Mapping[str, tuple[int, bytes]] | None = None) -> str:
     """A gateway on this machine that answers every request to the Hub with this status; returns its address.
 
-    Call it before transformers is imported, and put its address into ``HF_ENDPOINT``.
+    ``otherwise`` gives a status and a page for the repositories of some owners. Call it before transformers is imported, and put its address into ``HF_ENDPOINT``.
     """
 
     class Gateway(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
+            owner = self.path.removeprefix("/api/models").split("/")[1]
+            code, page = (otherwise or {}).get(owner, (status, b""))
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(page)))
             self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(page)
 
         do_GET = do_HEAD = do_POST = answer
 

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell that was run: its number in the execution history, its source as typed, and the front end's id of it."""
+    """A cell that was run: its number in the execution history, its source as typed, the front end's id of it, and how long it ran.
+
+    ``seconds`` is 0 where nobody took the time.
+    """
 
     number: int
     source: str
     id: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def label(self) -> str:

@@ -55,8 +55,8 @@ class PlainHost:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(cell.source, file, "exec"), self.namespace)  # type: ignore[arg-type]
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
+            if isinstance(error, KeyboardInterrupt) and not os.environ.get("TFDIAG_CHILD"):
+                raise  # an isolated case may interrupt itself: nobody else does there
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next  # our own frame is not the program's
             self.exception = error

@@ -1,6 +1,7 @@
 """What the cache folder of one repository tells, without the network."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -117,3 +118,45 @@ def test_a_switch_set_after_the_import_is_said_to_have_no_effect(monkeypatch, tm
     assert "without effect" in told["offline mode"]
     assert told["login"] == "HF_TOKEN"
     assert "hf_secret" not in repr(evidence)
+
+
+def test_a_cache_of_fifty_thousand_files_is_looked_at_in_time(tmp_path):
+    folder = download(tmp_path, "config.json", "model.safetensors")
+    for number in range(50_000):
+        (folder / "snapshots" / COMMIT / f"a{number}").symlink_to(folder / "blobs" / "config.json")
+    facts = cached(asked(tmp_path), Deadline(0.25))
+    assert facts["complete"]
+    assert len(facts["holds"]) < 1000
+
+
+def test_links_in_a_circle_and_files_in_place_of_folders_are_nothing(tmp_path):
+    folder = download(tmp_path, "config.json")
+    snapshot = folder / "snapshots" / COMMIT
+    (snapshot / "model.safetensors").symlink_to(snapshot / "model.safetensors")
+    (snapshot / "onnx").symlink_to(snapshot)
+    (folder / "refs" / "v1").mkdir()
+    facts = cached(asked(tmp_path), Deadline(5))
+    assert "config.json" in facts["holds"] and "model.safetensors" not in facts["holds"] and not facts["complete"]
+    (tmp_path / "models--acme--odd").write_text("no folder")
+    assert cached(asked(tmp_path, repo="acme/odd"), Deadline(5))["snapshots"] == ()
+
+
+def test_a_cache_that_may_not_be_read_is_as_good_as_none(tmp_path):
+    folder = download(tmp_path, "config.json")
+    folder.chmod(0)
+    nobody = os.geteuid() == 0  # who may read everything must become somebody else
+    if nobody:
+        os.seteuid(65534)
+    try:
+        facts = cached(asked(tmp_path, kind="configuration"), Deadline(5))
+    finally:
+        if nobody:
+            os.seteuid(0)
+        folder.chmod(0o755)
+    assert (facts["commit"], facts["complete"]) == ("", False)
+
+
+def test_a_hostile_name_leads_nowhere_outside_the_cache(tmp_path):
+    (tmp_path / "secret" / "snapshots").mkdir(parents=True)
+    facts = cached(asked(tmp_path / "hub", repo="../../secret; rm -rf ~/\"'é"), Deadline(5))
+    assert facts["snapshots"] == ()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.shell.pack import ASSEMBLE, FAILS
 
-LINE = "tfdiag watched exceptions, the libraries' own warnings and unmasked padding in cell"
+LINE = "tfdiag watched exceptions, the libraries' own warnings, loads that hang and unmasked padding in cell"
 
 
 def plain(text):

@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -37,6 +37,20 @@ TOKENIZER = re.compile(
 )
 PROCESSOR = re.compile(r"(?:pre|video_pre)?processor_config\.json")
 WEIGHTS = re.compile(r"(?:model|pytorch_model|adapter_model)\.(?:safetensors|bin)")
+FIRST = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "preprocessor_config.json",
+)
+"""Files looked for by name, so that they are found in a snapshot of any size."""
 MOST_FILES, MOST_REPOSITORIES = 500, 5000
 
 
@@ -58,7 +72,7 @@ class HubCacheProbe(Probe):
         if constants is None:
             return Evidence(missing="huggingface_hub is not loaded")
         facts = _switches(constants)
-        facts |= _asked(scene, str(constants.HF_HUB_CACHE))
+        facts |= asked(scene.frames, str(constants.HF_HUB_CACHE))
         scene.deadline.check()
         if facts["repo"]:
             facts |= cached(facts, scene.deadline)
@@ -66,7 +80,7 @@ class HubCacheProbe(Probe):
 
 
 def _switches(constants: Any) -> dict[str, Any]:
-    endpoint = re.sub(r"//[^/@]*@", "//", str(getattr(constants, "ENDPOINT", "")))  # never a login
+    endpoint = _without_login(str(getattr(constants, "ENDPOINT", "")))
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     return {
         "endpoint": endpoint,
@@ -96,9 +110,9 @@ def proxy_variable(endpoint: str) -> str:
     return next((name for low in names for name in (low.upper(), low) if os.environ.get(name)), "")
 
 
-def _asked(scene: Scene, default_cache: str) -> dict[str, Any]:
+def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
     """What the innermost frame that names a repository asked for, and what the outermost loader wanted it for."""
-    frames = [frame for frame in scene.frames if frame.function in {*ASKED_BY, *LOADERS}]
+    frames = [frame for frame in frames if frame.function in {*ASKED_BY, *LOADERS}]
     asking = [frame for frame in frames if frame.function in ASKED_BY]
     found = next((frame for frame in reversed(asking) if frame.function.startswith("cached_file")), None)
     found = found or (asking[-1] if asking else None)
@@ -119,8 +133,13 @@ def _asked(scene: Scene, default_cache: str) -> dict[str, Any]:
         "kind": _kind(frames, repo),
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
         "cwd": os.getcwd(),
+        **({"endpoint": _without_login(_text(seen.get("endpoint")))} if _text(seen.get("endpoint")) else {}),
         "folder": os.path.isdir(os.path.expanduser(repo)),
     }
+
+
+def _without_login(address: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", address)
 
 
 def _text(value: object) -> str:
@@ -174,7 +193,7 @@ def cached(facts: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
     commit = refs.get(revision, revision if COMMIT.fullmatch(revision) else "")
     commit = commit if commit in snapshots else ""
     snapshot = os.path.join(folder, "snapshots", commit)
-    holds = tuple(_files(snapshot)) if commit else ()
+    holds = tuple(_files(snapshot, facts["files"])) if commit else ()
     deadline.check()
     nearest = "" if snapshots else _nearest(repo, (name[len(prefix) :] for name in _names(cache, prefix)))
     return {
@@ -221,9 +240,9 @@ def _names(folder: str, prefix: str = "") -> list[str]:
         return []
 
 
-def _files(snapshot: str) -> list[str]:
+def _files(snapshot: str, wanted: Iterable[str]) -> list[str]:
     """Names of the files below, one folder deep; a link whose file was deleted does not count."""
-    found: list[str] = []
+    found = [name for name in dict.fromkeys((*wanted, *FIRST)) if os.path.isfile(os.path.join(snapshot, name))]
     for name in _names(snapshot)[:MOST_FILES]:
         path = os.path.join(snapshot, name)
         if os.path.isdir(path):
@@ -232,7 +251,7 @@ def _files(snapshot: str) -> list[str]:
             ]
         elif os.path.isfile(path):
             found.append(name)
-    return sorted(found)
+    return sorted(set(found))
 
 
 def _read(path: str, limit: int = 1000) -> str:

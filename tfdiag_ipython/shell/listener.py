@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ class _Running:
     source: str
     id: str
     stored: bool
+    start: float
     observation: Observation | None
 
 
@@ -91,7 +93,7 @@ class Listener:
         self.extension.begin()
         source = info.raw_cell if isinstance(info.raw_cell, str) else ""
         identity = getattr(info, "cell_id", None) or self._id_from_kernel()
-        self._running = _Running(source, str(identity or ""), bool(info.store_history), None)
+        self._running = _Running(source, str(identity or ""), bool(info.store_history), time.perf_counter(), None)
         self._running.observation = observe(source) if source.lstrip().startswith("%%tfdiag") else None
 
     def _ignore_earlier(self) -> None:
@@ -165,7 +167,7 @@ def _cell(running: _Running | None, result: Any, number: int) -> Cell:
     from tfdiag_ipython.probe import Cell
 
     if running is not None:
-        return Cell(number, running.source, running.id)
+        return Cell(number, running.source, running.id, time.perf_counter() - running.start)
     return Cell(number, _source(result))
 
 

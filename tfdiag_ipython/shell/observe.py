@@ -41,8 +41,8 @@ class Observation:
         """What is watched, in words."""
         from tfdiag_ipython.watch import WATCHERS
 
-        first, *others = ("exceptions", *(WATCHERS[name].watched for name in self.options.watch))
-        return " and ".join([", ".join([first, *others[:-1]]), *others[-1:]])
+        *others, last = ["exceptions", *(WATCHERS[name].watched for name in self.options.watch)]
+        return f"{', '.join(others)} and {last}" if others else last
 
     def begin(self) -> None:
         from tfdiag_ipython.watch import WATCHERS

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.watch.hub_silence import HubSilence
 from tfdiag_ipython.watch.library_warnings import LibraryWarnings
 from tfdiag_ipython.watch.padding import PaddingWatch
 
@@ -27,5 +28,5 @@ class Watcher(Protocol):
         """Whether this watch, after ``stop``, knows better than another watch's finding, which is then dropped."""
 
 
-WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings, "padding": PaddingWatch}
+WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings, "hub": HubSilence, "padding": PaddingWatch}
 """The switchboard: the name that ``%%tfdiag --watch NAME`` takes, and the watcher behind it."""

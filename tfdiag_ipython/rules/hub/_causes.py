@@ -12,6 +12,7 @@ from tfdiag_ipython.failure import Raised
 Kind = Literal[
     "switch",
     "local-only",
+    "proxy-login",
     "proxy",
     "tls",
     "dns",
@@ -27,6 +28,7 @@ Kind = Literal[
 TRACES: tuple[tuple[Kind, str], ...] = (
     ("switch", r"offline mode is enabled|\bOfflineModeIsEnabled\b"),
     ("local-only", r"outgoing traffic has been disabled"),
+    ("proxy-login", r"Proxy Authentication Required|Tunnel connection failed: 407"),
     ("proxy", r"\bProxyError\b|[Cc]annot connect to proxy|Unable to connect to proxy|Tunnel connection failed"),
     ("tls", r"\bSSLE\w+Error\b|\bSSLError\b|CERTIFICATE_VERIFY_FAILED|\[SSL[:\]]"),
     (
@@ -46,6 +48,7 @@ TRACES: tuple[tuple[Kind, str], ...] = (
 )
 """Told apart by text and class *name*: the HTTP libraries below huggingface_hub change."""
 TOLD: Mapping[str, str] = {
+    "proxy-login": "the proxy wants a login (HTTP 407)",
     "proxy": "the proxy did not let it through",
     "tls": "TLS failed",
     "dns": "its name did not resolve",
@@ -63,6 +66,7 @@ STATUSES: Mapping[int, str] = {
     429: "too many requests",
 }
 REMEDIES: Mapping[str, str] = {
+    "proxy-login": "Put the login into the proxy variable: http://user:password@host:port, special characters percent-encoded.",
     "proxy": "Check the proxy variables, or ask who runs the proxy to let the Hub's hosts through.",
     "tls": "A proxy that opens TLS needs its certificate in SSL_CERT_FILE (and REQUESTS_CA_BUNDLE for transformers 4).",
     "dns": "The machine has no network, no name server, or HF_ENDPOINT is misspelt.",
@@ -94,6 +98,8 @@ class Cause:
         words = TOLD.get(self.kind, "")
         if self.kind == "tls" and re.search("certificate.verify.failed", self.quote, re.IGNORECASE):
             words = "its TLS certificate is not trusted here"
+        if proxy and self.kind == "proxy-login":
+            words = f"the proxy in {proxy} wants a login (HTTP 407)"
         if proxy and self.kind in {"proxy", "refused", "dns", "time-out", "no-route", "cut"}:
             how = "" if self.kind == "proxy" else f" ({TOLD[self.kind]})"
             words = f"the proxy in {proxy} did not let it through{how}"

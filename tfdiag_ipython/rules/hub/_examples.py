@@ -49,6 +49,56 @@ def answer(path):
 """
 )
 """A Hub that tells about `acme/tiny-bert`."""
+ONE_REVISION = (
+    SERVER
+    + """
+def answer(path):
+    if "/v9" in path:
+        return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+    if path.endswith("/config.json"):
+        return 200, {"ETag": '"1"', "X-Repo-Commit": "01234567" * 5}, b"{}"
+    return 404, {"X-Error-Code": "EntryNotFound"}, b""
+"""
+)
+"""A Hub that has the branch `main` only."""
+SERVING = (
+    SERVER
+    + """
+import pathlib
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models
+served = pathlib.Path(tempfile.mkdtemp())
+size = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+BertModel(BertConfig(**size)).save_pretrained(served)
+words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(served)
+def answer(path):
+    file = served / path.rpartition("/")[2]
+    if "/resolve/" in path and file.is_file():
+        return 200, {"ETag": f'"{file.name}"', "X-Repo-Commit": "01234567" * 5}, file.read_bytes()
+    if path.startswith("/api/") and "/tree/" not in path:
+        told = {"id": "acme/tiny-bert", "modelId": "acme/tiny-bert", "sha": "01234567" * 5}
+        return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
+    return 404, {"X-Error-Code": "EntryNotFound"}, b""
+"""
+)
+"""A Hub that serves a real, tiny `acme/tiny-bert`."""
+PROXY = (
+    SERVER.replace(
+        "class Hub(http.server.BaseHTTPRequestHandler):",
+        """class Hub(http.server.BaseHTTPRequestHandler):
+    def do_CONNECT(self):
+        self.send_response(407)
+        self.send_header("Proxy-Authenticate", "Basic")
+        self.send_header("Content-Length", "0")
+        self.end_headers()""",
+    )
+    + """
+os.environ["HTTPS_PROXY"] = os.environ["HF_ENDPOINT"]
+os.environ["HF_ENDPOINT"] = "https://hub.example"
+"""
+)
+"""A proxy that wants a login."""
 CACHED = """
 import pathlib
 from huggingface_hub import constants
@@ -64,6 +114,31 @@ PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrain
 BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8).save_pretrained(snapshot)
 """
 """A tokenizer and a configuration in the Hub's cache, as if downloaded earlier."""
+SILENT = """
+import os, socket, tempfile, threading
+silent, kept = socket.create_server(("127.0.0.1", 0)), []
+def accept():
+    while True:
+        kept.append(silent.accept())
+threading.Thread(target=accept, daemon=True).start()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+os.environ["HF_HOME"] = tempfile.mkdtemp()
+"""
+"""A Hub that takes every connection and never says a word."""
+INTERRUPTED = """
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main = threading.main_thread().ident
+def waits(frame):
+    return frame is not None and ("_http" in frame.f_code.co_filename or waits(frame.f_back))
+def interrupt():
+    while True:
+        time.sleep(0.5)
+        if waits(sys._current_frames()[main]):
+            signal.pthread_kill(main, signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+"""
+"""Somebody who presses Stop whenever the Hub's client stands in a request."""
 ONLINE = {"HF_HUB_OFFLINE": None, "TRANSFORMERS_OFFLINE": None, "HF_ENDPOINT": None, "HF_TOKEN": None}
 """Environment in which the library asks the Hub."""
 MISSPELT = """

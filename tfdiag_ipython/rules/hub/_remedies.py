@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, set_arguments, transform
 from tfdiag_ipython.fixes.switch import SetSwitches, Switch
 from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.probes.hub_cache import REPOSITORY
 from tfdiag_ipython.rule import Offer, Rule
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ RENAMES = (
     Offer("use-cached-name", Applicability.UNSAFE),
     Offer("use-nearest-folder", Applicability.UNSAFE),
 )
+ELSEWHERE = Offer("fetch-elsewhere", Applicability.DISPLAY_ONLY)
+REVISION = Offer("use-cached-revision", Applicability.UNSAFE)
 ONLINE = Offer("go-online", Applicability.UNSAFE)
 LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
 NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
@@ -71,6 +76,22 @@ def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     return one_call if facts["offline"] else (offline, *one_call)
 
 
+def elsewhere_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """The commands that fetch what no cache here holds on a machine with a network, and where to put it."""
+    repo, kind = str(facts.get("repo", "")), str(facts.get("repo_type", "model"))
+    if not REPOSITORY.fullmatch(repo) or facts.get("path") or facts.get("complete"):
+        return ()
+    folder = f"{kind}s--{repo.replace('/', '--')}"
+    which = "" if kind == "model" else f" --repo-type {kind}"
+    if facts["revision"] != "main":
+        which += f" --revision {shlex.quote(str(facts['revision'])[:100])}"
+    fetch = f"hf download {shlex.quote(repo)}{which} --cache-dir carry"
+    told = (
+        f"There: `{fetch}`. Copy the folder carry/{folder} into {facts['cache']} here, then go offline and load again."
+    )
+    return (rule.offer(ELSEWHERE.id, "Fetch it on a machine with a network", told),)
+
+
 def online_fix(rule: Rule) -> Fix:
     """The way back to the network, for what no cache holds."""
     return rule.offer(
@@ -78,6 +99,17 @@ def online_fix(rule: Rule) -> Fix:
         "Go online in this kernel",
         "Offline mode was switched on by somebody: this program will then ask the Hub again. What it downloads stays in the cache.",
     )
+
+
+def revision_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """A branch or tag that the cache has, where the one that was asked for does not exist: the nearest in name, else ``main``."""
+    refs = list(facts.get("refs", {}))
+    asked = str(facts.get("revision", ""))
+    known = difflib.get_close_matches(asked, refs, n=1) or [name for name in refs if name == "main"]
+    if not known or asked in refs:
+        return ()
+    repo, told = str(facts["repo"]), f"`{known[0]}` was downloaded here before: another state of the model."
+    return (rule.offer(REVISION.id, f"Load revision `{known[0]}`", told, repo=repo, revision=known[0]),)
 
 
 def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
@@ -95,8 +127,13 @@ def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
 
 def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     """The plan of one of these fixes."""
-    if fix.id == "local-files-only":
-        return _local_files_only(str(fix.parameters["repo"]), scene)
+    if fix.id in {"local-files-only", REVISION.id}:
+        added = (
+            {"local_files_only": "True"}
+            if fix.id == "local-files-only"
+            else {"revision": repr(fix.parameters["revision"])}
+        )
+        return _set_in_loader(str(fix.parameters["repo"]), added, scene)
     if fix.id in {offer.id for offer in RENAMES}:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         return edit_cells(scene, lambda source: _replace_string(source, old, new))
@@ -119,13 +156,14 @@ def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     )
 
 
-def _local_files_only(repo: str, scene: Scene) -> Plan:
+def _set_in_loader(repo: str, arguments: Mapping[str, str], scene: Scene) -> Plan:
+    """Give these arguments (name to source) to the calls that load this repository."""
     namespace = scene.namespace
 
     def wanted(call: cst.Call) -> bool:
         return dotted(call.func).rpartition(".")[2] in LOADERS and _first_argument(call, namespace) == repo
 
-    return edit_cells(scene, lambda source: set_arguments(source, wanted, {"local_files_only": "True"}))
+    return edit_cells(scene, lambda source: set_arguments(source, wanted, arguments))
 
 
 def _first_argument(call: cst.Call, namespace: Mapping[str, Any]) -> object:

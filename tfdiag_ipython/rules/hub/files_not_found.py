@@ -3,11 +3,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tfdiag_ipython.diagnosis import Certainty, Diagnosis
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.hub_cache import HubCacheProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TRANSFORMERS, passes
+from tfdiag_ipython.rules.hub._examples import CACHED, ONE_REVISION, ONLINE
+from tfdiag_ipython.rules.hub._remedies import REVISION, plan_remedy, revision_fix
 
 _TOKENIZERS = re.compile(r"tokenization_\w+\.py|sentencepiece")
 _OTHERS = re.compile(r"\b(?:paddlenlp|mindnlp|tensorflow_text)\b")
@@ -28,10 +32,10 @@ class FilesNotFound(Rule):
     folder of the same name; or the Hub could not be reached.
 
     *How tfdiag confirms it*
-    It reads the place and the file from the message.
+    It reads the place and the file from the message, and for a revision looks which ones the local cache has.
 
     *Fixes and their safety*
-    None is carried out.
+    `use-cached-revision` (unsafe: another state of the model) edits the call to a branch or tag that was downloaded before.
 
     *Example*
     `GenerationConfig.from_pretrained("./adapter")`, where no `generation_config.json` was saved.
@@ -55,8 +59,8 @@ class FilesNotFound(Rule):
         r"|the model) (?:for|of) '(?P<name>[^']{1,300})'(?!.{0,300}'BOS')(?!.{0,700}named (?:one of )?tf_model\.h5)"
         r"|Model name '(?P<old>[^']{1,300})' was not found in (?:tokenizers )?model name list"
         r"|(?P<place>\S+) does not appear to have a file named (?P<file>[\w./-]*\w\.(?:json|txt|model|jinja|py)\b)"
-        r"|Entry Not Found for url: https://[\w.-]+/(?P<repo>[\w.-]+/[\w.-]+)/resolve/[^/\s]+/(?P<entry>\S+?)\.?(?:\s|$)"
-        r"|Revision Not Found for url: https://[\w.-]+/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]+)"
+        r"|Entry Not Found for url: https?://[\w.:-]+/(?P<repo>[\w.-]+/[\w.-]+)/resolve/[^/\s]+/(?P<entry>\S+?)\.?(?:\s|$)"
+        r"|Revision Not Found for url: https?://[\w.:-]+/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]+)"
         r"|(?P<branch>\S+) is not a valid git identifier"
         r"|No such file or directory: '(?P<cache>[^'\n]*models--[^'\n]+)'"
         rf"|No such file or directory: '(?P<absent>[^'\n]*?{_NAMES})'"
@@ -67,6 +71,8 @@ class FilesNotFound(Rule):
         r"|path should be string, bytes, os\.PathLike or integer, not NoneType)",
         re.DOTALL,
     )
+    needs = (HubCacheProbe,)
+    fixes = (REVISION,)
     CASES = (
         Match(
             text="OSError: Can't load tokenizer for 'acme/tiny'. If you were trying to load it from 'https://huggingface.co/models'",
@@ -129,6 +135,14 @@ class FilesNotFound(Rule):
             environment={"HF_HUB_OFFLINE": "1"},
             isolated=True,
         ),
+        Reproduce(
+            (ONE_REVISION, CACHED, "config = AutoConfig.from_pretrained('acme/tiny-bert', revision='v9')"),
+            title="No revision `v9` in `acme/tiny-bert`; the local cache has main",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-cached-revision"),),
+            environment=ONLINE,
+            isolated=True,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -150,26 +164,35 @@ class FilesNotFound(Rule):
                 what="This class reads more than one file, so the path of one of them is not enough.",
             )
         place = (
-            hit["name"]
-            or hit["old"]
-            or hit["place"]
-            or hit["repo"]
-            or hit["repository"]
-            or hit["absent"]
-            or hit["older"]
-            or hit["spm"]
+            hit["name"] or hit["old"] or hit["place"] or hit["repo"] or hit["absent"] or hit["older"] or hit["spm"]
         )[-100:]
         wanted = hit["file"] or hit["entry"] or ("weights" if hit["kind"] in {"weights", "the model"} else "")
         wanted = wanted or (f"{hit['kind'].removeprefix('the ')} files" if hit["kind"] else "vocabulary files")
         if hit["revision"] or hit["branch"]:
-            title = f"No revision `{hit['revision'] or hit['branch']}`{f' in `{place}`' if place else ''}"
-        elif hit["absent"] or hit["older"] or hit["spm"]:
+            return self._no_revision(hit["revision"] or hit["branch"], hit["repository"], evidence[HubCacheProbe.name])
+        if hit["absent"] or hit["older"] or hit["spm"]:
             title = f"There is no file `{place}`"
         elif re.search(r"models--[^/\\]+[/\\]?$", place):
             title = f"`{place}` is a cache folder, not a model's folder: the files lie in its snapshots/<commit>"
         else:
             title = f"No {wanted} found for `{place}`"
         return self.found(title, Certainty.LIKELY, what="What was asked for is not where the library looked.")
+
+    def _no_revision(self, revision: str, repository: str, seen: Evidence) -> Diagnosis:
+        place = (repository or str(seen.get("repo", "")))[-100:]
+        fixes: tuple[Fix, ...] = revision_fix(self, seen.facts)
+        known = ", ".join(list(seen.get("refs", {}))[:5])[:60]
+        title = f"No revision `{revision[:60]}`{f' in `{place}`' if place else ''}"
+        return self.found(
+            f"{title}; the local cache has {known}" if known else title,
+            Certainty.CONFIRMED if seen else Certainty.LIKELY,
+            what="The repository exists, and has no branch, tag or commit of this name.",
+            evidence=seen.seen,
+            fixes=fixes,
+        )
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        return plan_remedy(fix, scene)
 
     def _no_vocabulary(self, failure: Failure) -> Diagnosis | None:
         """A tokenizer opens its vocabulary file whether it was found or not; elsewhere the message says nothing."""

@@ -11,12 +11,37 @@ from tfdiag_ipython.probes.hub_cache import HubCacheProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import HUB_CLIENT, passes
 from tfdiag_ipython.rules.hub._causes import REMEDIES, Cause, find_cause
-from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE
-from tfdiag_ipython.rules.hub._remedies import OFFERS, cache_fixes, cache_told, online_fix, plan_remedy
+from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE, PROXY
+from tfdiag_ipython.rules.hub._remedies import (
+    ELSEWHERE,
+    OFFERS,
+    cache_fixes,
+    cache_told,
+    elsewhere_fix,
+    online_fix,
+    plan_remedy,
+)
 from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
 
+NOTHING_CACHED = {
+    "repo": "acme/tiny",
+    "repo_type": "model",
+    "files": ("config.json",),
+    "revision": "main",
+    "kind": "model",
+    "path": False,
+    "cache": "/srv/hub",
+    "commit": "",
+    "snapshots": (),
+    "complete": False,
+    "nearest": "",
+    "offline": False,
+}
 REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
 DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
+ANSWERS = re.compile(r"[/\\]huggingface_hub[/\\](?:hf_api|utils[/\\]_pagination)\.py$")
+"""Where the Hub's answers, which are JSON, are read."""
+TOLD_APART = {"RevisionNotFoundError", "GatedRepoError", "EntryNotFoundError", "RemoteEntryNotFoundError"}
 INFERENCE = re.compile(r"[/\\]huggingface_hub[/\\]inference[/\\]")
 PUBLIC = re.compile(r"(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)")
 
@@ -71,10 +96,11 @@ class HubUnreachable(Rule):
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
         r"|\('Connection aborted\.'|Connection broken: \w+|Network is unreachable|Server disconnected|peer closed connection"
         r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Proxy Authentication Required|Tunnel connection failed)"
+        r"|\A(?P<json>Expecting value: line \d+ column \d+)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
     needs = (HubCacheProbe,)
-    fixes = (*OFFERS, ONLINE_OFFER)
+    fixes = (*OFFERS, ONLINE_OFFER, ELSEWHERE)
     links = (Link("Offline mode", "https://huggingface.co/docs/transformers/installation#offline-mode"),)
     CASES = (
         Match(
@@ -87,6 +113,12 @@ class HubUnreachable(Rule):
             text="ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: /api (Caused by "
             "NewConnectionError('Failed to establish a new connection: [Errno -3] Temporary failure in name resolution'))",
             title="its name did not resolve",
+        ),
+        Match(
+            text="OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files.",
+            evidence={"hub-cache": NOTHING_CACHED},
+            title="the local cache holds nothing of `acme/tiny`",
+            fixes=("fetch-elsewhere",),
         ),
         Match(
             text="requests.exceptions.HTTPError: 504 Server Error: Gateway Time-out for url: https://huggingface.co/a/b/resolve/main/vocab.json",
@@ -144,6 +176,18 @@ class HubUnreachable(Rule):
             text="requests.exceptions.HTTPError: 503 Server Error: Unavailable for url: https://example.org/huggingface.co/"
         ),
         NoMatch(text="socket.gaierror: [Errno -2] Name or service not known"),
+        Match(
+            text="Traceback (most recent call last):\n"
+            '  File "/x/transformers/utils/hub.py", line 9, in list_repo_templates\n    for entry in list_repo_tree(\n'
+            '  File "/x/huggingface_hub/utils/_pagination.py", line 38, in paginate\n    yield from r.json()\n'
+            "requests.exceptions.JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+            title="something else answered in its place",
+        ),
+        NoMatch(
+            text="Traceback (most recent call last):\n"
+            '  File "/x/transformers/configuration_utils.py", line 9, in _dict_from_json_file\n    return json.loads(text)\n'
+            "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
+        ),
         NoMatch(
             text="Traceback (most recent call last):\n"
             '  File "/venv/site-packages/transformers/image_utils.py", line 9, in load_image\n    requests.get(image)\n'
@@ -212,6 +256,14 @@ class HubUnreachable(Rule):
             isolated=True,
         ),
         Reproduce(
+            (PROXY, REFUSED, DOWNLOAD),
+            title=r"hub\.example could not be reached: the proxy in HTTPS_PROXY wants a login \(HTTP 407\)",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment={**ONLINE, "NO_PROXY": None, "no_proxy": None, "https_proxy": None},
+            isolated=True,
+        ),
+        Reproduce(
             (
                 GATEWAY + 'os.environ["HF_ENDPOINT"] = os.environ["HF_ENDPOINT"].replace("http:", "https:")',
                 REFUSED,
@@ -233,8 +285,16 @@ class HubUnreachable(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if failure.top.is_a("KeyboardInterrupt"):
+            return None  # somebody stopped it: HUB006 says what it waited for
+        if any(raised.name in TOLD_APART for raised in failure.chain):
+            return None  # the Hub, or a mirror, was reached and has said what it lacks
         seen = evidence[HubCacheProbe.name]
         cause = find_cause(failure.chain[hit.position :])
+        if hit["json"]:
+            if not any(ANSWERS.search(frame.file) for frame in hit.raised.frames):
+                return None
+            cause = Cause("portal", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
         if (hit["bare"] or hit["vague"]) and not (cause.kind and _asked_the_hub(failure)):
             return None
         if hit["vague"] and cause.kind in {"status", "switch", "local-only"}:
@@ -283,7 +343,7 @@ class HubUnreachable(Rule):
         fixes = cache_fixes(self, seen.facts)
         if cause.kind == "switch" and seen.get("offline") and not seen.get("complete"):
             fixes += (online_fix(self),)
-        return fixes
+        return (*fixes, *elsewhere_fix(self, seen.facts))
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return plan_remedy(fix, scene)

@@ -1,0 +1,145 @@
+"""In a real kernel against a Hub on this machine: each cause behind the same message is told apart, and the fix works from the cache."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import ssl
+import subprocess
+
+import pytest
+
+from tests.hub_server import FAULTS, fake_hub
+from tests.shell.kernels import Kernel
+
+pytestmark = [pytest.mark.hf, pytest.mark.kernel]
+
+SETUP = """
+import os
+os.environ.update(HF_HOME={home!r}, HF_ENDPOINT={endpoint!r})
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+    os.environ.pop(name, None)
+import pathlib, shutil, huggingface_hub.utils._http as http
+class Clock:
+    time, sleep = staticmethod(http.time.time), staticmethod(lambda seconds: None)  # no pauses between the five tries
+http.time = Clock
+from huggingface_hub import constants, hf_hub_download
+from tokenizers import Tokenizer, models
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+from tfdiag_ipython.fix import Progress
+from tfdiag_ipython.shell.extension import extension_of
+folder = {folder!r}
+BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(folder)
+words = Tokenizer(models.WordLevel({{"[UNK]": 0, "film": 1}}, unk_token="[UNK]"))
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(folder)
+AutoModel.from_pretrained("acme/tiny"); AutoTokenizer.from_pretrained("acme/tiny")
+"""
+APPLY = """
+session = extension_of(get_ipython()).diagnosed
+plan = session.plan(session.diagnoses[0], session.diagnoses[0].fix({fix!r}))
+print(plan.preview().text)
+print(session.apply(plan, Progress())[1].status.value)
+{then}
+"""
+CACHE = "cache = pathlib.Path(constants.HF_HUB_CACHE)\n"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    with fake_hub(folder) as server:
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+
+
+@pytest.fixture(scope="module")
+def kernel(served, tmp_path_factory):
+    folder, endpoint = served
+    running = Kernel()
+    try:
+        running.load()
+        home = str(tmp_path_factory.mktemp("home"))
+        ran = running.run(SETUP.format(home=home, endpoint=endpoint, folder=str(folder)))
+        assert ran.reply["status"] == "ok", ran.text
+        running.run("%tfdiag config budget=5")  # what is looked at is under test, not how fast this machine is
+        yield running
+    finally:
+        running.close()
+
+
+def title(ran):
+    """The first line of the first diagnosis, however it was broken into lines; empty where none was shown."""
+    shown = [text for text in ran.displays("text/plain") if "HUB" in text]
+    return " ".join(shown[0].split("\n●")[0].split()) if shown else ""
+
+
+def apply(kernel, fix, then="plan.undo()"):
+    ran = kernel.run(APPLY.format(fix=fix, then=then), store_history=False)
+    assert ran.reply["status"] == "ok", ran.text
+    return ran.text
+
+
+WORDS = {
+    "gateway": r"answered HTTP 401",
+    "forbidden": r"answered HTTP 403",
+    "gated": r"`gated/tiny` is gated",
+    "unknown": r"`unknown/tiny` is neither a folder here nor a repository",
+    "limited": r"answered HTTP 429 \(too many requests\)",
+    "broken": r"answered HTTP 500",
+    "busy": r"answered HTTP 503",
+    "portal": r"something else answered in its place",
+    "redirect": r"something else answered in its place",
+}
+
+
+@pytest.mark.parametrize("owner", FAULTS)
+def test_what_the_hub_answered_is_told_and_the_cache_helps(kernel, owner):
+    load = f"AutoTokenizer.from_pretrained('{owner}/tiny')"
+    empty = kernel.run(load)
+    assert re.search(WORDS[owner], title(empty)), empty.text
+    kernel.run(CACHE + f"shutil.copytree(cache / 'models--acme--tiny', cache / 'models--{owner}--tiny', symlinks=True)")
+    full = kernel.run(load)
+    if full.reply["status"] == "ok":  # this version is content with the cache
+        return
+    assert "is in the local cache" in title(full), full.text
+    assert "verified" in apply(kernel, "go-offline")
+
+
+def test_a_revision_and_a_file_that_the_repository_lacks(kernel):
+    assert "No revision `v9` in `acme/tiny`" in title(
+        kernel.run("AutoConfig.from_pretrained('acme/tiny', revision='v9')")
+    )
+    assert "No notes.txt found for `acme/tiny`" in title(kernel.run("hf_hub_download('acme/tiny', 'notes.txt')"))
+
+
+def test_a_certificate_that_nobody_here_trusts(kernel, served, tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "pem")]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pem", tmp_path / "key")
+    with fake_hub(served[0]) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        place = f"127.0.0.1:{server.server_port}"
+        ran = kernel.run(f"hf_hub_download('acme/other', 'config.json', endpoint='https://{place}')")
+    assert f"{place} could not be reached: its TLS certificate is not trusted here" in title(ran), ran.text
+
+
+HANG = "# load\nprint('asked', flush=True)\nAutoTokenizer.from_pretrained('silent/tiny')"
+
+
+def test_a_load_that_hangs_says_so_while_it_is_watched_and_what_it_waited_for_when_it_is_stopped(kernel):
+    kernel.run(CACHE + "shutil.copytree(cache / 'models--acme--tiny', cache / 'models--silent--tiny', symlinks=True)")
+    kernel.run("import tfdiag_ipython.watch.hub_silence as watch\nwatch.PATIENCE = 1.0")
+    ran = kernel.run(f"%%tfdiag\n{HANG}", interrupt_at="tfdiag: silent for")
+    said = next(body["text"] for kind, body in ran.published if kind == "stream" and "silent for" in body["text"])
+    assert "waiting for an answer from 127.0.0.1:" in said and "the local cache has it" in said
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert "Interrupted after" in title(ran) and "go offline" in title(ran), ran.text
+    assert "verified" in apply(kernel, "go-offline")
+
+
+def test_an_interrupted_cell_that_loads_nothing_gets_no_diagnosis(kernel):
+    ran = kernel.run("import time\nprint('started', flush=True)\ntime.sleep(30)", interrupt_at="started")
+    assert ran.reply["ename"] == "KeyboardInterrupt" and title(ran) == ""

@@ -1,0 +1,122 @@
+"""A load from the Hub that hangs raises nothing: while a cell runs, say so once it has been silent for long."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Deadline, LiveFrame, Scene
+
+PATIENCE = 20.0
+"""Seconds of silence after which the watch speaks."""
+MOST_FRAMES = 400
+BODY = {"iter_bytes", "iter_raw", "iter_content"}
+"""Functions that read a file's content: megabytes may come between two looks, and the request's own time-out ends a silence."""
+log = logging.getLogger("tfdiag")
+
+
+class HubSilence:
+    """A thread that looks where the cell stands, and writes one line for each request that makes it wait for ``PATIENCE`` seconds."""
+
+    watched = "loads that hang"
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._cell = threading.get_ident()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look; the cell runs in the thread that calls this."""
+        self._cell = threading.get_ident()
+        here = contextvars.copy_context()  # newer kernels find the cell to which output belongs in the context
+        self._thread = threading.Thread(target=here.run, args=(self._watch,), name="tfdiag-hub", daemon=True)
+        self._thread.start()
+
+    def stop(self, scene: Scene) -> list[Failure]:
+        self._ended.set()
+        return []
+
+    def answers(self, finding: Failure) -> bool:
+        return False
+
+    def _watch(self) -> None:
+        since, told = time.perf_counter(), False
+        waits_for: tuple[Any, ...] = ()
+        while not self._ended.wait(PATIENCE / 10):
+            try:
+                seen = _where(self._cell)
+                if seen != waits_for:
+                    since, waits_for, told = time.perf_counter(), seen, False
+                seconds = time.perf_counter() - since
+                if seen and not told and seconds >= PATIENCE:
+                    told = True
+                    self._say(seconds)
+            except Exception:  # the frames move on while they are read
+                log.exception("The watch for silent loads could not look.")
+                return
+
+    def _say(self, seconds: float) -> None:
+        from tfdiag_ipython.probes.hub_wait import WAITS, details, stage
+
+        frames = frames_of(self._cell)
+        found = stage(frames)
+        if not found or self._ended.is_set():
+            return
+        facts = _asked(frames)
+        waited = details(frames)
+        place = waited["place"] or str(facts.get("endpoint", "")).partition("//")[2][:80] or "the Hub"
+        wanted = str(facts.get("repo", ""))[:80]
+        told = f"tfdiag: silent for {seconds:.0f} s, waiting {WAITS[found].format(place=place)}"
+        told += f", to load `{wanted}`" if wanted else ""
+        if facts.get("complete"):
+            told += "; the local cache has it: stop the cell, and go offline with one click"
+        else:
+            told += ": stop the cell to see why, or run `%tfdiag probe hub` after it"
+        with contextlib.suppress(OSError, ValueError):  # an output that was closed
+            print(f"{told}.", file=sys.stderr, flush=True)
+
+
+def _where(thread: int) -> tuple[Any, ...]:
+    """What the load waits for: the repository's file and the bytes that have come; empty while it waits for nothing.
+
+    Tries of the same request, and pauses between them, are one wait.
+    """
+    if "huggingface_hub" not in sys.modules:
+        return ()
+    from tfdiag_ipython.probes.hub_wait import details, stage
+
+    frames = frames_of(thread)
+    if stage(frames) in {"", "transfer", "threads"} or any(frame.function in BODY for frame in frames):
+        return ()  # nothing, or a download that may well go on
+    waited = details(frames)
+    return (waited["url"], waited["came"], waited["lock"])
+
+
+def frames_of(thread: int) -> list[LiveFrame]:
+    """The frames of a running thread, from the outermost call inwards."""
+    found: list[LiveFrame] = []
+    frame: FrameType | None = sys._current_frames().get(thread)
+    while frame is not None and len(found) < MOST_FRAMES:
+        found.append(LiveFrame(frame, frame.f_lineno or 0))
+        frame = frame.f_back
+    return found[::-1]
+
+
+def _asked(frames: list[LiveFrame]) -> dict[str, Any]:
+    """What is being loaded, and whether the local cache has it."""
+    from tfdiag_ipython.probes.hub_cache import asked, cached
+
+    constants: Any = sys.modules.get("huggingface_hub.constants")
+    if constants is None:
+        return {}
+    facts = asked(frames, str(constants.HF_HUB_CACHE))
+    if facts["repo"]:
+        facts |= cached(facts, Deadline(5.0))
+    return {**facts, "endpoint": str(constants.ENDPOINT).rpartition("@")[2]}
