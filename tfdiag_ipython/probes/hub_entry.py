@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Deadline, Evidence, Probe, Scene
-from tfdiag_ipython.probes.weights_folder import examine, size_text
+from tfdiag_ipython.probes.weights_folder import examine
+from tfdiag_ipython.sizes import file_size
 
 ENTRY = re.compile(
     r"(?P<repository>.*[/\\](?:model|dataset|space)s--(?P<repo>[^/\\]+))[/\\]snapshots[/\\][0-9a-f]{40}[/\\](?P<name>.+)"
@@ -59,7 +60,7 @@ class HubEntryProbe(Probe):
                 constants: Any = scene.module("huggingface_hub.constants")
                 facts["offline"] = bool(getattr(constants, "HF_HUB_OFFLINE", False))
                 facts["as_folder"] = _given_as_folder(scene)
-                told = f"{size_text(facts['size'])}: {problem}"
+                told = f"{file_size(facts['size'])}: {problem}"
                 return Evidence(MappingProxyType(facts), (Observation(facts["name"], told, facts["blob"]),))
         return Evidence(missing="no damaged file of the Hub's cache is named in the failing frames")
 

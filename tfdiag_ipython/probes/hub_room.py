@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
-from tfdiag_ipython.probes.weights_folder import size_text
+from tfdiag_ipython.sizes import file_size
 
 
 class HubRoomProbe(Probe):
@@ -42,7 +42,7 @@ class HubRoomProbe(Probe):
             "writable": os.access(folder or ".", os.W_OK),
         }
         told = (
-            Observation("needed", size_text(facts["needed"]) if facts["needed"] else "not known", facts["file"]),
-            Observation("free", size_text(facts["free"]), folder),
+            Observation("needed", file_size(facts["needed"]) if facts["needed"] else "not known", facts["file"]),
+            Observation("free", file_size(facts["free"]), folder),
         )
         return Evidence(MappingProxyType(facts), told)

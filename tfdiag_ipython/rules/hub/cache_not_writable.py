@@ -7,8 +7,8 @@ from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.hub_room import HubRoomProbe
-from tfdiag_ipython.probes.weights_folder import size_text
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.sizes import file_size
 
 _CACHE = r"[^'\n]*(?:[/\\.]huggingface\b|[/\\](?:models|datasets|spaces)--)[^'\n]*"
 _DOWNLOAD = re.compile(r"[/\\]huggingface_hub[/\\](?:file_download|_snapshot_download)\.py$")
@@ -97,10 +97,10 @@ class CacheNotWritable(Rule):
         title = f"{WORDS[number][0].upper()}{WORDS[number][1:]}: a download from the Hub could not be written"
         if seen:
             needs = (
-                f"{str(seen['file'])[-60:]} needs {size_text(seen['needed'])}" if seen["needed"] else "a download ended"
+                f"{str(seen['file'])[-60:]} needs {file_size(seen['needed'])}" if seen["needed"] else "a download ended"
             )
             folder = str(seen["folder"])
-            room = f"`{folder if len(folder) <= 80 else '…' + folder[-80:]}` has {size_text(seen['free'])} left"
+            room = f"`{folder if len(folder) <= 80 else '…' + folder[-80:]}` has {file_size(seen['free'])} left"
             title = f"{WORDS[number][0].upper()}{WORDS[number][1:]}: {needs}, and {room}"
         return self.found(
             title[:200],

@@ -10,9 +10,9 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cache_entry import DeleteCacheEntry
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.hub_entry import HubEntryProbe
-from tfdiag_ipython.probes.weights_folder import size_text
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.hub._examples import CACHED, ONLINE, SERVING
+from tfdiag_ipython.sizes import file_size
 
 SEEN = {
     "path": "/hub/models--acme--tiny/snapshots/0123456701234567012345670123456701234567/model.safetensors",
@@ -118,7 +118,7 @@ class DamagedCacheEntry(Rule):
         seen = evidence[HubEntryProbe.name]
         if not seen:
             return None
-        file, size = f"{str(seen['name'])[-60:]} of `{str(seen['repo'])[:60]}`", size_text(seen["size"])
+        file, size = f"{str(seen['name'])[-60:]} of `{str(seen['repo'])[:60]}`", file_size(seen["size"])
         advice = f"delete this one file ({size})"
         if seen["offline"]:
             advice = "offline mode is on, so that it cannot be fetched anew"
