@@ -211,9 +211,10 @@ class MissingBackend(Rule):
             fix = self.offer("install", f"Install {names}", note, modules=modules, needed=needed)
         else:
             fix = self.offer("install-by-hand", f"Install {distribution} by hand", note)
+        hides = spoken == "protobuf" and any(not raised.is_a("ImportError") for raised in failure.chain[1:])
         return self.found(
             title,
-            Certainty.CONFIRMED if state else Certainty.LIKELY,
+            Certainty.CONFIRMED if state and not hides else Certainty.LIKELY,
             what=f"{symbol or 'The option'} is only a placeholder without {names}.",
             why="Transformers imports without its optional packages and fails when something that needs one is used.",
             evidence=seen.seen,
