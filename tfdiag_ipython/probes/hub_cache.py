@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.paths import from_here
 from tfdiag_ipython.probe import Deadline, Evidence, LiveFrame, Probe, Scene
 
 ASKED_BY = (
@@ -29,6 +30,8 @@ ASKED_BY = (
 )
 """Functions of transformers and huggingface_hub whose locals name the repository."""
 LOADERS = ("pipeline", "from_pretrained", "hf_hub_download", "snapshot_download")
+TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+"""Values that switch a variable on (``huggingface_hub.constants.ENV_VARS_TRUE_VALUES``)."""
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 REPOSITORY = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -85,7 +88,7 @@ def _switches(constants: Any) -> dict[str, Any]:
     return {
         "endpoint": endpoint,
         "offline": bool(getattr(constants, "HF_HUB_OFFLINE", False)),
-        "variables": {name: os.environ[name] for name in OFFLINE_VARIABLES if os.environ.get(name)},
+        "variables": {name: value for name in OFFLINE_VARIABLES if (value := os.environ.get(name, "")).upper() in TRUE},
         "proxies": tuple(name for both in names for name in (both, both.lower()) if os.environ.get(name)),
         "proxy": proxy_variable(endpoint),
         "token": _token(str(getattr(constants, "HF_TOKEN_PATH", ""))),
@@ -133,6 +136,7 @@ def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
         "kind": _kind(frames, repo),
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
         "cwd": os.getcwd(),
+        "cache_told": from_here(_text(seen.get("cache_dir")) or default_cache),
         **({"endpoint": _without_login(_text(seen.get("endpoint")))} if _text(seen.get("endpoint")) else {}),
         "folder": os.path.isdir(os.path.expanduser(repo)),
     }
@@ -298,7 +302,7 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
     asked = f"{', '.join(facts['files'])} of `{facts['repo']}`" if facts["files"] else f"`{facts['repo']}`"
     only = ", local files only" if facts["local_only"] else ""
     seen.append(Observation("asked for", f"{asked}, revision {facts['revision']}{only}", "the failing frame"))
-    seen.append(Observation("local cache", _cache_told(facts), str(facts["cache"])))
+    seen.append(Observation("local cache", _cache_told(facts), str(facts["cache_told"])))
     return tuple(seen)
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.paths import from_here
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.installed_symbols import LIBRARIES
 
@@ -50,14 +51,16 @@ class ShadowingProbe(Probe):
             scene.deadline.check()
             loaded = str(getattr(scene.module(name), "__file__", "") or "")
             if loaded and _own(loaded) and Path(loaded).parent in folders:
-                files[name] = loaded
+                files[name] = from_here(loaded)
                 continue
             found = next(
                 (folder / f"{name}.py" for folder in sorted(folders) if (folder / f"{name}.py").is_file()), None
             )
             if found is not None:
-                files[name] = str(found)
-        impostors = {name: path for name in sorted(LIBRARIES.split("|")) if (path := _impostor(scene.module(name)))}
+                files[name] = from_here(str(found))
+        impostors = {
+            name: from_here(path) for name in sorted(LIBRARIES.split("|")) if (path := _impostor(scene.module(name)))
+        }
         seen = tuple(
             Observation(f"`import {name}` finds", path, "loaded modules, working folder and frames")
             for name, path in (files | impostors).items()

@@ -86,9 +86,7 @@ def elsewhere_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     if facts["revision"] != "main":
         which += f" --revision {shlex.quote(str(facts['revision'])[:100])}"
     fetch = f"hf download {shlex.quote(repo)}{which} --cache-dir carry"
-    told = (
-        f"There: `{fetch}`. Copy the folder carry/{folder} into {facts['cache']} here, then go offline and load again."
-    )
+    told = f"There: `{fetch}`. Copy the folder carry/{folder} into {facts.get('cache_told', facts['cache'])} here, then go offline and load again."
     return (rule.offer(ELSEWHERE.id, "Fetch it on a machine with a network", told),)
 
 

@@ -105,7 +105,7 @@ class ShadowedLibrary(Rule):
         ),
         Reproduce(
             (FRONT + "(folder / 'datasets').mkdir()  # the data", "from datasets import load_dataset"),
-            title="/datasets` is found in the place of the library datasets",
+            title="datasets` is found in the place of the library datasets",
             certainty=Certainty.CONFIRMED,
             isolated=True,
             needs=("torch",),
