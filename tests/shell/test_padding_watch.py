@@ -89,4 +89,4 @@ def test_neither_model_nor_ids_are_kept_alive(run, shell):
 def test_the_fix_is_a_button_only_where_the_observed_call_itself_can_be_edited(run):
     by_hand = run(SETUP, "model(ids);", "%%tfdiag\n(lambda network, rows: network(rows))(model, ids);")
     edited = run("%%tfdiag\nlogits = model(ids).logits")
-    assert "[by hand] Pass the attention mask" in by_hand and "[unsafe] Pass the attention mask" in edited
+    assert "[display-only] Pass the attention mask" in by_hand and "[unsafe] Pass the attention mask" in edited

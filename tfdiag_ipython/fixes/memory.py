@@ -89,7 +89,7 @@ def _held() -> int:
         if issubclass(type(thing), torch.Tensor):
             try:
                 storage = thing.untyped_storage()
-                sizes[storage._cdata] = storage.nbytes()
+                sizes[storage._cdata] = int(storage.nbytes())  # of a fake tensor it may be a symbol, and raise
             except Exception:  # fake, meta and wrapper tensors have no storage of their own
                 continue
     return sum(sizes.values())
