@@ -89,7 +89,9 @@ def _held() -> int:
         if issubclass(type(thing), torch.Tensor):
             try:
                 storage = thing.untyped_storage()
-                sizes[storage._cdata] = int(storage.nbytes())  # of a fake tensor it may be a symbol, and raise
+                size = storage.nbytes()
+                if type(size) is int:  # of a fake tensor it may be a symbol
+                    sizes[storage._cdata] = size
             except Exception:  # fake, meta and wrapper tensors have no storage of their own
                 continue
     return sum(sizes.values())
