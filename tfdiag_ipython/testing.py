@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -98,7 +97,7 @@ class _State:
     @classmethod
     def of(cls, host: PlainHost) -> _State:
         own = {name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_TRAINING)}
-        return cls(dict(host.namespace), own, frozenset(map(str, Path().rglob("*"))))
+        return cls(dict(host.namespace), own, frozenset(name for name in os.listdir() if not name.startswith(".")))
 
     def differs(self, host: PlainHost) -> list[str]:
         now = _State.of(host)
@@ -222,7 +221,8 @@ def _carry_out(registry: Registry, rule: Rule, case: Reproduce, attempt: Try) ->
     )
     if plan.undoable:
         _expect(bool(plan.undo().strip()), f"{rule.code} {fix.id}: undo does not say what it did")
-        _expect(not before.differs(host), f"{rule.code} {fix.id}: undo leaves {before.differs(host)}")
+        differs = before.differs(host)
+        _expect(not differs, f"{rule.code} {fix.id}: undo leaves {differs}")
         if attempt.status is Status.VERIFIED and not case.probe:
             again = host.run(host.cells[-1])
             _expect(again.failure is not None, f"{rule.code} {fix.id}: after undo the cell still succeeds")

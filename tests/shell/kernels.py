@@ -101,9 +101,12 @@ class Kernel:
                 got = self.client.get_iopub_msg(timeout=0.2 if answers else 5)
             except queue.Empty:
                 continue
-            if got["parent_header"].get("msg_id") != identity:
-                continue
             kind, body = got["msg_type"], got["content"]
+            asked = (
+                bool(answers) and kind == "stream"
+            )  # what a busy kernel prints around a question may bear another parent
+            if got["parent_header"].get("msg_id") != identity and not asked:
+                continue
             if kind == "status" and body["execution_state"] == "idle":
                 return Ran(self._reply(identity), published)
             if kind not in {"status", "execute_input"}:
