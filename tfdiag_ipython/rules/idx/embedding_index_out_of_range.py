@@ -26,7 +26,7 @@ class EmbeddingIndexOutOfRange(Rule):
 
     *How tfdiag confirms it*
     It finds the call in the frames, reads the ids (on the host only), names the module whose rows they index, and compares the tokenizer's
-    length with the rows.
+    length with the rows. Where no embedding is in the traceback it speaks of an index only: `index_select` raises the same words.
 
     *Fixes and their safety*
     `resize-embeddings` (unsafe: the new rows are untrained) adds `model.resize_token_embeddings(len(tokenizer))` before the call.
