@@ -74,6 +74,18 @@ def test_settings_can_come_from_the_configuration_file(bare):
     bare.run_line_magic("unload_ext", "tfdiag_ipython")
 
 
+def test_settings_can_come_from_the_environment_and_the_configuration_file_wins(bare, monkeypatch, capsys):
+    monkeypatch.setenv("TFDIAG_PANEL", "off")
+    monkeypatch.setenv("TFDIAG_SHOWN", "2")
+    monkeypatch.setenv("TFDIAG_BUDGET", "plenty")
+    bare.config.TfdiagSettings.shown = 1
+    bare.run_line_magic("load_ext", "tfdiag_ipython")
+    settings = extension_of(bare).settings
+    assert (settings.panel, settings.shown, settings.budget) == (False, 1, 1.0)
+    assert "TFDIAG_BUDGET: 'plenty' is no value for budget: it takes a number from 0.0 to 5.0." in capsys.readouterr().err
+    bare.run_line_magic("unload_ext", "tfdiag_ipython")
+
+
 def test_a_probe_prints_what_it_saw_and_its_finding_is_diagnosed(run):
     assert "len(things)  2  variable `things`" in run("things = [1, 2]", "%tfdiag probe measure things")
     shown = run("things = [1, 2, 3, 4]", "%tfdiag probe measure things")

@@ -100,6 +100,8 @@ class Extension:
         self._completers_before: dict[str, object] = {}
 
     def install(self) -> None:
+        for mistake in self.settings.take():
+            print(mistake, file=sys.stderr)
         self.journal.attach()
         self.listener.register()
         self.shell.input_transformers_cleanup.append(unwrap)

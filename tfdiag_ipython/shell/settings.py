@@ -1,10 +1,13 @@
-"""What a person can set: in ``ipython_config.py`` as ``c.TfdiagSettings.panel = False``, or with ``%tfdiag config panel=off``."""
+"""What a person can set: with ``%tfdiag config panel=off``, in ``ipython_config.py`` as ``c.TfdiagSettings.panel = False``, or in
+the environment as ``TFDIAG_PANEL=off``."""
 
 from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -20,7 +23,7 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     enabled = Bool(True, help="Look at failing cells (`%tfdiag on`, `%tfdiag off`).").tag(config=True)
     panel = Bool(True, help="Show the buttons under a diagnosis, where the front end has widgets.").tag(config=True)
     shown = Int(3, min=1, max=3, help="Diagnoses shown at most for one failure.").tag(config=True)
-    budget = Float(0.25, min=0.0, max=5.0, help="Seconds that all quick looks at one failure may take.").tag(
+    budget = Float(1.0, min=0.0, max=5.0, help="Seconds that all quick looks at one failure may take.").tag(
         config=True
     )
     ignored = Set(Unicode(), help="Codes of rules that stay silent, separated by commas.").tag(config=True)
@@ -33,6 +36,19 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     def names(cls) -> list[str]:
         """The settings, in the order in which they are listed."""
         return [name for name in ("enabled", "panel", "shown", "budget", "ignored") if name in cls.class_trait_names()]
+
+    def take(self, environment: Mapping[str, str] = os.environ) -> list[str]:
+        """Set what ``TFDIAG_<NAME>`` says and the configuration does not; returns a sentence for each value that cannot be taken."""
+        wrong = []
+        configured = self.config.TfdiagSettings if "TfdiagSettings" in self.config else {}
+        for name in self.names():
+            variable = f"TFDIAG_{name.upper()}"
+            if name not in configured and variable in environment:
+                try:
+                    self.change(name, environment[variable])
+                except UsageError as error:
+                    wrong.append(f"{variable}: {error}")
+        return wrong
 
     def change(self, name: str, text: str) -> None:
         """Set one setting from what was typed; raises ``UsageError`` with one sentence."""
