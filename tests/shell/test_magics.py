@@ -82,7 +82,7 @@ def test_settings_can_come_from_the_environment_and_the_configuration_file_wins(
     bare.run_line_magic("load_ext", "tfdiag_ipython")
     settings = extension_of(bare).settings
     assert (settings.panel, settings.shown, settings.budget) == (False, 1, 1.0)
-    assert "TFDIAG_BUDGET: 'plenty' is no value for budget: it takes a number from 0.0 to 5.0." in capsys.readouterr().err
+    assert "TFDIAG_BUDGET: 'plenty' is no value for budget: it takes a number" in capsys.readouterr().err
     bare.run_line_magic("unload_ext", "tfdiag_ipython")
 
 

@@ -23,9 +23,7 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     enabled = Bool(True, help="Look at failing cells (`%tfdiag on`, `%tfdiag off`).").tag(config=True)
     panel = Bool(True, help="Show the buttons under a diagnosis, where the front end has widgets.").tag(config=True)
     shown = Int(3, min=1, max=3, help="Diagnoses shown at most for one failure.").tag(config=True)
-    budget = Float(1.0, min=0.0, max=5.0, help="Seconds that all quick looks at one failure may take.").tag(
-        config=True
-    )
+    budget = Float(1.0, min=0.0, max=5.0, help="Seconds that all quick looks at one failure may take.").tag(config=True)
     ignored = Set(Unicode(), help="Codes of rules that stay silent, separated by commas.").tag(config=True)
 
     def rows(self) -> list[tuple[str, str, str]]:
