@@ -95,8 +95,9 @@ class Rows:
         sizes = [int(value.shape[self._dimension]) for value in self._values.values() if self._has_dimension(value)]
         if not sizes:
             raise LookupError(f"no input has a dimension {self._dimension} along which rows could lie")
-        first = self._values.get("input_ids")
-        rows = int(first.shape[self._dimension]) if self._has_dimension(first) else Counter(sizes).most_common(1)[0][0]
+        first: Any = self._values.get("input_ids")
+        alike = Counter(sizes).most_common(1)[0][0]
+        rows = int(first.shape[self._dimension]) if self._has_dimension(first) else alike
         if not rows:
             raise LookupError("the inputs have no row: there is nothing to make a batch of")
         return rows

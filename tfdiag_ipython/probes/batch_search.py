@@ -1,6 +1,6 @@
 """Which batch to try next, so that few real steps find the largest one that fits. Pure arithmetic on what was measured so far.
 
-A step's peak is the largest of its phases' peaks, and each phase grows with the batch: by a straight line for nearly every model, by a parabola
+A step's peak is the largest of its phases' peaks (and moments', where these are known), and each grows with the batch: by a straight line for nearly every model, by a parabola
 where all rows meet all rows (a contrastive loss). So each phase has a curve of its own: an optimizer's step, which hides the growth of the
 others at a small batch, does not count where they overtake it.
 """
@@ -34,7 +34,8 @@ BENT = 0.02
 class Trial:
     """One step that was really run.
 
-    ``peaks``: bytes by phase that the step held at most, beyond what was held before it; of a refused step what it had reached.
+    ``peaks``: bytes by phase or moment that the step held at most, beyond what was held before it; of a refused step what it had
+    reached.
     ``refused``: what refused the memory, in the error's own first words; empty for a step that ran. ``wanted``: bytes that were
     asked for then, 0 where the error does not say. ``seconds``: how long it took.
     """
@@ -53,8 +54,11 @@ class Trial:
 def predict(trials: Sequence[Trial], rows: int) -> int:
     """Bytes of the peak of a step of so many rows, beyond what is held before it; needs one step that ran, two for a slope."""
     ran = sorted((trial for trial in trials if not trial.refused), key=lambda trial: trial.rows)
-    phases = min(len(trial.peaks) for trial in ran)
-    return max(_curve([(trial.rows, trial.peaks[phase]) for trial in ran], rows) for phase in range(phases))
+    phases = max(len(trial.peaks) for trial in ran)
+    curves = (
+        [(trial.rows, trial.peaks[phase]) for trial in ran if phase < len(trial.peaks)] for phase in range(phases)
+    )
+    return max(_curve(points, rows) for points in curves)
 
 
 def largest(trials: Sequence[Trial], room: int, most: int) -> int:
@@ -107,7 +111,7 @@ def _below(low: int, high: int, guess: int, reached: int, left: int) -> int:
         return min(reached, guess) if sure or left == 1 else (reached + guess) // 2
     if high > 2 * low and left == MOST_TRIALS - 1:  # refused on the way: the curve bends, and a step between shows how
         return math.isqrt(low * high)
-    if low >= high * (1 - 3 * (1 - STEP_DOWN)) or left == 1 and reached <= low:
+    if low >= high * (1 - 3 * (1 - STEP_DOWN)) or (left == 1 and reached <= low):
         return (low + high) // 2
     return int(high * STEP_DOWN) if left > 1 else int(min(reached, high) * LAST_STEP_DOWN)
 

@@ -10,7 +10,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from tfdiag_ipython.fixes.memory import clear_traceback
@@ -18,7 +18,7 @@ from tfdiag_ipython.probes.batch_rows import Rows
 from tfdiag_ipython.probes.batch_search import SMALL, Trial, largest, next_rows, predict
 from tfdiag_ipython.probes.memory_refusals import refusal, wanted, words
 from tfdiag_ipython.probes.memory_room import Room, bounded, enforced, give_back, room_on
-from tfdiag_ipython.probes.peak_memory import meter_for
+from tfdiag_ipython.probes.peak_memory import Reading, meter_for, telling
 from tfdiag_ipython.probes.training_state import TrainingState
 from tfdiag_ipython.sizes import memory_size
 
@@ -94,7 +94,8 @@ def find_fit(
     device = _device(torch, model)
     dimension = _rows_along(torch, model) if dimension is None else dimension
     rows = Rows(torch, inputs, model, dimension)
-    state = TrainingState(torch, model, work.optimizer, parameters=work.gradients)
+    state = TrainingState(torch, model, work.optimizer)
+    tell(f"Copying the state, {memory_size(state.bytes)}, to put it back afterwards …")
     told = ""
     try:
         with state:
@@ -114,6 +115,8 @@ class _Search:
         self._torch, self._model, self._rows, self._work, self._device = torch, model, rows, work, device
         self._tell = tell
         self._real: int | None = None
+        self._moments: tuple[int, ...] = ()
+        self._reading = Reading(())
         self._stood_in = False
         self._kept = {id(one) for one in model.parameters() if one.grad is not None}
 
@@ -125,7 +128,7 @@ class _Search:
         room = self._room(memory)
         warm = self._trial(SMALL[0], room, memory)  # makes what stays: the optimizer's state, the libraries' workspaces
         held, room = self._held(), self._room(memory)
-        small = self._small(room, memory) if not warm.refused else self._single(warm, room, memory)
+        small = self._small(room, memory) if not warm.refused else [warm, self._trial(1, room, memory)]
         ran = [trial for trial in small if not trial.refused]
         predicted = largest(small, room.free, most) if len(ran) > 1 else max((trial.rows for trial in ran), default=0)
         trials: list[Trial] = []
@@ -166,17 +169,20 @@ class _Search:
         )
 
     def _small(self, room: Room, memory: int | None) -> list[Trial]:
-        found = []
+        """The steps that predict; in hindsight they tell the moments that may be the peak of a larger one."""
+        found, readings = [], []
         for rows in SMALL:
             self._tell(f"A step of {rows} rows, to predict …")
             found.append(self._trial(rows, room, memory))
+            readings.append(self._reading)
             if found[-1].refused:
-                break
-        return found
+                return found
+        self._moments = telling(readings[0], readings[1], SMALL[1] / SMALL[0])
+        return [replace(one, peaks=self._peaks(reading)) for one, reading in zip(found, readings, strict=True)]
 
-    def _single(self, warm: Trial, room: Room, memory: int | None) -> list[Trial]:
-        """Where two rows are too many: one."""
-        return [warm, self._trial(1, room, memory)]
+    def _peaks(self, reading: Reading) -> tuple[int, ...]:
+        known = self._moments[-1] < len(reading.moments) if self._moments else False
+        return reading.phases + (tuple(reading.moments[moment] for moment in self._moments) if known else ())
 
     def _trial(self, rows: int, room: Room, memory: int | None) -> Trial:
         """One real step. Errors other than a refusal of memory are raised for the smallest batch; for a larger one they bound it."""
@@ -194,10 +200,11 @@ class _Search:
             refused = refused or words(error)
             clear_traceback(error)
         finally:
-            peaks = meter.stop()
+            self._reading = meter.stop()
             self._drop_gradients()
         seconds = time.perf_counter() - started
         self._let_go()
+        peaks = self._peaks(self._reading) if not refused else self._reading.phases
         over = max(peaks) > room.free and (memory is not None or not enforced(self._device))
         if over and not refused:
             refused = f"it took {memory_size(max(peaks))}"
@@ -214,6 +221,7 @@ class _Search:
             with cast:
                 outputs = self._model(*arguments, **named)
                 loss = self._loss(outputs) if work.gradients else None
+            next_phase()
             if loss is not None:
                 loss.backward()
             next_phase()
@@ -297,7 +305,7 @@ class _Search:
 def _device(torch: Any, model: Any) -> Any:
     """The one device of the model's parameters; raises ``LookupError`` where a step cannot be tried."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if type(model).__name__ in _DISTRIBUTED or distributed and torch.distributed.get_world_size() > 1:
+    if type(model).__name__ in _DISTRIBUTED or (distributed and torch.distributed.get_world_size() > 1):
         raise LookupError(
             "the model is trained by several processes or devices together: a step of this one alone would wait for them"
         )

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 _WORDS = re.compile(
-    r"out of memory|OutOfMemory|exceed allowed memory|not enough memory|can(?:'|no)t allocate memory|[Uu]nable to allocate"
+    r"out of memory|OutOfMemory|exceed allowed memory|not enough memory|[Cc]an(?:'|no)t allocate memory|[Uu]nable to allocate"
     r"|(?:CUBLAS|CUSOLVER|CUSPARSE|CUDNN|HIPBLAS|rocblas)_(?:STATUS_)?(?:ALLOC_FAILED|memory_error)|CUFFT_ALLOC_FAILED"
     r"|(?:CUBLAS|CUSOLVER|CUSPARSE|CUDNN)_STATUS_NOT_INITIALIZED|CUDNN_STATUS_INTERNAL_ERROR_\w*ALLOCATION_FAILED"
     r"|[Uu]nable to find an engine to execute this computation|NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED"

@@ -31,25 +31,22 @@ _CONTAINERS = (dict, list, set, collections.OrderedDict, collections.defaultdict
 class TrainingState:
     """The state of a model, and of its optimizer if there is one, at one moment.
 
-    ``parameters``: whether the parameters' own bytes are copied too; where nothing writes to them that is left out. Raises
-    ``LookupError``, with one sentence, for what cannot be put back exactly. Used as a context it puts everything back at its end;
-    it holds references only until then.
+    Raises ``LookupError``, with one sentence, for what cannot be put back exactly. Used as a context it puts everything back at its
+    end; it holds references only until then. ``bytes``: what is copied into the file.
     """
 
-    def __init__(self, torch: Any, model: Any, optimizer: Any = None, *, parameters: bool = True) -> None:
+    def __init__(self, torch: Any, model: Any, optimizer: Any = None) -> None:
         self._torch = torch
         self._fields: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: dict[int, tuple[Any, Any]] = {}
         self._tensors: dict[int, tuple[Any, Any, bool, Any, int | None]] = {}
         self._storages: dict[int, Any] = {}
-        left_out = () if parameters else {id(one) for one in model.parameters()}
         for module in model.modules():
             self._attributes(vars(module))
         if optimizer is not None:
             self._attributes(vars(optimizer))
         for tensor, *_ in self._tensors.values():
-            if id(tensor) not in left_out:
-                self._storage(tensor)
+            self._storage(tensor)
             if _grad(tensor) is not None:
                 self._storage(_grad(tensor))
         self.bytes = sum(storage.nbytes() for storage in self._storages.values())
@@ -114,10 +111,11 @@ class TrainingState:
     def _restore_versions(self) -> None:
         """Tensors count writes; a graph that was built before refuses to run backward where they counted on."""
         set_version = getattr(self._torch._C._autograd, "_unsafe_set_version_counter", None)
-        for tensor, _, _, grad, version in self._tensors.values():
-            if set_version is not None and version is not None and tensor._version != version:
-                with contextlib.suppress(TypeError, RuntimeError):
-                    _set_version(set_version, tensor, version)
+        if set_version is None:  # before torch 2.1
+            return
+        for tensor, *_, version in self._tensors.values():
+            if version is not None and tensor._version != version:
+                _set_version(set_version, tensor, version)
 
     def _forget(self) -> None:
         for held in (self._fields, self._containers, self._tensors, self._storages):
