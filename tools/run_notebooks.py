@@ -67,4 +67,4 @@ def run(file: Path) -> None:
 if __name__ == "__main__":
     names = sys.argv[1:] or sorted(path.name for path in FOLDER.glob("*.ipynb"))
     for name in names:
-        run(FOLDER / Path(name).name)
+        run(FOLDER / f"{Path(name).stem}.ipynb")
