@@ -65,10 +65,11 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
 
         Cell magic, as the first line of a cell, which then runs exactly as it would without it::
 
-            %%tfdiag [--watch NAME] [--quiet]
+            %%tfdiag [--watch NAME] [--guard] [--quiet]
 
         Besides exceptions it watches what raises nothing: by default everything there is a watch for. ``--watch NAME`` (or
-        ``-w``) picks one, and may be repeated; the one there is now is ``warnings``, the libraries' own warnings. ``--quiet`` (or
+        ``-w``) picks one, and may be repeated; the one there is now is ``warnings``, the libraries' own warnings. ``--guard``
+        (or ``-g``) looks at indices before the PyTorch call that uses them: a bad one raises an IndexError, and CUDA stays alive. ``--quiet`` (or
         ``-q``) leaves out the line after a clean cell.
 
         Nothing is changed without a click, and nothing leaves this machine.
@@ -246,7 +247,7 @@ def _following(words: list[str]) -> Iterable[str]:
     from tfdiag_ipython.watch import WATCHERS
 
     if words[:1] == ["%%tfdiag"]:
-        return WATCHERS if words[-1] in {"-w", "--watch"} else ["--watch", "--quiet"]
+        return WATCHERS if words[-1] in {"-w", "--watch"} else ["--watch", "--guard", "--quiet"]
     if len(words) == 1:
         return ["on", "off", "rules", "explain", "probe", "migrate", "report", "config"]
     if words[1] == "migrate":

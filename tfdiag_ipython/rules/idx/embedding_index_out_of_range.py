@@ -44,7 +44,7 @@ class EmbeddingIndexOutOfRange(Rule):
     message = re.compile(
         r"index out of range in self[ \t]*(?:\Z|\n)|index out of range: Tried to access index (?P<index>\d+) out of table"
         r"|(?P<bare>\Aindex out of range\Z)"
-        r"|index out of range at \S*THTensor\w*\.cpp"
+        r"|index out of range at \S*THTensor\w*\.cpp|(?P<guarded>tfdiag\.guard stopped embedding(?!_))"
     )
     needs = (IndexTensorsProbe,)
     fixes = (Offer("resize-embeddings", Applicability.UNSAFE),)
@@ -107,6 +107,15 @@ class EmbeddingIndexOutOfRange(Rule):
             certainty=Certainty.CONFIRMED,
         ),
         Reproduce(
+            (
+                SETUP,
+                "model = BertForSequenceClassification(BertConfig(**sizes))\nids = torch.tensor([[3, 7]])",
+                "import tfdiag_ipython\nwith tfdiag_ipython.guard():\n    model(ids)",
+            ),
+            title=r"token id 7.*word_embeddings` has 7 rows",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
             ("import torch", "embeddings = torch.eye(3)\nembeddings.index_select(0, torch.tensor([5]))"),
             title="An index is beyond the end",
             certainty=Certainty.LIKELY,
@@ -121,6 +130,8 @@ class EmbeddingIndexOutOfRange(Rule):
             return None  # Python's or another library's index
         if seen.get("role") == "positions":
             return None  # the sequence is too long: another rule's fault
+        if hit["guarded"] and "first" not in values:
+            return None  # the guard's own words say as much
         looked_up = any(frame.function == "embedding" for frame in hit.raised.frames)
         if not failure.stored and hit.raised.frames and not looked_up:
             return self.found(

@@ -45,7 +45,7 @@ class SequenceLongerThanPositions(Rule):
     name = "sequence-longer-than-positions"
     raised = ("builtins.IndexError", "builtins.RuntimeError")
     message = re.compile(
-        r"index out of range in self"
+        r"index out of range in self|tfdiag\.guard stopped embedding(?!_)"
         r"|sequence length is longer than the specified maximum sequence length for this model \((?P<length>\d+) > (?P<most>\d+)\)"
         r"|The expanded size of the tensor \((?P<given>\d+)\) must match the existing size \((?P<has>\d+)\) at non-singleton dimension 1"
         r"|The size of tensor a \((?P<a>\d+)\) must match the size of tensor b \((?P<b>\d+)\) at non-singleton dimension [13]\b"
@@ -100,7 +100,7 @@ class SequenceLongerThanPositions(Rule):
             text="IndexError: index 512 is out of bounds for dimension 1 with size 512",
             title="513 tokens.*512 positions",
         ),
-        NoMatch(text="IndexError: index 3 is out of bounds for dimension 0 with size 3"),
+        NoMatch(text="IndexError: index 3 is out of bounds for dimension 0 with size 3", code="IDX007"),
         NoMatch(
             text="RuntimeError: The expanded size of the tensor (3) must match the existing size (4) at non-singleton dimension 0."
         ),
