@@ -13,7 +13,9 @@ from tfdiag_ipython.rules.hub._examples import ONLINE, SERVER
 from tfdiag_ipython.rules.hub._remedies import AGAIN, plan_remedy
 
 SHORTENED = (
-    SERVER.replace("status, headers, body = answer(self.path)", "status, headers, body = answer(self.path, self.command)")
+    SERVER.replace(
+        "status, headers, body = answer(self.path)", "status, headers, body = answer(self.path, self.command)"
+    )
     + """
 asked = []
 def answer(path, method):
@@ -66,7 +68,10 @@ class DownloadCutShort(Rule):
             title="9,041 bytes .* instead of 570",
         ),
         Reproduce(
-            (SHORTENED, "path = hf_hub_download('acme/tiny-bert', 'config.json', endpoint=hub, cache_dir=tempfile.mkdtemp())"),
+            (
+                SHORTENED,
+                "path = hf_hub_download('acme/tiny-bert', 'config.json', endpoint=hub, cache_dir=tempfile.mkdtemp())",
+            ),
             title="The download of config.json of `acme/tiny-bert` broke off: 4 of 8 bytes arrived",
             certainty=Certainty.CONFIRMED,
             fixes=(Try(AGAIN),),
