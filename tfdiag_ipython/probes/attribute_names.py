@@ -17,7 +17,8 @@ OWNERS = re.compile(r"(?:transformers|tokenizers|torch|datasets|peft|accelerate|
 """Libraries whose objects are looked at."""
 _HELD = ("_modules", "_parameters", "_buffers", "data")
 """Dictionaries in which modules of torch and the batches of a tokenizer keep what they give as attributes."""
-_CUTOFF, _LEAD, _MOST = 0.8, 0.05, 5000
+_CUTOFF, LEAD, _MOST = 0.8, 0.05, 5000
+"""The least likeness; by how much the best must lead to be the one that was meant; names read of one dictionary."""
 
 
 class AttributeNamesProbe(Probe):
@@ -47,10 +48,14 @@ class AttributeNamesProbe(Probe):
             "kind": bases[0].__name__,
             "library": library,
             "nearest": tuple(name for _, name in near),
-            "clear": len(near) == 1 or (len(near) > 1 and near[0][0] - near[1][0] >= _LEAD),
+            "clear": len(near) == 1 or (len(near) > 1 and near[0][0] - near[1][0] >= LEAD),
             "callable": callable(static),
         }
-        told = f"{', '.join(name for _, name in near)} of {bases[0].__module__}.{bases[0].__qualname__}" if near else "none"
+        told = (
+            f"{', '.join(name for _, name in near)} of {bases[0].__module__}.{bases[0].__qualname__}"
+            if near
+            else "none"
+        )
         return Evidence(
             MappingProxyType(facts), (Observation(f"most like `{attribute}`", told, "the object of the error"),)
         )

@@ -62,7 +62,8 @@ class HubCertificatesProbe(Probe):
         scene.deadline.check()
         named = {name: os.environ[name] for name in ELSEWHERE if name not in reads and os.environ.get(name)}
         found = {**named, **{path: path for path in SYSTEM}}
-        used, others = os.path.realpath(bundle) if bundle else "", {}
+        used = os.path.realpath(bundle) if bundle else ""
+        others: dict[str, str] = {}
         for where, path in found.items():
             if os.path.isfile(path) and os.path.realpath(path) not in {used, *map(os.path.realpath, others.values())}:
                 others[where] = path

@@ -109,9 +109,7 @@ class MisspeltAttribute(Rule):
         if seen["clear"]:
             once = len(re.findall(rf"\.\s*{re.escape(old)}\b", failure.source)) == 1
             told = "The only change is the name."
-            fixes = (
-                self.offer("use-nearest-attribute", f"Write .{best}", told, display=not once, old=old, new=best),
-            )
+            fixes = (self.offer("use-nearest-attribute", f"Write .{best}", told, display=not once, old=old, new=best),)
         others = ", ".join(f"`{name}`" for name in seen["nearest"][1:])
         return self.found(
             f"`{seen['kind']}.{old}` is misspelt: it has `{best}{'()' if seen['callable'] else ''}`",
