@@ -87,7 +87,7 @@ class Reproduce:
 
     Where nothing is raised, ``probe`` is what the person asks after the last cell (``"padding model batch"``).
     Each entry of ``fixes`` is carried out in a fresh run of the cells. ``needs`` names modules without which it is skipped;
-    a requirement such as ``"transformers<5"`` also skips other versions. ``environment`` is set (``None``: unset) in a child
+    a requirement such as ``"transformers<5"`` also skips other versions, ``"without tensorflow"`` where that can be imported. ``environment`` is set (``None``: unset) in a child
     process, in which ``isolated`` cases run.
     """
 

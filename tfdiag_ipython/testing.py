@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import io
 import linecache
 import os
@@ -289,6 +290,11 @@ def _require(case: Reproduce) -> None:
     from packaging.requirements import Requirement
 
     for line in case.needs:
+        unwanted = line.removeprefix("without ")
+        if unwanted != line:
+            if importlib.util.find_spec(unwanted) is not None:
+                raise Skip(f"needs to be {line}")
+            continue
         need = Requirement(line)
         try:
             version = importlib.metadata.version(need.name)
