@@ -33,7 +33,7 @@ def test_what_depends_on_the_outputs_runs_again_and_what_does_not_is_left():
         "answers = logits.argmax(-1); runs.append(1)",
         "unrelated = runs.append(2)",
     )
-    assert verification.status is Status.VERIFIED and "the mask arrived" in verification.detail
+    assert verification.status is Status.VERIFIED and "Measured again" in verification.detail
     assert host.namespace["runs"] == [1, 2, 1]
 
 
@@ -42,7 +42,7 @@ def test_a_call_that_still_passes_no_mask_is_seen():
         "def ask(network, rows): return network(rows)",
         'logits = model(batch["input_ids"]).logits; ask(model, batch["input_ids"])',
     )
-    assert verification.status is Status.STILL_FAILING and "still passes no mask" in verification.detail
+    assert verification.status is Status.STILL_FAILING and "a call still gives another answer" in verification.detail
 
 
 def test_without_a_call_nothing_is_claimed():

@@ -32,12 +32,16 @@ QUIET = "unmasked padding in cell 2: nothing to report."
         "logits = model(input_ids=ids)",
         "for row in [ids[:1], ids]:\n    model(row)",
         "def predict(network, rows):\n    return network(rows.clone()).logits\npredict(model, ids)",
-        "left = ids.flip(1)\nmodel.train()\nmodel(left)",
     ],
 )
 def test_a_padded_call_without_a_mask_is_measured_and_said(run, cell):
     shown = run(SETUP, f"%%tfdiag\n{cell}")
     assert "PAD001" in shown and "confirmed" in shown and "in cell 2" in shown
+
+
+def test_padding_on_the_left_is_said_to_move_the_positions_too(run):
+    shown = run(SETUP, "%%tfdiag\nleft = ids.flip(1)\nmodel.train()\nmodel(left)")
+    assert "PAD008" in shown and "confirmed" in shown and "display-only] Pad on the right" in shown
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,7 @@ def test_where_measuring_would_take_long_it_is_only_suspected(run, monkeypatch):
     monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 0.0)
     shown = run(SETUP, "%%tfdiag\nlogits = model(ids).logits")
     assert "PAD001" in shown and "possible" in shown and "`%tfdiag probe padding model ids` measures it" in shown
+    assert "[safe] Measure it now" in shown
 
 
 def test_a_cell_that_fails_is_not_measured(run):

@@ -24,6 +24,8 @@ CONTRADICTED = "The attention mask counts padding as text."
 MOVED = "Padding on the left moves the positions of the text."
 RIGHT = "A decoder-only model goes on from padding."
 CAUSES = {"mask": UNMASKED, "contradicted": CONTRADICTED, "positions": MOVED, "side": MOVED, "generation": RIGHT}
+REMEDIES = {"positions": "positions", "side": "right"}
+"""What puts a cause right, where it is not the mask."""
 BAR = 12
 """Characters of the longest bar in the picture."""
 Calls = tuple[tuple[str, str], ...]
@@ -36,8 +38,8 @@ class PaddingProbe(Probe):
     Facts: ``asgiven``, ``without``, ``with``, ``positions``, ``right`` (largest absolute difference to the row alone: as the inputs
     are, without a mask, with the mask that the padding asks for, with positions that skip it, with it on the right; ``None`` where not
     run), ``tolerance``, ``cause`` (what is wrong; empty where nothing is), ``method`` (``call`` or ``generate``), ``rows``, ``padded``
-    (rows with padding), ``changed`` (rows whose answer changes), ``picture`` (row, text tokens, difference as given and with the
-    mask, whether the answer changes), ``output`` (its name), ``side``, ``model``, ``inputs`` (the expressions), ``mask`` (an expression
+    (rows with padding), ``changed`` (rows whose answer changes), ``picture`` (row, text tokens, difference as given and
+    put right, whether the answer changes), ``output`` (its name), ``side``, ``model``, ``inputs`` (the expressions), ``mask`` (an expression
     that gives the mask; empty where none does), ``argument`` (that the mask is passed as), ``given`` (whether the inputs hold a mask),
     ``unmasked`` (calls on these inputs in the person's cells that pass no mask: cell and source), ``masked`` (cells with calls
     that do), ``editable`` (whether such a call stands in a cell's source). Where all calls that it finds pass the mask, there
@@ -137,7 +139,7 @@ def measure(
                 row.number,
                 row.tokens,
                 row.differences[subject],
-                row.differences["with"],
+                row.differences[REMEDIES.get(cause, "with")],
                 row.answers.get(subject) != row.answers["alone"],
             )
             for row in seen.rows
@@ -257,7 +259,7 @@ def described(batch: Batch, name: str, mapping: bool, beside: Any, padding: Padd
     ``name`` is what they call the inputs, ``beside`` the mask that these hold, if they are a mapping.
     """
     holds = mapping and is_mask(beside, batch.ids)
-    if holds and bool(((beside != 0).to(batch.mask.device) == (batch.mask != 0)).all()):
+    if holds and gives(beside, batch):
         return replace(batch, expression=f'{name}["attention_mask"]', holds_mask=True)
     expression = f'{name}["input_ids"]' if mapping else name
     plain = padding is not None and bool(((batch.ids != padding.token).long() == batch.mask).all())
@@ -266,6 +268,11 @@ def described(batch: Batch, name: str, mapping: bool, beside: Any, padding: Padd
         expression=f"({expression} != {padding.token}).long()" if plain and padding is not None else "",
         holds_mask=holds,
     )
+
+
+def gives(mask: Any, batch: Batch) -> bool:
+    """Whether a mask of the person's is the one that the padding asks for."""
+    return is_mask(mask, batch.ids) and bool(((mask != 0).to(batch.mask.device) == (batch.mask != 0)).all())
 
 
 def _parameters(model: Any) -> list[str]:

@@ -141,7 +141,8 @@ def batch_of(
 
     A mask that does not count padding as text is believed; so is that one before the looks of the rows.
     """
-    ids, passed = given["input_ids"], given.get("attention_mask")
+    ids: Any = given["input_ids"]
+    passed: Any = given.get("attention_mask")
     text = text_mask(ids, padding, asked=asked) if padding is not None else None
     usable = is_mask(passed, ids)
     wrong = usable and text is not None and padding is not None and contradicts(passed, text, padding)
@@ -149,10 +150,10 @@ def batch_of(
         text = (passed.detach().cpu() != 0).long()
     elif is_mask(mask, ids) and not (text is not None and padding is not None and contradicts(mask, text, padding)):
         text = (mask.detach().cpu() != 0).long()
-    decoder = given.get("decoder_input_ids")
+    decoder: Any = given.get("decoder_input_ids")
     decoder_text = None
     if decoder is not None and padding is not None:
-        own = given.get("decoder_attention_mask")
+        own: Any = given.get("decoder_attention_mask")
         decoder_text = (
             (own.detach().cpu() != 0).long() if is_mask(own, decoder) else text_mask(decoder, padding, starts=True)
         )
@@ -173,7 +174,8 @@ def batch_of(
 
 def is_mask(mask: Any, ids: Any) -> bool:
     """Whether it is a mask of these ids: one number for each of them."""
-    return mask is not None and type(mask) is type(ids) and mask.shape == ids.shape
+    same = type(mask) is type(ids)
+    return same and bool(mask.shape == ids.shape)
 
 
 def extra(named: Mapping[str, Any], ignored: Iterable[str] = ()) -> list[str]:

@@ -175,7 +175,7 @@ def _tolerance(run: Any, batch: Batch, outputs: Mapping[str, Any], alone: Mappin
             noise = max(noise, run.difference(outputs["with"], truth, number))
     noise = noise if math.isfinite(noise) else 0.0
     eps = torch.finfo(run.values(outputs["given"]).dtype).eps
-    return max(ROUNDING.get(kind, ROUNDING_LOW) * eps * max(scale, 1e-3), 4 * noise)
+    return float(max(ROUNDING.get(kind, ROUNDING_LOW) * eps * max(scale, 1e-3), 4 * noise))
 
 
 class _Forward:

@@ -9,14 +9,14 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.probe import Scene
-from tfdiag_ipython.probes.padding import described, measure
+from tfdiag_ipython.probes.padding import described, gives, measure
 from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, padding_of
 from tfdiag_ipython.watch.imports import after_import
 from tfdiag_ipython.watch.model_calls import by_name, calls_of
@@ -140,7 +140,8 @@ class PaddingWatch:
         if nowhere or len(kept) >= MOST or ids.dim() != 2 or extra(named, IGNORED[method]):
             return None
         tensor = type(ids)
-        given = {key: value.detach() for key in ARGUMENTS if type(value := named.get(key)) is tensor}
+        passed = {key: named.get(key) for key in ARGUMENTS}
+        given = {key: value.detach() for key, value in passed.items() if value is not None and type(value) is tensor}
         call = Call(weakref.ref(model), method, {**given, "input_ids": ids.detach()}, source)
         kept.append(call)
         began = time.perf_counter()
@@ -203,10 +204,16 @@ def prepare(call: Call, scene: Scene, *, asked: bool = False) -> tuple[Any, Batc
     padding = None if model is None else padding_of(model, scene.namespace)
     if model is None or padding is None:
         return None
-    name, inputs, value, mapping = _names(model, call.given["input_ids"], scene)
-    beside = value.get("attention_mask") if mapping else None
-    batch = batch_of(model, call.given, padding, asked=asked, mask=beside)
-    return None if batch is None else (model, described(batch, inputs, mapping, beside, padding), padding, name, inputs)
+    name, inputs, beside = _names(model, call, scene)
+    mask = None if beside is None else beside[1]
+    batch = batch_of(model, call.given, padding, asked=asked, mask=mask)
+    if batch is None:
+        return None
+    mapping = beside is not None and beside[0] == inputs
+    expressed = described(batch, inputs, mapping, mask, padding)
+    if beside is not None and not mapping and gives(mask, batch):
+        expressed = replace(expressed, expression=f'{beside[0]}["attention_mask"]')
+    return model, expressed, padding, name, inputs
 
 
 def _generation_may_differ(model: Any, batch: Batch, padding: Padding) -> bool:
@@ -246,22 +253,24 @@ def _place() -> tuple[str, int]:
     return "", 0
 
 
-def _names(model: Any, ids: Any, scene: Scene) -> tuple[str, str, Any, bool]:
-    """The notebook's names of the model and of the inputs, the latter's value, and whether it is a mapping.
+def _names(model: Any, call: Call, scene: Scene) -> tuple[str, str, tuple[str, Any] | None]:
+    """The notebook's names of the model and of the inputs, and the name and mask of a mapping that holds a mask beside these ids.
 
-    Inputs that hold a mask beside these ids go before the ids alone; words stand for what has no name.
+    The inputs go by the name that stands in the call's line where they have several; words stand for what has no name.
     """
+    ids = call.given["input_ids"]
     names = [name for name in scene.namespace if not name.startswith("_")]
     name = next((name for name in names if scene.namespace[name] is model), "the model")
-    found: list[tuple[bool, str, Any, bool]] = []
+    found: list[str] = []
+    beside: tuple[str, Any] | None = None
     for inputs in names:
         value = scene.namespace[inputs]
         fields = vars(value).get("data") if hasattr(type(value), "convert_to_tensors") else value
-        mapping = type(fields) is dict
-        held: Any = fields.get("input_ids") if mapping else value
-        if type(held) is type(ids) and held.shape == ids.shape and held.data_ptr() == ids.data_ptr():
-            found.append((mapping and fields.get("attention_mask") is not None, inputs, fields, mapping))
-    if not found:
-        return name, "its inputs", None, False
-    _, inputs, value, mapping = max(found, key=lambda entry: entry[0])
-    return name, inputs, value, mapping
+        held: Any = fields.get("input_ids") if type(fields) is dict else value
+        if type(held) is not type(ids) or held.shape != ids.shape or held.data_ptr() != ids.data_ptr():
+            continue
+        found.append(inputs)
+        if type(fields) is dict and fields.get("attention_mask") is not None:
+            beside = inputs, fields["attention_mask"]
+    written = [inputs for inputs in found if re.search(rf"\b{re.escape(inputs)}\b", call.source)]
+    return name, (written or ([beside[0]] if beside is not None else found) or ["its inputs"])[0], beside

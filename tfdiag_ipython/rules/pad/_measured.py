@@ -12,7 +12,7 @@ from tfdiag_ipython.fixes.cells import EditCells, edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.fixes.statements import insert_before_call
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.padding import PaddingProbe, measure, picture
+from tfdiag_ipython.probes.padding import REMEDIES, PaddingProbe, measure, picture
 from tfdiag_ipython.watch.padding import PaddingWatch, prepare
 
 NOT_MEASURED = (
@@ -41,7 +41,7 @@ def evidence_of(seen: Mapping[str, Any]) -> tuple[Observation, ...]:
 
 def cured(seen: Mapping[str, Any]) -> float:
     """The largest difference that is left when what is wrong was put right."""
-    left = seen[{"positions": "positions", "side": "right"}.get(seen["cause"], "with")]
+    left = seen[REMEDIES.get(seen["cause"], "with")]
     return float(left)
 
 

@@ -125,6 +125,8 @@ class PaddingMovesPositions(Rule):
                 "Pass `position_ids` that skip it, or pad on the right."
                 if seen["cause"] == "positions"
                 else "It takes no `position_ids`: pad on the right."
+                if seen["positions"] is None
+                else "Positions alone do not cure it, for the first place of the row is read, which is padding: pad on the right."
             ),
             evidence=evidence_of(seen),
             fixes=tuple(self._remedies(seen, evidence[TokenizersProbe.name].get("tokenizer") or "")),
