@@ -93,22 +93,21 @@ def text_mask(ids: Any, padding: Padding, *, asked: bool = False, starts: bool =
 
     A token that ends texts, too, is padding only beyond what every row has of it at that edge. A token that no tokenizer pads with is
     padding in runs of two or more only: toy programs draw ids from the whole vocabulary, 0 included (``asked``: a person says that
-    there is padding). ``starts``: each row's first token starts a decoder, for which some models take the padding token.
+    there is padding). ``starts``: what all rows have of it at their start starts a decoder, as some models want it.
     """
     torch: Any = sys.modules["torch"]  # the ids are its tensors
     if not ids.numel():
         return None
     here = ids.detach().cpu() == padding.token
-    if starts:
-        here[:, 0] = False
+    left, right, place = _run(here), _run(here.flip(1)), torch.arange(ids.shape[1])
+    if padding.shared or starts:
+        first, left = left[:, None], left - left.min()
+        if starts:
+            here &= ~((place >= left[:, None]) & (place < first))
+    if padding.shared:
+        right = right - right.min()
     if not bool(here.any()):
         return None
-    left, right = _run(here), _run(here.flip(1))
-    if starts:
-        left = torch.where(here[:, 1], _run(here[:, 1:]) + 1, left) if ids.shape[1] > 1 else left
-    if padding.shared:
-        left, right = left - left.min(), right - right.min()
-    place = torch.arange(ids.shape[1])
     edge = ((place < left[:, None]) | (place >= ids.shape[1] - right[:, None])) & here
     if padding.shared:
         return (~edge).long() if bool(edge.any()) else None
