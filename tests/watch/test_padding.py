@@ -10,7 +10,7 @@ from tfdiag_ipython.watch.padding import PaddingWatch
 pytestmark = pytest.mark.hf
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-WORDS = "[PAD] [UNK] the a film plot was good bad dull".split()
+WORDS = ["[PAD]", "[UNK]", "the", "a", "film", "plot", "was", "good", "bad", "dull"]
 ROWS = [[2, 5, 7, 9, 4, 3], [2, 8, 3, 0, 0, 0]]
 
 

@@ -180,7 +180,7 @@ class PaddingWatch:
         seen = self._compared[id(model)] = self._compared.get(id(model), 0) + 1
         if seen > COMPARED and seen % 4:
             return False
-        return bool(count(here * mask.numpy())) or named.get("decoder_input_ids") is not None
+        return bool(count(mask.numpy()[here])) or named.get("decoder_input_ids") is not None
 
     def _finding(self, call: Call, scene: Scene) -> Failure | None:
         prepared = prepare(call, scene)
