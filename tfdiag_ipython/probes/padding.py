@@ -312,13 +312,18 @@ def picture(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
     for number, tokens, given, cured, changed in facts["picture"]:
         wrong = given > facts["tolerance"]
         length = max(1, round(BAR * given / most)) if wrong and most else 0
-        told = f"{'█' * length:{BAR}} {given:.2g}" if wrong else f"{'':{BAR}} rounding"
+        told = f"{'█' * length:{BAR}} {size(given, facts)}"
         put_right = f"; put right {cured:.2g}" if cured > facts["tolerance"] else ""
         answer = "; another answer" if changed and wrong else ""
         rows.append(
             Observation(f"row {number}, {_tokens(tokens)}", f"{told}{put_right}{answer}", "against the row alone")
         )
     return tuple(rows[:8])
+
+
+def size(difference: float, facts: Mapping[str, Any]) -> str:
+    """A difference in words: its digits say nothing where it is rounding, and are others on another machine."""
+    return "rounding" if difference <= facts["tolerance"] else f"{difference:.2g}"
 
 
 def _tokens(count: int) -> str:
@@ -339,8 +344,8 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
             "calls in your cells", f"without the mask: {unmasked}" if unmasked else masked, "the cells' source"
         ),
         Observation("without a mask", answer, f"{facts['model']} on {facts['inputs']}"),
-        Observation("largest difference without the mask", f"{facts['without']:.2g}", where),
-        Observation("largest difference with the mask", f"{facts['with']:.2g}", where),
+        Observation("largest difference without the mask", size(facts["without"], facts), where),
+        Observation("largest difference with the mask", size(facts["with"], facts), where),
         Observation("differences that are rounding", f"up to {facts['tolerance']:.1g}", "the dtype"),
         Observation(
             "rows that change their answer",

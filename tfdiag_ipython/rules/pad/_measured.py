@@ -12,7 +12,7 @@ from tfdiag_ipython.fixes.cells import EditCells, edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.fixes.statements import insert_before_call
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.padding import REMEDIES, PaddingProbe, measure, picture
+from tfdiag_ipython.probes.padding import REMEDIES, PaddingProbe, measure, picture, size
 from tfdiag_ipython.watch.padding import PaddingWatch, prepare
 
 NOT_MEASURED = (
@@ -29,10 +29,10 @@ def evidence_of(seen: Mapping[str, Any]) -> tuple[Observation, ...]:
         *picture(seen),
         Observation(
             "largest difference as given" if given else "largest difference without the mask",
-            f"{seen['asgiven'] if given else seen['without']:.2g}",
+            size(seen["asgiven"] if given else seen["without"], seen),
             where,
         ),
-        Observation("largest difference put right", f"{cured(seen):.2g}", where),
+        Observation("largest difference put right", size(cured(seen), seen), where),
         *(Observation("the call", source, cell) for cell, source in seen["unmasked"]),
         Observation("rows that change their answer", changed, where),
         Observation("padding", f"{seen['padded']} of {seen['rows']} rows, on the {seen['side']}", seen["inputs"]),

@@ -9,7 +9,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.model_calls import Program, replace_mask
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.padding import CONTRADICTED
+from tfdiag_ipython.probes.padding import CONTRADICTED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION
 from tfdiag_ipython.rules.pad._measured import (
@@ -121,7 +121,7 @@ class MaskCountsPadding(Rule):
             f"{rows if count else 'Padded rows come out differently'}: the attention mask{mask} counts padding as text",
             Certainty.CONFIRMED,
             what=f"Each row was compared with the same row alone: the largest difference in `{seen['output']}` is "
-            f"{seen['asgiven']:.2g}, and {seen['with']:.2g} with the mask that the padding asks for.",
+            f"{seen['asgiven']:.2g}, and {size(seen['with'], seen)} with the mask that the padding asks for.",
             why="The mask has a 1 at padding tokens: it was made for other ids, or filled with ones.",
             evidence=evidence_of(seen),
             fixes=(replace,),

@@ -10,7 +10,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.model_calls import Program, add_positions
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.padding import MOVED
+from tfdiag_ipython.probes.padding import MOVED, size
 from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import DECODER, FACTS
@@ -114,12 +114,11 @@ class PaddingMovesPositions(Rule):
         rows = f"{count} of {seen['rows']} rows {'gives' if count == 1 else 'give'} another answer"
         calls = [*seen["unmasked"], *((label, "") for label in seen["masked"])]
         where = f" in {calls[0][0]}" if calls else ""
-        worst = max(seen["asgiven"], seen["without"])
         return self.found(
             f"{rows if count else 'Padded rows come out differently'}: padding on the left moves their positions{where}",
             Certainty.CONFIRMED if calls else Certainty.LIKELY,
-            what=f"Each row was compared with the same row alone: the largest difference in `{seen['output']}` is {worst:.2g}, with the "
-            f"mask {seen['with']:.2g}, and put right {cured(seen):.2g}.",
+            what=f"Each row was compared with the same row alone: the largest difference in `{seen['output']}` is "
+            f"{size(seen['asgiven'], seen)}. The mask leaves {size(seen['with'], seen)}; put right, it is {size(cured(seen), seen)}.",
             why=f"`{seen['model_class']}` counts positions from the start of the row, padding included. "
             + (
                 "Pass `position_ids` that skip it, or pad on the right."

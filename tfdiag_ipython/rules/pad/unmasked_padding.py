@@ -10,7 +10,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.model_calls import Program, add_mask
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.padding import UNMASKED
+from tfdiag_ipython.probes.padding import UNMASKED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION
 from tfdiag_ipython.rules.pad._measured import (
@@ -169,7 +169,7 @@ class UnmaskedPadding(Rule):
         return self.found(
             f"{rows} without `{argument}`{where}: the largest difference in `{seen['output']}` is {seen['without']:.2g}",
             Certainty.CONFIRMED if calls else Certainty.POSSIBLE,
-            what=f"Each row was compared with the same row alone. With the mask the largest difference is {seen['with']:.2g}.",
+            what=f"Each row was compared with the same row alone. With the mask the largest difference is {size(seen['with'], seen)}.",
             why=why,
             evidence=evidence_of(seen),
             fixes=offered,
