@@ -120,6 +120,11 @@ def test_rounding_of_each_dtype_on_the_device_is_told_from_padding(dtype):
     assert watched("model(ids, attention_mask=mask)", made("bert", dtype)) == []
 
 
+def test_a_mask_for_each_pair_of_places_is_the_persons_own_matter():
+    pairs = "pairs = mask[:, None, None, :].expand(2, 1, 6, 6).bool() & torch.ones(6, 6, device='cuda').tril().bool()"
+    assert watched(f"{pairs}\nmodel(ids.flip(1), attention_mask=pairs.flip(3))", made("llama")) == []
+
+
 def test_random_states_and_flags_on_the_device_are_as_before():
     model = made("bert").train()
     ids = torch.tensor(ROWS, device="cuda")

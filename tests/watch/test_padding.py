@@ -121,7 +121,7 @@ def test_every_model_is_seen_and_every_line_told_once():
         ("bert", "def answer(network, fields):\n    return network(**fields).logits\nanswer(model, batch)"),
         ("bert", "model(ids, attention_mask=mask.bool())"),
         ("bert", "model(ids, attention_mask=mask.float())"),
-        ("bert", "model(ids, attention_mask=mask[:, None, None, :].float().log())"),  # a mask to be added
+        ("bert", "try:\n    model(ids, attention_mask=mask[:, None, None, :].float().log())\nexcept ValueError:\n    pass"),  # a mask to be added
         ("bert", "model(inputs_embeds=torch.randn(2, 6, 16))"),
         ("bert", "try:\n    model(ids[:0])\nexcept RuntimeError:\n    pass"),
         ("bert", "model(ids[:1])"),
@@ -176,7 +176,8 @@ def test_a_model_without_a_padding_token_goes_by_the_tokenizer(monkeypatch):
 def test_what_is_no_padding_token_is_none(pad):
     model = made("bert")
     model.config.__dict__["pad_token_id"] = pad
-    assert watched("model(ids)", model=model) == []
+    source = "try:\n    model(ids)\nexcept Exception:  # transformers 4 itself stumbles over some of these\n    pass"
+    assert watched(source, model=model) == []
 
 
 def test_a_configuration_that_raises_costs_nothing():

@@ -16,7 +16,7 @@ from tfdiag_ipython.fixes.model_calls import ModelCall, Program, calls_on
 from tfdiag_ipython.fixes.source import lines_bound
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, is_mask, padding_of
-from tfdiag_ipython.probes.padding_runs import Comparison, Incomparable, compare_calls, compare_generation
+from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, Comparison, Incomparable, compare_calls, compare_generation
 
 USAGE = "%tfdiag probe padding MODEL INPUTS"
 UNMASKED = "The outputs at real tokens change without an attention mask."
@@ -100,10 +100,12 @@ def measure(
     observed: Calls = (),
     *,
     generates: bool = False,
+    tokens: int = NEW_TOKENS,
 ) -> Evidence:
     """The facts of :class:`PaddingProbe`; ``observed`` are calls (cell and source) that were seen while they ran.
 
-    ``generates`` says that they were calls of ``generate``; where none was observed, the cells' source tells. Raises ``LookupError``.
+    ``generates`` says that they were calls of ``generate`` (of so many ``tokens``); where none was observed, the cells' source tells.
+    Raises ``LookupError``.
     """
     torch: Any = scene.module("torch")
     if batch is None or (bool(batch.mask.all()) and (batch.decoder_mask is None or bool(batch.decoder_mask.all()))):
@@ -117,7 +119,7 @@ def measure(
     if generates and not hasattr(model, "generate"):
         raise Incomparable(f"`{model_name}` cannot generate")
     token = 0 if padding is None else padding.token
-    seen = compare_generation(model, batch, torch, token) if generates else compare_calls(model, batch, torch)
+    seen = compare_generation(model, batch, torch, token, tokens) if generates else compare_calls(model, batch, torch)
     subject = "without" if not observed and not seen.wrong() and seen.worst("without") is not None else "given"
     cause = _cause(seen, subject, batch, generates)
     facts = {

@@ -21,7 +21,7 @@ MOST_ROWS = 16
 SECONDS = 60.0
 """Time after which no further row is run."""
 NEW_TOKENS = 8
-"""Tokens generated per row, without sampling."""
+"""Tokens generated per row at most, without sampling."""
 OUTPUTS = ("logits", "last_hidden_state", "prediction_logits", "start_logits")
 ROUNDING = {"float32": 64, "float64": 64}
 """Differences that are rounding, in units of the dtype's eps times the largest output; see ``_tolerance``."""
@@ -89,9 +89,9 @@ def compare_calls(model: Any, batch: Batch, torch: Any) -> Comparison:
     return _compare(run, batch, variants, cures, torch)
 
 
-def compare_generation(model: Any, batch: Batch, torch: Any, padding: int) -> Comparison:
-    """Compare what is generated: ``given``, and ``with`` the mask and the padding where this model wants it."""
-    run = _Generation(model, batch, padding)
+def compare_generation(model: Any, batch: Batch, torch: Any, padding: int, tokens: int) -> Comparison:
+    """Compare ``tokens`` that are generated: ``given``, and ``with`` the mask and the padding where this model wants it."""
+    run = _Generation(model, batch, padding, tokens)
     decoder_only = not getattr(model.config, "is_encoder_decoder", False)
     given = {key: batch.given[key] for key in ("input_ids", "attention_mask") if key in batch.given}
     variants: dict[str, Callable[[], Mapping[str, Any]]] = {
@@ -296,13 +296,14 @@ class _Forward:
 class _Generation(_Forward):
     """Tokens generated without sampling, and the scores of the first one."""
 
-    def __init__(self, model: Any, batch: Batch, padding: int) -> None:
+    def __init__(self, model: Any, batch: Batch, padding: int, tokens: int) -> None:
         super().__init__(model, batch)
         self.padding = padding
+        self.tokens = tokens
         self.output = "the first new token's logits"
 
     def __call__(self, given: Mapping[str, Any]) -> Any:
-        settings = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "num_beams": 1, "pad_token_id": self.padding}
+        settings = {"max_new_tokens": self.tokens, "do_sample": False, "num_beams": 1, "pad_token_id": self.padding}
         try:
             found = self.model.generate(
                 **given, **settings, return_dict_in_generate=True, output_logits=True, use_cache=True

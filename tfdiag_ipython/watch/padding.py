@@ -18,6 +18,7 @@ from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.probe import Scene
 from tfdiag_ipython.probes.padding import described, gives, measure
 from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, padding_of
+from tfdiag_ipython.probes.padding_runs import NEW_TOKENS
 from tfdiag_ipython.watch.imports import after_import
 from tfdiag_ipython.watch.model_calls import by_name, calls_of
 
@@ -64,6 +65,7 @@ class Call:
     method: str
     given: Mapping[str, Any]
     source: str
+    tokens: int
     seconds: float = field(default=float("inf"))
 
 
@@ -135,6 +137,11 @@ class PaddingWatch:
         pad = self._pads[number] if number in self._pads else self._pad(model)
         if (pad is None and not self._every) or not self._suspicious(method, model, ids, pad, named):
             return None
+        mask = named.get("attention_mask")
+        if (
+            mask is not None and mask.shape != ids.shape
+        ):  # one of the person's own for each pair of places, or for a cache
+            return None
         looks = self._looks[number] = self._looks.get(number, 0) + 1
         if looks > LOOKS:
             return None
@@ -146,7 +153,9 @@ class PaddingWatch:
         tensor = type(ids)
         passed = {key: named.get(key) for key in ARGUMENTS}
         given = {key: value.detach() for key, value in passed.items() if value is not None and type(value) is tensor}
-        call = Call(weakref.ref(model), method, {**given, "input_ids": ids.detach()}, source)
+        asked = named.get("max_new_tokens")
+        tokens = min(NEW_TOKENS, asked) if isinstance(asked, int) and asked > 0 else NEW_TOKENS
+        call = Call(weakref.ref(model), method, {**given, "input_ids": ids.detach()}, source, tokens)
         kept.append(call)
         began = time.perf_counter()
 
@@ -195,7 +204,7 @@ class PaddingWatch:
         self._seconds += call.seconds * FORWARDS[call.method]
         if self._seconds <= SECONDS:
             self._measured += 1
-            return measure(model, batch, name, inputs, scene, observed, generates=generates).finding
+            return measure(model, batch, name, inputs, scene, observed, generates=generates, tokens=call.tokens).finding
         cause = _suspicion(model, batch, generates)
         if not cause:
             return None

@@ -40,7 +40,7 @@ class DecoderPaddedOnTheRight(Rule):
 
     *How tfdiag confirms it*
     The library looks at the inputs itself before it warns. `%%tfdiag`, `%tfdiag on padding` and `%tfdiag probe padding MODEL INPUTS`
-    generate eight tokens, without sampling, from the rows as they are, padded on the left with their mask, and from each row alone; they
+    generate up to eight tokens, without sampling, from the rows as they are, padded on the left with their mask, and from each row alone; they
     compare the first token's logits and the tokens, and say nothing where they agree.
 
     *Fixes and their safety*
