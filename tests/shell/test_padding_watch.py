@@ -95,3 +95,28 @@ def test_the_fix_is_a_button_only_where_the_observed_call_itself_can_be_edited(r
     by_hand = run(SETUP, "model(ids);", "%%tfdiag\n(lambda network, rows: network(rows))(model, ids);")
     edited = run("%%tfdiag\nlogits = model(ids).logits")
     assert "[display-only] Pass the attention mask" in by_hand and "[unsafe] Pass the attention mask" in edited
+
+
+def test_every_cell_is_watched_between_on_and_off(run):
+    assert "every cell for unmasked padding" in run(SETUP, "%tfdiag on padding")
+    assert "PAD001" in run("logits = model(ids).logits") and "PAD001" in run("again = model(ids).logits")
+    assert run("right = model(**batch).logits") == ""  # nothing is said of a cell that is well
+    assert "KeyError" in run("{}['key']")
+    assert "PAD001" not in run("%tfdiag off padding", "logits = model(ids).logits")
+
+
+def test_on_and_off_themselves_are_as_before_and_a_wrong_name_is_a_sentence(run, shell):
+    assert "tfdiag is on" in run("%tfdiag on") and "tfdiag is off" in run("%tfdiag off")
+    assert "Did you mean padding?" in run("%tfdiag on paddin")
+
+
+def test_a_cell_with_options_of_its_own_is_watched_for_both(run):
+    shown = run(SETUP, "%tfdiag on padding", "%%tfdiag --watch warnings\nlogits = model(ids).logits")
+    assert "PAD001" in shown
+
+
+def test_generation_and_a_mask_of_ones_are_said_under_their_own_codes(run):
+    decoder = "decoder = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None, pad_token_id=0, initializer_range=0.5)).eval()"
+    shown = run(SETUP, decoder, "%%tfdiag\nout = decoder.generate(**batch, max_new_tokens=2)")
+    assert "PAD004" in shown and "confirmed" in shown and "warning" not in shown.partition("PAD004")[2]
+    assert "PAD007" in run("%%tfdiag\nlogits = model(ids, attention_mask=torch.ones_like(ids)).logits")
