@@ -69,8 +69,8 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             %%tfdiag [--watch NAME] [--quiet]
 
         Besides exceptions it watches what raises nothing: by default everything there is a watch for. ``--watch NAME`` (or
-        ``-w``) picks one, and may be repeated; the one there is now is ``warnings``, the libraries' own warnings. ``--quiet`` (or
-        ``-q``) leaves out the line after a clean cell.
+        ``-w``) picks one, and may be repeated: ``warnings``, the libraries' own warnings; ``hub``, loads that hang; ``padding``,
+        padded ids whose mask does not say so. ``--quiet`` (or ``-q``) leaves out the line after a clean cell.
 
         Nothing is changed without a click, and nothing leaves this machine.
         """

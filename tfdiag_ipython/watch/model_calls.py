@@ -13,27 +13,27 @@ from typing import Any
 
 Seen = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], "Callable[[], None] | None"]
 _parameters: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
-_depth = threading.local()
-"""Whether a watched call runs in this thread: ``generate`` calls the model, and neither is the other's."""
 
 
 @contextlib.contextmanager
-def calls_of(kind: type, seen: Seen, method: str = "__call__") -> Iterator[None]:
+def calls_of(kind: type, seen: Seen, method: str = "__call__", depth: threading.local | None = None) -> Iterator[None]:
     """Hand model, positional and named arguments of each outermost call of a model class, or of a class derived from it, to ``seen``.
 
     What ``seen`` returns is called when the model has returned. The class is watched, not one model, because the cell that runs may
-    make its model anew; ``method`` watches another method of it. A fault of ``seen`` costs nothing; what torch compiles is not looked at.
+    make its model anew; ``method`` watches another method of it, and a ``depth`` that two watched
+    methods share makes the calls of one inside the other none of the outermost. A fault of ``seen`` costs nothing; what torch compiles is not looked at.
     """
     torch: Any = sys.modules["torch"]  # the class is a model's
+    depth = threading.local() if depth is None else depth
     compiling = torch.compiler.is_compiling
     own = kind.__dict__.get(method)
     call: Any = getattr(kind, method)
 
     @functools.wraps(call)
     def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
-        if compiling() or getattr(_depth, "inside", False):
+        if compiling() or getattr(depth, "inside", False):
             return call(model, *args, **kwargs)
-        _depth.inside = True
+        depth.inside = True
         try:
             try:  # contextlib.suppress would cost as much again as all the rest
                 done = seen(model, args, kwargs)
@@ -45,7 +45,7 @@ def calls_of(kind: type, seen: Seen, method: str = "__call__") -> Iterator[None]
                     done()
             return result
         finally:
-            _depth.inside = False
+            depth.inside = False
 
     type.__setattr__(kind, method, watched)
     try:

@@ -6,6 +6,7 @@ import contextlib
 import linecache
 import re
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -87,6 +88,7 @@ class PaddingWatch:
         self._compared: dict[int, int] = {}
         self._measured = 0
         self._seconds = 0.0
+        self._depth = threading.local()  # generate calls the model
         self._undo = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -95,7 +97,7 @@ class PaddingWatch:
 
     def _watch(self, name: str, module: ModuleType) -> None:
         kind, method = getattr(module, name), "generate" if name == "GenerationMixin" else "__call__"
-        self._undo.enter_context(calls_of(kind, partial(self._see, method), method))
+        self._undo.enter_context(calls_of(kind, partial(self._see, method), method, self._depth))
 
     def stop(self, scene: Scene) -> list[Failure]:
         calls = self.calls()

@@ -65,6 +65,7 @@ class Measure(Plan):
     """Runs the comparison that was too slow to be run unasked; nothing of the program changes."""
 
     undoable = False
+    changes = False
 
     def __init__(self, scene: Scene, told: Mapping[str, Any]) -> None:
         if scene.host is None:
