@@ -20,8 +20,8 @@ def calls_of(kind: type, seen: Seen, method: str = "__call__", depth: threading.
     """Hand model, positional and named arguments of each outermost call of a model class, or of a class derived from it, to ``seen``.
 
     What ``seen`` returns is called when the model has returned. The class is watched, not one model, because the cell that runs may
-    make its model anew; ``method`` watches another method of it, and a ``depth`` that two watched
-    methods share makes the calls of one inside the other none of the outermost. A fault of ``seen`` costs nothing; what torch compiles is not looked at.
+    make its model anew; ``method`` watches another method of it, and two methods that share a ``depth`` count as one: a call of one
+    inside the other is none of the outermost. A fault of ``seen`` costs nothing; what torch compiles is not looked at.
     """
     torch: Any = sys.modules["torch"]  # the class is a model's
     depth = threading.local() if depth is None else depth
