@@ -78,6 +78,8 @@ class Plan(ABC):
     """A fix worked out for one scene. It holds plain data only, never an object of the failed cell."""
 
     undoable: bool = True
+    changes: ClassVar[bool] = True
+    """Whether it changes anything; a plan that only looks is carried out at the first click."""
     threaded: ClassVar[bool] = False
     """Whether ``execute`` touches none of the person's objects, so that a view may run it beside the kernel's main thread."""
 

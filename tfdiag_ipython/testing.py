@@ -233,7 +233,7 @@ def _raise(registry: Registry, rule: Rule, case: Reproduce) -> tuple[PlainHost, 
     host = PlainHost()
     for number, source in enumerate(case.cells, start=1):
         result = host.add(source)
-        last = number == len(case.cells) and not case.probe
+        last = number == len(case.cells) and not case.probe and case.finding is None
         told = "" if result.failure is None else f"{result.failure.top.name}: {result.failure.top.message[:300]}"
         _expect((result.failure is not None) == last, f"{rule.code}: cell {number} {told or 'raised nothing'}")
     failure = _failure(host, case)
@@ -242,6 +242,8 @@ def _raise(registry: Registry, rule: Rule, case: Reproduce) -> tuple[PlainHost, 
 
 
 def _failure(host: PlainHost, case: Reproduce) -> Failure:
+    if case.finding is not None:
+        return case.finding
     if not case.probe:
         assert host.exception is not None
         return Failure.from_exception(host.exception, source=host.cells[-1].source, cell=host.cells[-1].label)

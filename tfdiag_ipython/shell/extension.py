@@ -92,6 +92,7 @@ class Extension:
         self.last: ShellSession | None = None  # the last failure, known or not
         self.diagnosed: ShellSession | None = None
         self.cuda_dead = False
+        self.watching: tuple[str, ...] = ()  # watched in every cell
         self.undoable: Plan | None = None  # what was carried out last, until another cell runs
         self._warm = False
         self._pending: list[_Pending] = []

@@ -94,7 +94,9 @@ class Listener:
         source = info.raw_cell if isinstance(info.raw_cell, str) else ""
         identity = getattr(info, "cell_id", None) or self._id_from_kernel()
         self._running = _Running(source, str(identity or ""), bool(info.store_history), time.perf_counter(), None)
-        self._running.observation = observe(source) if source.lstrip().startswith("%%tfdiag") else None
+        always = self.extension.watching
+        if always or source.lstrip().startswith("%%tfdiag"):
+            self._running.observation = observe(source, always)
 
     def _ignore_earlier(self) -> None:
         """What failed before this cell began (in a callback, say) is not this cell's failure."""

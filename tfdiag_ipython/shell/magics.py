@@ -53,6 +53,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
 
             %tfdiag                         show the last diagnosis again
             %tfdiag on | off                look at failing cells, or leave them alone
+            %tfdiag on | off WATCH          watch every cell for what raises nothing: %tfdiag on padding
             %tfdiag rules                   list the faults that tfdiag knows
             %tfdiag explain CODE            a rule's page: what it means, why, its fixes and their safety
             %tfdiag probe                   list the probes
@@ -68,9 +69,9 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             %%tfdiag [--watch NAME] [--guard] [--quiet]
 
         Besides exceptions it watches what raises nothing: by default everything there is a watch for. ``--watch NAME`` (or
-        ``-w``) picks one, and may be repeated; the one there is now is ``warnings``, the libraries' own warnings. ``--guard``
-        (or ``-g``) looks at indices before the PyTorch call that uses them: a bad one raises an IndexError, and CUDA stays alive. ``--quiet`` (or
-        ``-q``) leaves out the line after a clean cell.
+        ``-w``) picks one, and may be repeated: ``warnings``, the libraries' own warnings; ``hub``, loads that hang; ``padding``,
+        padded ids whose mask does not say so. ``--guard`` (or ``-g``) looks at indices before the PyTorch call that uses them: a
+        bad one raises an IndexError, and CUDA stays alive. ``--quiet`` (or ``-q``) leaves out the line after a clean cell.
 
         Nothing is changed without a click, and nothing leaves this machine.
         """
@@ -103,12 +104,20 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             self._extension.show(diagnosed)
 
     def _on(self, rest: str) -> None:
-        _arguments("on", rest)
+        if rest:
+            name = _watch("on", rest)
+            self._extension.watching = tuple(dict.fromkeys((*self._extension.watching, name)))
+            self._say(f"tfdiag watches every cell for {_watched(name)}, until `%tfdiag off {name}`.")
+            return
         self._extension.settings.enabled = True
         self._say("tfdiag is on: it looks at every failing cell.")
 
     def _off(self, rest: str) -> None:
-        _arguments("off", rest)
+        if rest:
+            name = _watch("off", rest)
+            self._extension.watching = tuple(other for other in self._extension.watching if other != name)
+            self._say(f"tfdiag watches for {_watched(name)} only in cells under `%%tfdiag`.")
+            return
         self._extension.settings.enabled = False
         self._say("tfdiag is off: failing cells are left alone until `%tfdiag on`.")
 
@@ -252,6 +261,8 @@ def _following(words: list[str]) -> Iterable[str]:
         return ["on", "off", "rules", "explain", "probe", "migrate", "report", "config"]
     if words[1] == "migrate":
         return MIGRATE_OPTIONS
+    if words[1:] in (["on"], ["off"]):
+        return WATCHERS
     if words[1] == "config":
         return [f"{name}=" for name in TfdiagSettings.names()]
     if words[1:] == ["explain"]:
@@ -269,6 +280,22 @@ def _arguments(command: str, rest: str, *names: str) -> list[str]:
         given = f"not {' '.join(words)}" if words else "which is missing"
         raise UsageError(f"%tfdiag {command} takes {takes}, {given}.")
     return words
+
+
+def _watch(command: str, rest: str) -> str:
+    """The watch that is to be switched; raises ``UsageError`` with one sentence."""
+    from tfdiag_ipython.watch import WATCHERS
+
+    words = _split(rest)
+    if len(words) != 1 or words[0] not in WATCHERS:
+        raise UsageError(f"%tfdiag {command} cannot switch {rest!r}. {_nearest(rest, WATCHERS)}")
+    return words[0]
+
+
+def _watched(name: str) -> str:
+    from tfdiag_ipython.watch import WATCHERS
+
+    return WATCHERS[name].watched
 
 
 def _split(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,10 +68,13 @@ class Observation:
         return [finding for finding in found if not any(watcher.answers(finding) for watcher in self._watchers)]
 
 
-def observe(source: str) -> Observation | None:
-    """Begin to watch a cell that starts with ``%%tfdiag`` and good options; ``None`` otherwise."""
+def observe(source: str, always: Collection[str] = ()) -> Observation | None:
+    """Begin to watch a cell that starts with ``%%tfdiag`` and good options, or any cell where something is ``always`` watched."""
     lines = source.lstrip().splitlines()
     options = _options(lines[0]) if lines else None
+    if always:
+        watch = (*(options.watch if options is not None else ()), *always)
+        options = Options(tuple(dict.fromkeys(watch)), options is None or options.quiet)
     if options is None:
         return None
     observation = Observation(options)
