@@ -92,11 +92,23 @@ def clear_traceback(exception: BaseException) -> None:
 
 
 def collect(host: Host) -> None:
-    """Collect garbage and give PyTorch's cached blocks back; CUDA is not touched unless it is in use and alive."""
+    """Collect garbage and give back what PyTorch and the C library keep; CUDA is not touched unless it is in use and alive."""
     gc.collect()
+    _trim()
     cuda = cuda_in_use(host)
     if cuda is not None:
         cuda.empty_cache()
+
+
+def _trim() -> None:
+    """Give freed blocks of the heap back to the system: glibc keeps those below its threshold, which grows to 32 MiB with use."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def cuda_in_use(host: Host) -> Any:

@@ -196,7 +196,11 @@ def _host_ledger(host: host_memory.HostMemory, holders: Holders | None, unnamed:
 
 def _others(index: int) -> tuple[tuple[str, int], ...]:
     """Processes that use this device, as the driver's tool lists them; this process is not one of them."""
-    return tuple((f"process {one.number} {one.name}".strip(), one.size) for one in processes() if one.device == index)
+    try:
+        found = processes()
+    except TimeoutError:
+        return ()
+    return tuple((f"process {one.number} {one.name}".strip(), one.size) for one in found if one.device == index)
 
 
 def _precision(torch: Any, ledgers: Mapping[str, Ledger]) -> str:

@@ -8,8 +8,10 @@ import sys
 import threading
 import traceback
 from collections.abc import MutableMapping
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import ExecutionResult
 
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure, Raised
@@ -101,7 +103,7 @@ class ShellHost:
             return
         released = shell.last_execution_result is None
         if released:  # IPython looks into it all the same
-            shell.last_execution_result = SimpleNamespace(result=None)
+            shell.last_execution_result = ExecutionResult(None)
         shell.del_var(name)
         if released:
             shell.last_execution_result = None

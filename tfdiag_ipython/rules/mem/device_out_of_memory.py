@@ -31,6 +31,20 @@ def step(rows):
     return torch.empty(2 * torch.cuda.mem_get_info()[1], dtype=torch.uint8, device="cuda")
 """
 
+FULL = Failure.from_text(
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 496.00 MiB. GPU 0 has a total capacity of 15.00 GiB of which 235.06 MiB "
+    "is free."
+)
+
+
+def ledger(**rows: int) -> dict[str, object]:
+    """A probe's facts with these rows of the first GPU's ledger."""
+    names = {
+        "variables": (("outputs", rows.get("variables", 0)),),
+        "frames": (("evaluate: outputs", rows.get("frames", 0)),),
+    }
+    return {"ledgers": {"cuda:0": {**rows, "total": 15 * 2**30}}, "names": {"cuda:0": names}}
+
 
 class DeviceOutOfMemory(Rule):
     """The accelerator has no room for one more allocation.
@@ -133,6 +147,36 @@ class DeviceOutOfMemory(Rule):
         Match(
             text="torch.OutOfMemoryError: Allocation on device 0 would exceed allowed memory. (out of memory)",
             title="no memory left",
+        ),
+        Match(
+            failure=FULL,
+            evidence={MemoryProbe.name: ledger(variables=12 * 2**30, other=2**30, outside=2**30) | {"read": ("x",)}},
+            certainty=Certainty.CONFIRMED,
+            title="`outputs` holds 12 GiB",
+            fixes=("delete-variable",),
+        ),
+        Match(
+            failure=FULL,
+            evidence={MemoryProbe.name: ledger(parameters=2**30, frames=10 * 2**30, outside=2**30)},
+            certainty=Certainty.CONFIRMED,
+            title="`evaluate: outputs` holds 10 GiB",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/transformers/modeling_utils.py", line 9, in from_pretrained\n    load()\n'
+            '  File "/x/torch/nn/modules/module.py", line 1355, in _apply\n    fn()\ntorch.OutOfMemoryError: CUDA out of memory. Tried '
+            "to allocate 86.00 MiB. GPU 0 has a total capacity of 15.98 GiB of which 84.00 MiB is free.",
+            title="the weights alone do not fit",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/torch/optim/adamw.py", line 9, in step\n    f()\ntorch.OutOfMemoryError: '
+            "CUDA out of memory. Tried to allocate 86.00 MiB. GPU 0 has a total capacity of 15.98 GiB of which 84.00 MiB is free.",
+            title="the optimizer's state does not fit",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/torch/nn/modules/linear.py", line 9, in forward\n    f()\n'
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 86.00 MiB. GPU 0 has a total capacity of 15.98 GiB of which "
+            "84.00 MiB is free.",
+            title="the batch or its sequences are too large",
         ),
         NoMatch(text="RuntimeError: CuDNN: Check failed: error == cudaSuccess (2 vs. 0) out of memory"),
         NoMatch(
