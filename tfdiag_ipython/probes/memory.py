@@ -128,7 +128,7 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
     seen = observations(facts)
     if host.address_limit is not None:
         seen += (Observation("limit of this process", memory_size(host.address_limit), "RLIMIT_AS"),)
-    if host.group_limit is not None:
+    if thorough and host.group_limit is not None:
         seen += (Observation("limit of this container or job", memory_size(host.group_limit), "cgroup"),)
     missing = "CUDA, whose context is dead in this process" if torch is not None and scene.cuda_dead else ""
     return Evidence(MappingProxyType(facts), seen, missing)
