@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -51,7 +52,7 @@ class MemoryProbe(Probe):
     (host bytes, ``None`` where unknown), ``limit`` (of the address space), ``resident``, ``batch`` (where the batch size is set, or
     empty), ``given`` (the training's arguments as source), ``trains`` (the Trainer's training loop is in the traceback),
     ``checkpoints`` (the argument by which its model computes layers again, or empty), ``read`` (names that the failing cell reads), ``precision`` (``bf16`` or
-    ``fp16``: what the device has), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
+    ``fp16``: what the device has), ``eight_bit`` (optimizers in 8 bits are installed for it), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
     """
 
     name: ClassVar[str] = "memory"
@@ -106,6 +107,7 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
         "checkpoints": _checkpoint_argument(scene) if any(map(_checkpoints, trainers)) else "",
         "read": tuple(sorted(names_used(scene.cell.source)[1])) if scene.cell else (),
         "precision": "",
+        "eight_bit": False,
         "cut": False,
     }
     holders = None
@@ -123,6 +125,7 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
             if place.startswith("cuda") and thorough:
                 facts["names"][place]["foreign"] = _others(int(place[5:]))
         facts["precision"] = _precision(torch, facts["ledgers"])
+        facts["eight_bit"] = bool(facts["precision"]) and importlib.util.find_spec("bitsandbytes") is not None
         facts["names"]["cpu"] = _names(holders, "cpu")
     facts["ledgers"]["cpu"] = _host_ledger(host, holders, unnamed.get("cpu", 0) if holders and thorough else 0)
     seen = observations(facts)

@@ -123,12 +123,19 @@ def _training(rule: Rule, seen: Evidence, cause: Cause) -> list[Fix]:
             )
         )
     if given and "optim" not in given and cause.parameters:
+        eight = bool(seen.get("eight_bit"))
+        name, part = ("adamw_bnb_8bit", 0.75) if eight else ("adafactor", 1.0)
+        how = (
+            "bitsandbytes keeps AdamW's two numbers a weight in 8 bits instead of 32; losses differ slightly."
+            if eight
+            else "Adafactor keeps rows' and columns' means where AdamW keeps two numbers a weight; training takes another course."
+        )
         offered.append(
             rule.offer(
                 "smaller-optimizer",
-                'optim="adafactor"',
-                f"{_saves(2 * cause.parameters, 1)}Edits {given['']}. Adafactor keeps rows' and columns' means where AdamW keeps two numbers "
-                "a weight; training takes another course.",
+                f'optim="{name}"',
+                f"{_saves(2 * cause.parameters, part)}Edits {given['']}. {how}",
+                optimizer=name,
             )
         )
     return offered
@@ -152,7 +159,9 @@ def plan(diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
     if fix.id == "half-precision":
         return set_training(scene, {str(fix.parameters["precision"]): "True"}, "Products are computed in 16 bits.")
     if fix.id == "smaller-optimizer":
-        return set_training(scene, {"optim": '"adafactor"'}, "Another optimizer trains from here on.")
+        return set_training(
+            scene, {"optim": f'"{fix.parameters["optimizer"]}"'}, "Another optimizer trains from here on."
+        )
     if fix.id == "expandable-segments":
         return expandable_segments(scene)
     if scene.host is None:
