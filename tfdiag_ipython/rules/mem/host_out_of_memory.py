@@ -131,7 +131,12 @@ class HostOutOfMemory(Rule):
             isolated=True,
         ),
         Reproduce(
-            (DEEP, limit(1_000), ARGUMENTS.format(batch=15), "Trainer(model(32), arguments, train_dataset=data).train()"),
+            (
+                DEEP,
+                limit(1_000),
+                ARGUMENTS.format(batch=15),
+                "Trainer(model(32), arguments, train_dataset=data).train()",
+            ),
             needs=("torch", "transformers", "accelerate"),
             fixes=(Try("checkpoint-activations"),),
             isolated=True,
