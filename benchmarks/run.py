@@ -149,6 +149,77 @@ def watching(call: Callable[[], object], rounds: int, calls: int) -> tuple[float
     return statistics.median(plain), statistics.median(watched)
 
 
+def noted_cell() -> None:
+    """What the note for the case of a kill costs a cell in a kernel; a shell without a kernel keeps none by itself."""
+    keep = (
+        "import pathlib, tempfile\nfrom tfdiag_ipython.shell.crumb import Crumb\n"
+        "from tfdiag_ipython.shell.extension import extension_of\n"
+        "extension_of(s).crumb = Crumb(pathlib.Path(tempfile.mkdtemp(), 'kernel-1.tfdiag'))\n"
+    )
+    measure = CELLS + "print(cost('1', 2000)[1000])"
+    without, noted = paired(SHELL + LOAD + measure, SHELL + LOAD + keep + measure, 7)
+    show("a cell that succeeds, noted for the case of a kill", without, noted)
+
+
+FREES = """
+import torch
+from tfdiag_ipython.fix import Progress
+from tfdiag_ipython.host_memory import resident
+from tfdiag_ipython.shell.extension import extension_of
+def step(rows):
+    hidden = [torch.ones(2**20) for _ in range(rows)]
+    return torch.empty(2**46)
+def click():
+    session = extension_of(s).last
+    plan = session.plan(session.diagnoses[0], session.diagnoses[0].fix('free-failed-cell'))
+    session.apply(plan, Progress())
+s.user_ns['step'] = step
+import io, contextlib
+with contextlib.redirect_stdout(io.StringIO()):
+    s.run_cell('step(1)')
+    click()
+    before = resident()
+    s.run_cell('step(100)')
+    held = resident()
+    click()
+    after = resident()
+"""
+
+
+def freed_memory() -> None:
+    """Resident memory of a process with a failed cell that holds 400 MiB, and after the button, over what it was before the cell."""
+    ratios = [
+        (child(SHELL + LOAD + FREES + "print(held / before)"), child(SHELL + LOAD + FREES + "print(after / before)"))
+        for _ in range(3)
+    ]
+    for label, column in zip(("held by the failed cell", "after the button"), zip(*ratios, strict=True), strict=True):
+        print(f"resident memory, {label:38} ratio {statistics.median(column):5.2f}", flush=True)
+
+
+def memory_ledger() -> None:
+    """The quick look after a shortage, at a BERT-base with gradients and AdamW's state, against one forward pass of it."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from tfdiag_ipython.failure import Failure
+    from tfdiag_ipython.probe import Scene
+    from tfdiag_ipython.probes.memory import MemoryProbe
+
+    model = BertModel(BertConfig())
+    optimizer = torch.optim.AdamW(model.parameters())
+    ids = torch.ones((8, 128), dtype=torch.long)
+    model(ids).last_hidden_state.sum().backward()
+    optimizer.step()
+    failure, names = Failure.from_text("MemoryError"), {"model": model, "optimizer": optimizer, "ids": ids}
+    with torch.no_grad():
+        forward = each(lambda: model(ids), 5)
+    show(
+        "memory ledger over a BERT-base's forward",
+        forward,
+        each(lambda: MemoryProbe().look(failure, Scene(names, live=True)), 5),
+    )
+
+
 def each(work: Callable[[], object], calls: int) -> float:
     started = time.perf_counter()
     for _ in range(calls):
@@ -182,7 +253,10 @@ def show(label: str, base: float, measured: float) -> None:
 if __name__ == "__main__":
     loading()
     succeeding_cell()
+    noted_cell()
     failing_cell()
     failed_imports()
     matching()
     padding_watch()
+    freed_memory()
+    memory_ledger()

@@ -48,6 +48,9 @@ class Host(Protocol):
     def release(self) -> None:
         """Let go of the last traceback and of everything else that holds the failed cell's objects."""
 
+    def delete(self, name: str) -> None:
+        """Delete a variable (or ``Out[3]``) with every other name that the shell keeps for the same object."""
+
     def restart(self) -> None:
         """Restart the kernel after this callback; raises ``PlanError`` where that is impossible."""
 

@@ -75,6 +75,11 @@ class PlainHost:
             clear_traceback(self.exception)
         self.exception = None
 
+    def delete(self, name: str) -> None:
+        value = self.namespace.get(name, self)
+        for other in [other for other, kept in self.namespace.items() if kept is value]:
+            del self.namespace[other]
+
     def restart(self) -> None:
         self.restarted = True
 
@@ -213,14 +218,14 @@ def _carry_out(registry: Registry, rule: Rule, case: Reproduce, attempt: Try) ->
         raise AssertionError(str(error)) from None
     plan: Plan = engine.plan(diagnosis, fix, host.scene(), _failure(host, case))
     _expect(bool(plan.preview().text.strip()), f"{rule.code} {fix.id}: the preview is empty")
-    before = _State.of(host)
+    before = _State.of(host) if plan.undoable else None  # it holds what a plan may be about to free
     done, verification = engine.apply(plan)
     _expect(bool(done.strip()), f"{rule.code} {fix.id}: execute does not say what it did")
     _expect(
         verification.status is attempt.status,
         f"{rule.code} {fix.id}: {verification.status.value} ({verification.detail}), expected {attempt.status.value}",
     )
-    if plan.undoable:
+    if before is not None:
         _expect(bool(plan.undo().strip()), f"{rule.code} {fix.id}: undo does not say what it did")
         differs = before.differs(host)
         _expect(not differs, f"{rule.code} {fix.id}: undo leaves {differs}")

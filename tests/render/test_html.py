@@ -115,3 +115,10 @@ def test_without_jinja_the_text_is_shown(monkeypatch):
 
 def test_nothing_known_is_no_markup():
     assert render_html([]) == ""
+
+
+def test_a_share_is_drawn_in_characters_that_a_screen_reader_passes_by():
+    seen = dataclasses.replace(DIAGNOSIS, evidence=(Observation("weights", "3 GiB", share=0.3),))
+    read = Reader(render_html([seen]))
+    assert "███░░░░░░░ 3 GiB" in read.text
+    assert ("aria-hidden", "true") in read.attributes

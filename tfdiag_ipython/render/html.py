@@ -17,6 +17,7 @@ from tfdiag_ipython.render.text import (
     SHOWN,
     TEXT_LIMIT,
     TITLE_LIMIT,
+    bar,
     line,
     render_text,
 )
@@ -60,6 +61,7 @@ def _template() -> Template:
     environment = Environment(autoescape=True)
     environment.filters.update(
         line=line,
+        bar=bar,
         title_line=lambda text: line(text, TITLE_LIMIT),
         paragraph=lambda text: line(text, TEXT_LIMIT),
         inline=lambda text: Markup(inline(text)),

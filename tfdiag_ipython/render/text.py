@@ -13,6 +13,8 @@ SHOWN = 3
 EVIDENCE_SHOWN = 12
 TITLE_LIMIT, TEXT_LIMIT, VALUE_LIMIT = 300, 1_500, 300
 """Characters shown of a title, a paragraph, an observed value: a diagnosis is a few kilobytes, whatever the program holds."""
+BAR = 10
+"""Characters of a bar."""
 
 MARKS = {Certainty.CONFIRMED: "●", Certainty.LIKELY: "◐", Certainty.POSSIBLE: "○"}
 SAFETY = {
@@ -44,6 +46,19 @@ def clean(text: str, limit: int = TEXT_LIMIT) -> str:
 def line(text: str, limit: int = VALUE_LIMIT) -> str:
     """The same on one line."""
     return clean(" ".join(clean(text, 4 * limit).split()), limit)
+
+
+def bar(share: float) -> str:
+    """A share of a whole as ten characters, which need neither colour nor style: ``███░░░░░░░``."""
+    share = min(max(share, 0.0), 1.0)
+    full = round(share * BAR)
+    drawn = "█" * full if full or not share else "▏"
+    return drawn.ljust(BAR, "░")
+
+
+def with_bar(seen: Observation) -> str:
+    """An observed value on one line, behind its bar where it has one."""
+    return line(seen.value) if seen.share is None else f"{bar(seen.share)} {line(seen.value)}"
 
 
 def render_text(diagnoses: Sequence[Diagnosis], *, width: int = 80, color: bool = False) -> str:
@@ -96,7 +111,7 @@ def _table(evidence: Sequence[Observation], width: int) -> list[str]:
     column = min(max(map(len, names), default=0), width // 3)
     rows = []
     for name, seen in zip(names, evidence, strict=True):
-        value = line(seen.value) + (f"  ({line(seen.source)})" if seen.source else "")
+        value = with_bar(seen) + (f"  ({line(seen.source)})" if seen.source else "")
         lead = f"  {name:{column}}  "
         if len(name) > column:
             rows.append(_fill(name, width, "  ", "  "))

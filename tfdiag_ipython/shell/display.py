@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tfdiag_ipython.diagnosis import Diagnosis
 
 NARROWEST, WIDEST = 40, 100
+COLUMN = 60
+"""Characters to which a column is padded at most."""
 
 
 def in_kernel(shell: Any) -> bool:
@@ -54,11 +56,11 @@ def show_markdown(shell: Any, text: str) -> None:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows as aligned columns, the last one as long as it likes."""
+    """Rows as aligned columns, the last one as long as it likes; a sentence in another one pushes only its own row."""
     kept = [tuple(row) for row in rows]
     if not kept:
         return ""
-    wide = [max(len(row[column]) for row in kept) for column in range(len(kept[0]) - 1)]
+    wide = [min(max(len(row[column]) for row in kept), COLUMN) for column in range(len(kept[0]) - 1)]
     return "\n".join(
         "  ".join([*(f"{cell:{size}}" for cell, size in zip(row, wide, strict=False)), row[-1]]).rstrip()
         for row in kept

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Status
+from tfdiag_ipython.shell.crumb import Crumb, predecessor
 from tfdiag_ipython.shell.display import has_widgets, publish, show_diagnoses, show_line
 from tfdiag_ipython.shell.journal import Journal, fault
 from tfdiag_ipython.shell.listener import Listener
@@ -94,6 +95,7 @@ class Extension:
         self.cuda_dead = False
         self.watching: tuple[str, ...] = ()  # watched in every cell
         self.undoable: Plan | None = None  # what was carried out last, until another cell runs
+        self.crumb: Crumb | None = None
         self._warm = False
         self._pending: list[_Pending] = []
         self._magics = TfdiagMagics(shell, self)
@@ -113,9 +115,15 @@ class Extension:
         self._completers_before = {key: getattr(completers, "strs", {}).get(key, _ABSENT) for key in COMPLETED}
         for key in COMPLETED:
             self.shell.set_hook("complete_command", complete, str_key=key)
+        self.crumb = Crumb.of(self.shell)
+        note = predecessor(self.crumb)
+        if note is not None:
+            self._tell_of(note)
 
     def remove(self) -> None:
         self.listener.unregister()
+        if self.crumb is not None:
+            self.crumb.close()
         self.shell.input_transformers_cleanup.remove(unwrap)
         manager = self.shell.magics_manager
         for kind, before in self._magics_before.items():
@@ -145,6 +153,24 @@ class Extension:
         if self.undoable is not None:
             self.undoable.forget()
             self.undoable = None
+
+    def note(self, source: str, stored: bool) -> None:
+        """Note the cell for the case that the kernel does not survive it."""
+        if self.crumb is not None:
+            inputs = getattr(getattr(self.shell, "history_manager", None), "input_hist_raw", ())
+            self.crumb.begin(source, len(inputs) if stored else 0)  # the counter is ahead of it in IPython 9
+
+    def _tell_of(self, note: Mapping[str, Any]) -> None:
+        """The kernel before this one was ended in the middle of a cell: say what is known of it."""
+        try:
+            from tfdiag_ipython.failure import Failure
+            from tfdiag_ipython.redact import redact
+            from tfdiag_ipython.rules.mem.kernel_ended_abruptly import ENDED, MESSAGE
+
+            facts = {**note, "line": redact(str(note.get("line", "")))}
+            self.diagnose(Failure.from_finding(ENDED, MESSAGE, facts), None, None, None)
+        except Exception:
+            fault("What the kernel before left could not be told.")
 
     def scene(
         self,

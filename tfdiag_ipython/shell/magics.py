@@ -151,7 +151,9 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         if evidence.finding is not None:  # its diagnosis shows the evidence
             self._diagnose(name, evidence)
             return
-        rows = [(seen.what, seen.value, seen.source) for seen in evidence.seen]
+        from tfdiag_ipython.render.text import with_bar
+
+        rows = [(seen.what, with_bar(seen), seen.source) for seen in evidence.seen]
         missing = f"Not looked at: {evidence.missing}" if evidence.missing else ""
         told = "\n".join(part for part in (table(rows), missing) if part)
         self._say(told or f"The probe {name} saw nothing to report.")

@@ -74,7 +74,8 @@ def observe(source: str, always: Collection[str] = ()) -> Observation | None:
     options = _options(lines[0]) if lines else None
     if always:
         watch = (*(options.watch if options is not None else ()), *always)
-        options = Options(tuple(dict.fromkeys(watch)), options is None or options.quiet)
+        guard = options is not None and options.guard
+        options = Options(tuple(dict.fromkeys(watch)), options is None or options.quiet, guard)
     if options is None:
         return None
     observation = Observation(options)
