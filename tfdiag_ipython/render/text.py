@@ -20,6 +20,7 @@ SAFETY = {
     Applicability.UNSAFE: "unsafe: your program means something else afterwards",
     Applicability.DISPLAY_ONLY: "by hand",
 }
+REST = "`%tfdiag` shows the evidence and the fixes."
 OUTCOMES = {
     Status.VERIFIED: ("✔", "Verified"),
     Status.STILL_FAILING: ("✘", "Still failing"),
@@ -46,10 +47,17 @@ def line(text: str, limit: int = VALUE_LIMIT) -> str:
     return clean(" ".join(clean(text, 4 * limit).split()), limit)
 
 
-def render_text(diagnoses: Sequence[Diagnosis], *, width: int = 80, color: bool = False) -> str:
-    """The diagnoses, best first, wrapped at ``width``; an empty string when there are none."""
+def silenced(code: str) -> str:
+    """What is said when a person has called a rule's diagnosis wrong."""
+    return f"{code} stays silent for the rest of this session; `%tfdiag config ignored=none` lets it speak again."
+
+
+def render_text(diagnoses: Sequence[Diagnosis], *, width: int = 80, color: bool = False, brief: bool = False) -> str:
+    """The diagnoses, best first, wrapped at ``width``; an empty string when there are none. ``brief`` is the answer alone."""
     if not diagnoses:
         return ""
+    if brief:
+        return "\n".join([*_head(diagnoses[0], width, color), _styled(_fill(REST, width, "", "  "), _DIM, color)])
     first, *others = diagnoses[:SHOWN]
     blocks = ["\n".join(_head(first, width, color)), *_body(first, width, color)]
     if others:
