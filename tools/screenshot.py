@@ -38,6 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         notebooks = lab.copy_notebooks(home / "notebooks")
+        (home / "tests").symlink_to(ROOT / "tests")  # the TensorFlow files that a notebook copies
         with lab.server(notebooks, home) as address, lab.browser(home, width=WIDTH, height=HEIGHT) as page:
             for topic in topics:
                 lab.open_notebook(page, address, f"{topic}.ipynb")

@@ -132,4 +132,5 @@ def _fill(text: str, width: int, first: str, rest: str) -> str:
 
 
 def _styled(text: str, style: str, color: bool) -> str:
-    return f"{style}{text}{_PLAIN}" if color else text
+    """Each line for itself: pagers and multiplexers start every line without a style."""
+    return "\n".join(f"{style}{row}{_PLAIN}" for row in text.splitlines()) if color else text

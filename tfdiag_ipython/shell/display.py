@@ -35,6 +35,7 @@ def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis], *, brief: bool = 
 
         publish(shell, {"text/html": render_html(found, brief=brief), "text/plain": render_text(found, brief=brief)})
         return
+    print()  # the traceback ends above it
     print(render_text(found, width=_width(), color=_color(shell), brief=brief))
 
 
