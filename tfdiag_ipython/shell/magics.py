@@ -11,7 +11,6 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.utils.process import arg_split
 
 from tfdiag_ipython.errors import TfdiagError
-from tfdiag_ipython.render.text import silenced
 from tfdiag_ipython.shell.display import show_line, show_markdown, table
 from tfdiag_ipython.shell.journal import fault, logger
 from tfdiag_ipython.shell.observe import parse_options
@@ -215,6 +214,8 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         show_markdown(self.shell, self._extension.report(self._extension.last))
 
     def _wrong(self, rest: str) -> None:
+        from tfdiag_ipython.render.text import silenced
+
         session = self._extension.diagnosed
         if session is None:
             self._say("tfdiag: there is no diagnosis that could be wrong.")
