@@ -45,7 +45,7 @@ def test_an_exported_notebook_keeps_each_diagnosis_once(path, exporter):
     nbconvert = pytest.importorskip("nbconvert")
     found = list(diagnosed(nbformat.read(path, as_version=4)))
     page, _ = getattr(nbconvert, exporter)().from_filename(str(path))
-    answers = re.findall(r'<p class="tfdiag-answer".*?</p>', page, re.DOTALL)
+    answers = re.findall(r'<p [^>]*class="tfdiag-answer".*?</p>', page, re.DOTALL)
     assert len(answers) == sum(count for _, count, _ in found)
     for _, _, title in found:
         assert sum(words(title) in words(re.sub(r"<[^>]+>", "", answer)) for answer in answers) == 1, (title, answers)
