@@ -20,6 +20,7 @@ MADE = ("models", "hub", "out")
 """Folders that the notebooks make."""
 PLACES = (
     (re.escape(str(FOLDER.parent)), "/home/me/tfdiag"),
+    (re.escape(sys.prefix), "/home/me/tfdiag/.venv"),
     (re.escape(sysconfig.get_paths()["stdlib"]), "/usr/lib/python3"),
     (r"/\S*?/ipykernel_\d+/\d+\.py", "/tmp/ipykernel_1/1.py"),
 )

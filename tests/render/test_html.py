@@ -100,7 +100,7 @@ def test_other_diagnoses_are_folded():
 
 def test_the_direction_follows_the_text():
     hebrew = dataclasses.replace(DIAGNOSIS, title="שגיאה")
-    assert '<p class="tfdiag-answer" dir="auto"><strong>שגיאה' in render_html([hebrew])
+    assert 'role="heading" aria-level="3" dir="auto"><strong>שגיאה' in render_html([hebrew])
 
 
 def test_without_jinja_the_text_is_shown(monkeypatch):

@@ -23,7 +23,7 @@ from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Preview, Progress
 from tfdiag_ipython.fixes.cells import asks_first
 from tfdiag_ipython.render.html import inline, resource
-from tfdiag_ipython.render.text import OUTCOMES, SAFETY, SHOWN, TEXT_LIMIT, TITLE_LIMIT, clean, line
+from tfdiag_ipython.render.text import OUTCOMES, SAFETY, SHOWN, TEXT_LIMIT, TITLE_LIMIT, clean, line, silenced
 
 LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
@@ -34,6 +34,7 @@ PROGRESS_EVERY = 0.5
 STOPPED = "Cancelled before its end."
 KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
 AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
+SEND = "A report of it, redacted, to copy into an issue (nothing is sent by itself):"
 HEADINGS = {
     "diff": "This is what would change:",
     "command": "This is what would be done:",
@@ -56,6 +57,9 @@ class Session(Protocol):
 
     def report(self) -> str:
         """The redacted report, as Markdown."""
+
+    def reject(self, code: str) -> str:
+        """Silence a rule whose diagnosis is wrong; the redacted report that says so, as Markdown."""
 
     def page(self, code: str) -> str:
         """A rule's page, as Markdown."""
@@ -100,7 +104,8 @@ class Panel:
         rows += [self._alternative(other) for other in others if _executable(other)]
         explain = self._tool("Explain this rule", partial(self._explain, first.code))
         report = self._tool("Show report to copy", self._report)
-        self.root = self._box([*rows, self._stage, self._row([explain, report]), self._aside])
+        wrong = self._tool("This diagnosis is wrong", partial(self._reject, first.code))
+        self.root = self._box([*rows, self._stage, self._row([explain, report, wrong]), self._aside])
         self.root.add_class("tfdiag-panel")
 
     @property
@@ -235,6 +240,11 @@ class Panel:
     def _report(self) -> None:
         if self._unfolds("report"):
             self._fill(self._aside, [self._html(_copyable(self.session.report(), "The report, as Markdown:"))])
+
+    def _reject(self, code: str) -> None:
+        if self._unfolds("wrong"):
+            told = _said(silenced(code)) + _copyable(self.session.reject(code), SEND)
+            self._fill(self._aside, [self._html(told)])
 
     def _unfolds(self, what: str) -> bool:
         """Whether a second part is to be opened; the second click on its button closes it."""

@@ -22,6 +22,7 @@ SAFETY = {
     Applicability.UNSAFE: "unsafe: your program means something else afterwards",
     Applicability.DISPLAY_ONLY: "by hand",
 }
+REST = "`%tfdiag` shows the evidence and the fixes."
 OUTCOMES = {
     Status.VERIFIED: ("✔", "Verified"),
     Status.STILL_FAILING: ("✘", "Still failing"),
@@ -61,10 +62,17 @@ def with_bar(seen: Observation) -> str:
     return line(seen.value) if seen.share is None else f"{bar(seen.share)} {line(seen.value)}"
 
 
-def render_text(diagnoses: Sequence[Diagnosis], *, width: int = 80, color: bool = False) -> str:
-    """The diagnoses, best first, wrapped at ``width``; an empty string when there are none."""
+def silenced(code: str) -> str:
+    """What is said when a person has called a rule's diagnosis wrong."""
+    return f"{code} stays silent for the rest of this session; `%tfdiag config ignored=none` lets it speak again."
+
+
+def render_text(diagnoses: Sequence[Diagnosis], *, width: int = 80, color: bool = False, brief: bool = False) -> str:
+    """The diagnoses, best first, wrapped at ``width``; an empty string when there are none. ``brief`` is the answer alone."""
     if not diagnoses:
         return ""
+    if brief:
+        return "\n".join([*_head(diagnoses[0], width, color), _styled(_fill(REST, width, "", "  "), _DIM, color)])
     first, *others = diagnoses[:SHOWN]
     blocks = ["\n".join(_head(first, width, color)), *_body(first, width, color)]
     if others:
@@ -139,4 +147,5 @@ def _fill(text: str, width: int, first: str, rest: str) -> str:
 
 
 def _styled(text: str, style: str, color: bool) -> str:
-    return f"{style}{text}{_PLAIN}" if color else text
+    """Each line for itself: pagers and multiplexers start every line without a style."""
+    return "\n".join(f"{style}{row}{_PLAIN}" for row in text.splitlines()) if color else text

@@ -27,17 +27,18 @@ def has_widgets(shell: Any) -> bool:
     return in_kernel(shell) and importlib.util.find_spec("ipywidgets") is not None
 
 
-def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis]) -> None:
-    """The diagnoses as durable output."""
+def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis], *, brief: bool = False) -> None:
+    """The diagnoses as durable output; ``brief`` leaves it at the answer."""
     from tfdiag_ipython.render.text import render_text
 
     found = list(diagnoses)
     if in_kernel(shell):
         from tfdiag_ipython.render.html import render_html
 
-        publish(shell, {"text/html": render_html(found), "text/plain": render_text(found)})
+        publish(shell, {"text/html": render_html(found, brief=brief), "text/plain": render_text(found, brief=brief)})
         return
-    print(render_text(found, width=_width(), color=_color(shell)))
+    print()  # the traceback ends above it
+    print(render_text(found, width=_width(), color=_color(shell), brief=brief))
 
 
 def show_line(shell: Any, text: str) -> None:

@@ -119,6 +119,7 @@ class Extension:
         note = predecessor(self.crumb)
         if note is not None:
             self._tell_of(note)
+        self.shell.configurables.append(self.settings)  # where `%config` looks
 
     def remove(self) -> None:
         self.listener.unregister()
@@ -131,6 +132,8 @@ class Extension:
         manager.registry.pop(TfdiagMagics.__name__, None)
         if self._magics in self.shell.configurables:  # where every Magics puts itself
             self.shell.configurables.remove(self._magics)
+        if self.settings in self.shell.configurables:
+            self.shell.configurables.remove(self.settings)
         for key, before in self._completers_before.items():
             _put_back(self.shell.strdispatchers["complete_command"].strs, key, before)
         self.journal.detach()
@@ -236,14 +239,17 @@ class Extension:
         self.last = ShellSession(self, failure, found, cell, seen)
         if found:
             self.diagnosed = self.last
-            self.show(self.last, told=told)
+            self.show(self.last, told=told, brief=self.settings.quiet and known is None)
         return self.last
 
-    def show(self, session: ShellSession, *, told: bool = False) -> None:
-        """The diagnosis as durable output (unless it was told), then its buttons; losing these loses no word of it."""
+    def show(self, session: ShellSession, *, told: bool = False, brief: bool = False) -> None:
+        """The diagnosis as durable output (unless it was told), then its buttons; losing these loses no word of it.
+
+        ``brief`` shows the answer alone, for whoever did not ask.
+        """
         if not told:
-            show_diagnoses(self.shell, session.diagnoses)
-        if not self.settings.panel or not has_widgets(self.shell):
+            show_diagnoses(self.shell, session.diagnoses, brief=brief)
+        if brief or not self.settings.panel or not has_widgets(self.shell):
             return
         try:
             from tfdiag_ipython.render.panel import make_panel
@@ -293,13 +299,18 @@ class Extension:
         result = f"{many}, of which no rule knows anything" if unknown else "nothing to report"
         show_line(self.shell, f"tfdiag watched {observation.watched} in {cell.label}: {result}.")
 
-    def report(self, session: ShellSession | None) -> str:
-        """The redacted report of a failure, or of none."""
+    def reject(self, session: ShellSession, code: str) -> str:
+        """A person says that this diagnosis is wrong: its rule stays silent from now on; the redacted report to send."""
+        self.settings.ignored = {*self.settings.ignored, code}
+        return self.report(session, wrong=code)
+
+    def report(self, session: ShellSession | None, *, wrong: str = "") -> str:
+        """The redacted report of a failure, or of none; ``wrong`` is the code of a diagnosis that the person calls wrong."""
         from tfdiag_ipython.report import build_report
 
         diagnoses: Sequence[Diagnosis] = session.diagnoses if session is not None else ()
         failure = session.failure if session is not None else None
-        return build_report(diagnoses, failure, versions(), self.journal.entries)
+        return build_report(diagnoses, failure, versions(), self.journal.entries, wrong=wrong)
 
 
 def versions() -> dict[str, str]:

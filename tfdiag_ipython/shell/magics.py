@@ -41,6 +41,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             "probe": self._probe,
             "migrate": self._migrate,
             "report": self._report,
+            "wrong": self._wrong,
             "config": self._config,
         }
 
@@ -61,6 +62,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             %tfdiag migrate                 what the cells use of what transformers 5 removed, renamed or changed, and its edits
             %tfdiag migrate --diff          the same as one diff; --unsafe adds edits that change what the program means
             %tfdiag report                  versions, the last diagnosis and tfdiag's own log, redacted, as Markdown
+            %tfdiag wrong [CODE]            the last diagnosis is wrong: a report to send, and its rule stays silent from now on
             %tfdiag config                  print the settings
             %tfdiag config NAME=VALUE ...   set some: %tfdiag config panel=off ignored=MEM001,HUB002
 
@@ -223,6 +225,20 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         _arguments("report", rest)
         show_markdown(self.shell, self._extension.report(self._extension.last))
 
+    def _wrong(self, rest: str) -> None:
+        from tfdiag_ipython.render.text import silenced
+
+        session = self._extension.diagnosed
+        if session is None:
+            self._say("tfdiag: there is no diagnosis that could be wrong.")
+            return
+        codes = [diagnosis.code for diagnosis in session.diagnoses]
+        (code,) = _arguments("wrong", rest.upper(), "CODE") if rest else codes[:1]
+        if code not in codes:
+            raise UsageError(f"{code} is not in the last diagnosis. {_nearest(code, codes)}")
+        show_markdown(self.shell, session.reject(code))
+        self._say(f"tfdiag: {silenced(code)}")
+
     def _config(self, rest: str) -> None:
         settings = self._extension.settings
         if not rest:
@@ -260,7 +276,7 @@ def _following(words: list[str]) -> Iterable[str]:
     if words[:1] == ["%%tfdiag"]:
         return WATCHERS if words[-1] in {"-w", "--watch"} else ["--watch", "--guard", "--quiet"]
     if len(words) == 1:
-        return ["on", "off", "rules", "explain", "probe", "migrate", "report", "config"]
+        return ["on", "off", "rules", "explain", "probe", "migrate", "report", "wrong", "config"]
     if words[1] == "migrate":
         return MIGRATE_OPTIONS
     if words[1:] in (["on"], ["off"]):
