@@ -313,7 +313,7 @@ def _watch(command: str, rest: str) -> str:
 def _watched(name: str) -> str:
     from tfdiag_ipython.watch import WATCHERS
 
-    return WATCHERS[name].watched
+    return WATCHERS[name]().watched
 
 
 def _split(text: str) -> list[str]:
