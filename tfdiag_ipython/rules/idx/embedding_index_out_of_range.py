@@ -102,6 +102,15 @@ class EmbeddingIndexOutOfRange(Rule):
             fixes=(Try("resize-embeddings"),),
         ),
         Reproduce(
+            (
+                SETUP,
+                "tokenizer = make_tokenizer()\ntokenizer.add_tokens(['brilliant'])\nmodel = BertForSequenceClassification(BertConfig(**sizes))",
+                "scores = model(torch.tensor([[3, 99]])).logits",
+            ),
+            title=r"token id 99, and `bert.embeddings.word_embeddings` has 7 rows \(0 to 6\)\Z",  # no resizing helps
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
             (SETUP, "table = torch.nn.Embedding(4, 2)", "table(torch.tensor([[0, 1], [9, 3]]))"),
             title=r"id 9.*4 rows",
             certainty=Certainty.CONFIRMED,
@@ -150,7 +159,10 @@ class EmbeddingIndexOutOfRange(Rule):
                 "longer than the model has positions.",
             )
         limit, role = seen["limit"], {"tokens": "token id", "token types": "token type id"}.get(seen["role"], "id")
-        longer = seen["role"] == "tokens" and seen["tokenizer_length"] > limit
+        made = seen["role"] == "tokens" and seen["tokenizer_length"] > max(
+            limit, values["largest"]
+        )  # the ids can be its own
+        longer = made and values["smallest"] >= 0
         module = f"`{seen['module']}`" if seen["module"] else "the embedding"
         title = f"The inputs hold {role} {values['first']}, and {module} has {limit:,} rows (0 to {limit - 1:,})"
         if longer:
