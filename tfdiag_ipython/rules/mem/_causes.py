@@ -1,7 +1,7 @@
 """Which of the causes of a refused allocation it was: told apart by the message's numbers, the traceback's frames and the ledger.
 
 Sources: `torch/nn/modules/module.py` (`_apply` moves a module's weights), transformers' `modeling_utils.py` and accelerate's
-`utils/modeling.py` (the functions that load them); FACTS on what separates the causes were measured on messages, not on a GPU.
+`utils/modeling.py` (the functions that load them). What separates the causes was tried on messages and on a CPU, not on a GPU.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOADING = frozenset(
 MOVING = frozenset(("_apply", "convert", "cuda", "to"))
 """Methods of `torch.nn.Module` that do."""
 INTERPRETER = 400 * 2**20
-"""Resident bytes of a Python in which torch and transformers are loaded, and nothing else: measured with torch 2.13 on Linux."""
+"""Resident bytes of a Python in which torch and transformers are loaded, and nothing else: rounded up from what torch 2.13 takes on Linux (340 to 370 MiB)."""
 MOST = 0.5
 """Part of the allocated bytes from which on a holder is the cause."""
 
