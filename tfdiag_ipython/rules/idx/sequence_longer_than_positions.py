@@ -100,7 +100,7 @@ class SequenceLongerThanPositions(Rule):
             text="IndexError: index 512 is out of bounds for dimension 1 with size 512",
             title="513 tokens.*512 positions",
         ),
-        NoMatch(text="IndexError: index 3 is out of bounds for dimension 0 with size 3", code="IDX007"),
+        NoMatch(text="IndexError: index 3 is out of bounds for dimension 0 with size 3"),
         NoMatch(
             text="RuntimeError: The expanded size of the tensor (3) must match the existing size (4) at non-singleton dimension 0."
         ),
