@@ -22,9 +22,8 @@ ROWS = [[2, 5, 7, 9, 4, 3], [2, 8, 3, 0, 0, 0]]
 
 
 @pytest.fixture(autouse=True)
-def small_share(monkeypatch):
-    """A small part of the card, given back; a busy machine must not decide what is measured."""
-    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 600.0)
+def small_share():
+    """A small part of the card, given back."""
     torch.cuda.set_per_process_memory_fraction(0.05)
     yield
     torch.cuda.set_per_process_memory_fraction(1.0)

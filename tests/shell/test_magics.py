@@ -57,9 +57,9 @@ def test_rules_and_explain(run):
 
 
 def test_config_prints_and_sets(run, shell):
-    assert "panel    on" in run("%tfdiag config")
+    assert "panel     on" in run("%tfdiag config")
     shown = run("%tfdiag config panel=off budget=0.5 ignored=TST001,HUB001")
-    assert "panel    off" in shown and "ignored  HUB001,TST001" in shown
+    assert "panel     off" in shown and "ignored   HUB001,TST001" in shown
     run(ASSEMBLE)
     assert SPOKEN not in run(FAILS)
     run("%tfdiag config ignored=none")
@@ -90,7 +90,7 @@ def test_ipythons_own_config_magic_sets_them(run, shell):
     assert "TfdiagSettings" in run("%config")
     run("%config TfdiagSettings.ignored = ['tst001']", ASSEMBLE)
     assert SPOKEN not in run(FAILS)
-    assert "ignored  TST001" in run("%tfdiag config")
+    assert "ignored   TST001" in run("%tfdiag config")
 
 
 def test_quiet_shows_the_answer_alone_until_it_is_asked(run):
@@ -166,7 +166,7 @@ def test_the_manual(shell, run):
         ("%tfdiag migrate --d", {"--diff"}),
         ("%tfdiag explain TST00", {"TST001", "TST002", "TST003", "TST004"}),
         ("%tfdiag probe meas", {"measure"}),
-        ("%tfdiag config pa", {"panel="}),
+        ("%tfdiag config pan", {"panel="}),
         ("%%tfdiag --w", {"--watch"}),
         ("%%tfdiag --watch wa", {"warnings"}),
     ],

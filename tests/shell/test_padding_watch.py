@@ -19,7 +19,7 @@ batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """A busy machine must not decide what is measured."""
-    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 600.0)
+    monkeypatch.setenv("TFDIAG_PATIENCE", "600")
 
 
 QUIET = "unmasked padding in cell 2: nothing to report."
@@ -60,11 +60,25 @@ def test_what_is_right_or_harmless_stays_quiet(run, cell):
     assert "PAD" not in shown and QUIET in shown
 
 
-def test_where_measuring_would_take_long_it_is_only_suspected(run, monkeypatch):
-    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 0.0)
-    shown = run(SETUP, "%%tfdiag\nlogits = model(ids).logits")
+SLOW = "hook = model.register_forward_pre_hook(lambda *_: time.sleep(0.3))"
+
+
+@pytest.mark.parametrize(("before", "patience"), [("pass", 0), (SLOW, 1)])
+def test_where_measuring_would_take_long_it_is_only_suspected(run, before, patience):
+    cells = f"import time\n{before}", f"%tfdiag config patience={patience}", "%%tfdiag\nlogits = model(ids).logits"
+    shown = run(SETUP, *cells)
     assert "PAD001" in shown and "possible" in shown and "`%tfdiag probe padding model ids` measures it" in shown
     assert "[safe] Measure it now" in shown
+
+
+def test_a_first_call_that_takes_longer_than_all_others_is_measured_all_the_same(run):
+    shown = run(
+        SETUP,
+        f"import time\n{SLOW.replace('0.3', '3')}",
+        "%tfdiag config patience=8",
+        "%%tfdiag\nlogits = model(ids).logits\nhook.remove()",
+    )
+    assert "PAD001" in shown and "confirmed" in shown
 
 
 def test_a_cell_that_fails_is_not_measured(run):

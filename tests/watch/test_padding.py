@@ -14,12 +14,6 @@ WORDS = ["[PAD]", "[UNK]", "the", "a", "film", "plot", "was", "good", "bad", "du
 ROWS = [[2, 5, 7, 9, 4, 3], [2, 8, 3, 0, 0, 0]]
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """A busy machine must not decide what is measured."""
-    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 600.0)
-
-
 def tokenizer(pad="[PAD]"):
     from tokenizers import Tokenizer, models, pre_tokenizers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -101,11 +102,12 @@ def measure(
     *,
     generates: bool = False,
     tokens: int = NEW_TOKENS,
+    within: float = math.inf,
 ) -> Evidence:
     """The facts of :class:`PaddingProbe`; ``observed`` are calls (cell and source) that were seen while they ran.
 
     ``generates`` says that they were calls of ``generate`` (of so many ``tokens``); where none was observed, the cells' source tells.
-    Raises ``LookupError``.
+    Raises ``LookupError``, and ``TooSlow`` where the first run shows that the others would take more than ``within`` seconds.
     """
     torch: Any = scene.module("torch")
     if batch is None or (bool(batch.mask.all()) and (batch.decoder_mask is None or bool(batch.decoder_mask.all()))):
@@ -119,7 +121,10 @@ def measure(
     if generates and not hasattr(model, "generate"):
         raise Incomparable(f"`{model_name}` cannot generate")
     token = 0 if padding is None else padding.token
-    seen = compare_generation(model, batch, torch, token, tokens) if generates else compare_calls(model, batch, torch)
+    if generates:
+        seen = compare_generation(model, batch, torch, token, tokens, within)
+    else:
+        seen = compare_calls(model, batch, torch, within)
     subject = "without" if not observed and not seen.wrong() and seen.worst("without") is not None else "given"
     cause = _cause(seen, subject, batch, generates)
     facts = {

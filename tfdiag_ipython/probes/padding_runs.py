@@ -20,6 +20,8 @@ MOST_ROWS = 16
 """Rows that are run alone: each costs a forward pass."""
 SECONDS = 60.0
 """Time after which no further row is run."""
+RUNS = 8
+"""What a comparison costs, in runs as long as the first: variants, and rows one by one, which are shorter."""
 NEW_TOKENS = 8
 """Tokens generated per row at most, without sampling."""
 OUTPUTS = ("logits", "last_hidden_state", "prediction_logits", "start_logits")
@@ -31,6 +33,10 @@ ROUNDING_LOW = 8
 
 class Incomparable(LookupError):
     """The model cannot be run so, or gives nothing to compare; says why in a sentence."""
+
+
+class TooSlow(LookupError):
+    """The comparison would take longer than it may."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,11 @@ class Comparison:
         return (self.worst(variant) or 0.0) > self.tolerance
 
 
-def compare_calls(model: Any, batch: Batch, torch: Any) -> Comparison:
+def compare_calls(model: Any, batch: Batch, torch: Any, within: float = math.inf) -> Comparison:
     """Compare forward passes: ``given``, ``without`` any mask, ``with`` the mask of the text, and what else may cure it.
 
     ``positions`` adds position ids that skip the padding, ``right`` puts the padding on the right; they are run where the mask alone
-    does not cure it.
+    does not cure it. Raises ``TooSlow`` where the first run shows that all of them would take more than ``within`` seconds.
     """
     run = _Forward(model, batch)
     masks = {"attention_mask": batch.mask}
@@ -86,10 +92,12 @@ def compare_calls(model: Any, batch: Batch, torch: Any) -> Comparison:
         cures["positions"] = lambda: {**without, **masks, "position_ids": skipping(batch.mask)}
     if left and not {"labels", "position_ids"} & set(batch.given):
         cures["right"] = lambda: moved(batch, torch, "right")
-    return _compare(run, batch, variants, cures, torch)
+    return _compare(run, batch, variants, cures, torch, within)
 
 
-def compare_generation(model: Any, batch: Batch, torch: Any, padding: int, tokens: int) -> Comparison:
+def compare_generation(
+    model: Any, batch: Batch, torch: Any, padding: int, tokens: int, within: float = math.inf
+) -> Comparison:
     """Compare ``tokens`` that are generated: ``given``, and ``with`` the mask and the padding where this model wants it."""
     run = _Generation(model, batch, padding, tokens)
     decoder_only = not getattr(model.config, "is_encoder_decoder", False)
@@ -100,7 +108,7 @@ def compare_generation(model: Any, batch: Batch, torch: Any, padding: int, token
             moved(batch, torch, "left") if decoder_only else {"input_ids": batch.ids, "attention_mask": batch.mask}
         ),
     }
-    return _compare(run, batch, variants, {}, torch)
+    return _compare(run, batch, variants, {}, torch, within)
 
 
 def skipping(mask: Any) -> Any:
@@ -122,10 +130,16 @@ def _compare(
     variants: Mapping[str, Callable[[], Mapping[str, Any]]],
     cures: Mapping[str, Callable[[], Mapping[str, Any]]],
     torch: Any,
+    within: float,
 ) -> Comparison:
     began = time.perf_counter()
     with quiet(run.model, torch):
-        outputs = {name: run(make()) for name, make in variants.items()}
+        outputs: dict[str, Any] = {}
+        for name, make in variants.items():
+            outputs[name] = run(make())
+            run.values(outputs[name]).flatten()[:1].tolist()  # waits for the device
+            if len(outputs) == 1 and (time.perf_counter() - began) * RUNS > within:
+                raise TooSlow("comparing would take too long")
         numbers = _rows(batch)
         alone: dict[int, Any] = {}
         for number in numbers:

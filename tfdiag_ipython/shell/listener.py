@@ -134,7 +134,8 @@ class Listener:
 
         if observation is None:
             return []
-        scene = self.extension.scene(None, cell, None) if cell is not None else Scene()
+        seconds = self.extension.settings.patience
+        scene = self.extension.scene(None, cell, None, seconds=seconds) if cell is not None else Scene()
         try:
             return observation.end(scene)
         finally:

@@ -25,6 +25,9 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     quiet = Bool(False, help="Show the answer alone; `%tfdiag` then shows the evidence and the fixes.").tag(config=True)
     shown = Int(3, min=1, max=3, help="Diagnoses shown at most for one failure.").tag(config=True)
     budget = Float(1.0, min=0.0, max=5.0, help="Seconds that all quick looks at one failure may take.").tag(config=True)
+    patience = Float(
+        2.0, min=0.0, max=600.0, help="Seconds that measuring may take when a watched cell has ended."
+    ).tag(config=True)
     ignored = Set(Unicode(), help="Codes of rules that stay silent, separated by commas.").tag(config=True)
 
     @validate("ignored")  # type: ignore[untyped-decorator]
@@ -41,7 +44,7 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
         """The settings, in the order in which they are listed."""
         return [
             name
-            for name in ("enabled", "panel", "quiet", "shown", "budget", "ignored")
+            for name in ("enabled", "panel", "quiet", "shown", "budget", "patience", "ignored")
             if name in cls.class_trait_names()
         ]
 

@@ -19,7 +19,7 @@ from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.probe import Scene
 from tfdiag_ipython.probes.padding import described, gives, measure
 from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, padding_of
-from tfdiag_ipython.probes.padding_runs import NEW_TOKENS
+from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, TooSlow
 from tfdiag_ipython.watch.imports import after_import
 from tfdiag_ipython.watch.model_calls import by_name, calls_of
 
@@ -29,10 +29,6 @@ SUSPECTED = {
     "generation": "A decoder-only model was asked to go on from rows that end in padding.",
 }
 """What is said where nothing was measured."""
-SECONDS = 2.0
-"""What measuring at the end of the cell may take, judged by how long the observed call took."""
-FORWARDS = {"__call__": 6, "generate": 8}
-"""What measuring costs, in calls as long as the observed one: as given, with the mask, and the rows one by one."""
 MOST = 8
 """Calls kept of one cell and line."""
 LOOKS = 200
@@ -87,7 +83,6 @@ class PaddingWatch:
         self._looks: dict[int, int] = {}
         self._compared: dict[int, int] = {}
         self._measured = 0
-        self._seconds = 0.0
         self._depth = threading.local()  # generate calls the model
         self._undo = contextlib.ExitStack()
 
@@ -203,10 +198,13 @@ class PaddingWatch:
         generates = call.method == "generate"
         if generates and not _generation_may_differ(model, batch, padding):
             return None
-        self._seconds += call.seconds * FORWARDS[call.method]
-        if self._seconds <= SECONDS:
-            self._measured += 1
-            return measure(model, batch, name, inputs, scene, observed, generates=generates, tokens=call.tokens).finding
+        within = scene.deadline.left
+        if call.seconds <= within:
+            run = partial(measure, generates=generates, tokens=call.tokens, within=within)
+            with contextlib.suppress(TooSlow):
+                measured = run(model, batch, name, inputs, scene, observed)
+                self._measured += 1
+                return measured.finding
         cause = _suspicion(model, batch, generates)
         if not cause:
             return None
