@@ -8,6 +8,7 @@ CORE_VERSIONS = 3.10 3.12 3.13
 CORE = $(foreach version,$(CORE_VERSIONS),$(if $(shell tools/find_python $(version)),.venvs/core-$(version)/.ready))
 # What is looked at is under test, not how fast this machine is.
 export TFDIAG_BUDGET = 5
+export TFDIAG_PATIENCE = 600
 # Tests that need no torch; what the environments without it run.
 CORE_TESTS = -m "not hf and not kernel and not browser and not gpu"
 

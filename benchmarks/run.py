@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import tfdiag_ipython
 from tfdiag_ipython.diagnosis import Certainty
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.registry import Registry
@@ -107,33 +108,167 @@ def matching() -> None:
 
 
 def padding_watch() -> None:
-    """Calls of a BERT with and without the watch of ``%%tfdiag``, in turn; ids without padding and without a mask cost most."""
+    """Calls of a BERT with and without the watch of ``%%tfdiag``, in turn: at most 1 % of BERT-base, 5 µs a call of two layers."""
     import torch
     from transformers import BertConfig, BertModel
+
+    base, small = BertModel(BertConfig()).eval(), BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2)
+    ids = torch.ones((8, 128), dtype=torch.long)
+    plain, watched = watching(functools.partial(base, input_ids=ids), 9, 1)
+    show("padding watch, BERT-base, 8 × 128", plain, watched)
+    small.num_attention_heads, small.intermediate_size = 2, 64
+    model, ids = BertModel(small).eval(), torch.ones((1, 8), dtype=torch.long)
+    padded = torch.where(torch.arange(8) < 5, ids, 0)
+    with torch.no_grad():
+        call = statistics.median(each(functools.partial(model, input_ids=ids), 20) for _ in range(21))
+    model.forward = lambda **_: None  # a few microseconds cannot be seen beside a forward pass's own noise
+    for kind, inputs in (
+        ("no mask", {"input_ids": ids}),
+        ("mask", {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
+        ("padding and mask", {"input_ids": padded, "attention_mask": (padded != 0).long()}),
+    ):
+        plain, watched = watching(functools.partial(model, **inputs), 41, 1000)
+        show(f"padding watch, {kind}, two layers, 1 × 8", call, call + watched - plain)
+        print(f"{'':55} {1e6 * (watched - plain):6.1f} µs a call", flush=True)
+
+
+def watching(call: Callable[[], object], rounds: int, calls: int) -> tuple[float, float]:
+    """Seconds of a call without and with the padding watch, in turn: medians."""
+    import torch
 
     from tfdiag_ipython.probe import Scene
     from tfdiag_ipython.watch.padding import PaddingWatch
 
-    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    for label, config, rounds, calls in (
-        ("BERT-base, 8 × 128", BertConfig(), 7, 1),
-        ("two layers, 1 × 8", BertConfig(vocab_size=99, **small), 41, 50),
-    ):
-        model = BertModel(config).eval()
-        ids = torch.ones((8, 128) if calls == 1 else (1, 8), dtype=torch.long)
-        for kind, inputs in (
-            ("no mask", {"input_ids": ids}),
-            ("mask", {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
-        ):
-            plain, watched, call = [], [], functools.partial(model, **inputs)
-            with torch.no_grad():
-                for _ in range(rounds):
-                    plain.append(each(call, calls))
-                    watch = PaddingWatch()
-                    watch.start()
-                    watched.append(each(call, calls))
-                    watch.stop(Scene())
-            show(f"padding watch, {kind}, {label}", statistics.median(plain), statistics.median(watched))
+    plain, watched = [], []
+    with torch.no_grad():
+        for _ in range(rounds):
+            plain.append(each(call, calls))
+            watch = PaddingWatch()
+            watch.start()
+            watched.append(each(call, calls))
+            watch.stop(Scene())
+    return statistics.median(plain), statistics.median(watched)
+
+
+def index_guard() -> None:
+    """A forward of a BERT-base, 8 × 128, under the index guard: at most 3 % on a CPU. On a GPU see ``STEP``.
+
+    What the guard adds is measured on as many layers that compute next to nothing: it would be lost in a real forward's own noise.
+    """
+    import torch
+    from transformers import BertConfig, BertModel
+
+    ids = torch.ones((8, 128), dtype=torch.long)
+    base = BertModel(BertConfig()).eval()
+    small = BertModel(BertConfig(hidden_size=4, num_attention_heads=1, intermediate_size=4)).eval()
+    forward = statistics.median(each(lambda: base(ids), 1) for _ in range(5))
+    plain, guarded = [], []
+    with torch.no_grad():
+        for _ in range(41):
+            plain.append(each(lambda: small(ids), 3))
+            with tfdiag_ipython.guard():
+                guarded.append(each(lambda: small(ids), 3))
+    added = statistics.median(guarded) - statistics.median(plain)
+    show("index guard, BERT-base, 8 × 128", forward, forward + added)
+    if torch.cuda.is_available():
+        bare, blocking = (
+            STEP.format(guard=""),
+            "import os\nos.environ['CUDA_LAUNCH_BLOCKING'] = '1'\n" + STEP.format(guard=""),
+        )
+        show("a step on the GPU, under the index guard", *paired(bare, STEP.format(guard="guard"), 3))
+        show("the same under CUDA_LAUNCH_BLOCKING=1", *paired(bare, blocking, 3))
+
+
+STEP = """
+import contextlib, statistics, time, torch, tfdiag_ipython
+from transformers import BertConfig, BertForSequenceClassification
+model = BertForSequenceClassification(BertConfig()).cuda()
+optimizer = torch.optim.AdamW(model.parameters())
+batch = dict(input_ids=torch.randint(30000, (8, 128)), attention_mask=torch.ones(8, 128, dtype=torch.long),
+             labels=torch.zeros(8, dtype=torch.long))
+def steps():
+    started = time.perf_counter()
+    for _ in range(20):
+        model(**{{name: value.to("cuda", non_blocking=True) for name, value in batch.items()}}).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - started) / 20
+with tfdiag_ipython.guard() if "{guard}" else contextlib.nullcontext():
+    steps()
+    print(statistics.median(steps() for _ in range(5)))
+"""
+
+
+def noted_cell() -> None:
+    """What the note for the case of a kill costs a cell in a kernel; a shell without a kernel keeps none by itself."""
+    keep = (
+        "import pathlib, tempfile\nfrom tfdiag_ipython.shell.crumb import Crumb\n"
+        "from tfdiag_ipython.shell.extension import extension_of\n"
+        "extension_of(s).crumb = Crumb(pathlib.Path(tempfile.mkdtemp(), 'kernel-1.tfdiag'))\n"
+    )
+    measure = CELLS + "print(cost('1', 2000)[1000])"
+    without, noted = paired(SHELL + LOAD + measure, SHELL + LOAD + keep + measure, 7)
+    show("a cell that succeeds, noted for the case of a kill", without, noted)
+
+
+FREES = """
+import torch
+from tfdiag_ipython.fix import Progress
+from tfdiag_ipython.host_memory import resident
+from tfdiag_ipython.shell.extension import extension_of
+def step(rows):
+    hidden = [torch.ones(2**20) for _ in range(rows)]
+    return torch.empty(2**46)
+def click():
+    session = extension_of(s).last
+    plan = session.plan(session.diagnoses[0], session.diagnoses[0].fix('free-failed-cell'))
+    session.apply(plan, Progress())
+s.user_ns['step'] = step
+import io, contextlib
+with contextlib.redirect_stdout(io.StringIO()):
+    s.run_cell('step(1)')
+    click()
+    before = resident()
+    s.run_cell('step(100)')
+    held = resident()
+    click()
+    after = resident()
+"""
+
+
+def freed_memory() -> None:
+    """Resident memory of a process with a failed cell that holds 400 MiB, and after the button, over what it was before the cell."""
+    ratios = [
+        (child(SHELL + LOAD + FREES + "print(held / before)"), child(SHELL + LOAD + FREES + "print(after / before)"))
+        for _ in range(3)
+    ]
+    for label, column in zip(("held by the failed cell", "after the button"), zip(*ratios, strict=True), strict=True):
+        print(f"resident memory, {label:38} ratio {statistics.median(column):5.2f}", flush=True)
+
+
+def memory_ledger() -> None:
+    """The quick look after a shortage, at a BERT-base with gradients and AdamW's state, against one forward pass of it."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from tfdiag_ipython.failure import Failure
+    from tfdiag_ipython.probe import Scene
+    from tfdiag_ipython.probes.memory import MemoryProbe
+
+    model = BertModel(BertConfig())
+    optimizer = torch.optim.AdamW(model.parameters())
+    ids = torch.ones((8, 128), dtype=torch.long)
+    model(ids).last_hidden_state.sum().backward()
+    optimizer.step()
+    failure, names = Failure.from_text("MemoryError"), {"model": model, "optimizer": optimizer, "ids": ids}
+    with torch.no_grad():
+        forward = each(lambda: model(ids), 5)
+    show(
+        "memory ledger over a BERT-base's forward",
+        forward,
+        each(lambda: MemoryProbe().look(failure, Scene(names, live=True)), 5),
+    )
 
 
 def each(work: Callable[[], object], calls: int) -> float:
@@ -169,7 +304,11 @@ def show(label: str, base: float, measured: float) -> None:
 if __name__ == "__main__":
     loading()
     succeeding_cell()
+    noted_cell()
     failing_cell()
     failed_imports()
     matching()
     padding_watch()
+    index_guard()
+    freed_memory()
+    memory_ledger()

@@ -1,6 +1,7 @@
 """A Hub on this machine that speaks the Hub's protocol, with faults by the owner in a repository's name.
 
 ``acme/tiny`` is a real repository, served from a folder; of ``gated/tiny``, ``busy/tiny`` and so on it tells what ``FAULTS`` says.
+A file whose name begins with ``stalled`` comes only when the server is released.
 """
 
 from __future__ import annotations
@@ -64,7 +65,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if kind == "resolve":
             if name not in files:
                 return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b""
+            if name.startswith("stalled"):
+                self.ended.wait()
             return 200, {"ETag": f'"{name}-1"', "X-Repo-Commit": COMMIT}, (self.folder / name).read_bytes()
+        if kind == "tree" and not name:
+            told = [
+                {"type": "file", "path": file, "size": (self.folder / file).stat().st_size, "oid": COMMIT}
+                for file in files
+            ]
+            return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
         if kind == "tree":
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
         repo = "/".join(path.split("/")[1:3])
@@ -82,6 +91,7 @@ def fake_hub(folder: Path) -> Iterator[http.server.ThreadingHTTPServer]:
     handler = type("Handler", (_Handler,), {"folder": folder, "ended": ended})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    server.release = ended.set  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
+    from tfdiag_ipython.watch.index_guard import IndexGuard
+
 __version__ = "0.1.0"
 __all__ = [
     "Applicability",
@@ -30,6 +32,7 @@ __all__ = [
     "diagnose",
     "diagnose_notebook",
     "diagnose_text",
+    "guard",
 ]
 
 
@@ -65,6 +68,16 @@ def diagnose_notebook(path: str | PathLike[str]) -> list[Diagnosis]:
     from tfdiag_ipython.api import diagnose_notebook as implementation
 
     return implementation(path)
+
+
+def guard() -> IndexGuard:
+    """``with guard():`` looks at indices before the PyTorch call that uses them: a bad one raises an ``IndexError`` that names it.
+
+    The CUDA context stays alive, because the call is not made. Raises ``InputError`` where torch is not installed.
+    """
+    from tfdiag_ipython.watch.index_guard import IndexGuard
+
+    return IndexGuard()
 
 
 def load_ipython_extension(ipython: Any) -> None:

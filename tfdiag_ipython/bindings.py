@@ -13,7 +13,7 @@ MOST_BYTES = 1_000_000
 _ABSENT = object()
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, types.ModuleType)
 _CONTAINERS = (list, tuple, set, frozenset, dict)
-_IPYTHON = re.compile(r"_|__.*|_(?:\d+|i+\d*|oh|dh|ih|exit_code)|In|Out|exit|quit|get_ipython")
+IPYTHON_NAMES = re.compile(r"_|__.*|_(?:\d+|i+\d*|oh|dh|ih|exit_code)|In|Out|exit|quit|get_ipython")
 
 
 class Bindings:
@@ -30,7 +30,7 @@ class Bindings:
         self._before = {
             name: (id(value), value if keepable(value, left) else _ABSENT)
             for name, value in list(namespace.items())
-            if not _IPYTHON.fullmatch(name)
+            if not IPYTHON_NAMES.fullmatch(name)
         }
         self.lost: list[str] = []
         """Names that the cells bound, and whose value before is not kept."""
@@ -38,7 +38,7 @@ class Bindings:
 
     def settle(self) -> None:
         """Keep of what was before only what the cells have bound anew."""
-        now = {name: value for name, value in self._namespace.items() if not _IPYTHON.fullmatch(name)}
+        now = {name: value for name, value in self._namespace.items() if not IPYTHON_NAMES.fullmatch(name)}
         for name in now.keys() | self._before.keys():
             number, value = self._before.get(name, (0, _ABSENT))
             if name in now and id(now[name]) == number:

@@ -44,14 +44,19 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Observation:
-    """One thing that a probe saw: what, its value in words, and where it was seen (``frame `forward`, cell 3``)."""
+    """One thing that a probe saw: what, its value in words, and where it was seen (``frame `forward`, cell 3``).
+
+    ``share``, from 0 to 1, is the value's part of a whole, which the views draw as a bar beside it.
+    """
 
     what: str
     value: str
     source: str = ""
+    share: float | None = None
 
-    def to_dict(self) -> dict[str, str]:
-        return {"what": self.what, "value": self.value, "source": self.source}
+    def to_dict(self) -> dict[str, Any]:
+        drawn = {} if self.share is None else {"share": round(self.share, 4)}
+        return {"what": self.what, "value": self.value, "source": self.source, **drawn}
 
 
 @dataclass(frozen=True)

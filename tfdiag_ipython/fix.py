@@ -48,6 +48,9 @@ class Host(Protocol):
     def release(self) -> None:
         """Let go of the last traceback and of everything else that holds the failed cell's objects."""
 
+    def delete(self, name: str) -> None:
+        """Delete a variable (or ``Out[3]``) with every other name that the shell keeps for the same object."""
+
     def restart(self) -> None:
         """Restart the kernel after this callback; raises ``PlanError`` where that is impossible."""
 
@@ -78,6 +81,8 @@ class Plan(ABC):
     """A fix worked out for one scene. It holds plain data only, never an object of the failed cell."""
 
     undoable: bool = True
+    changes: ClassVar[bool] = True
+    """Whether it changes anything; a plan that only looks is carried out at the first click."""
     threaded: ClassVar[bool] = False
     """Whether ``execute`` touches none of the person's objects, so that a view may run it beside the kernel's main thread."""
 

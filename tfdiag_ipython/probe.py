@@ -70,6 +70,11 @@ class Deadline:
     def passed(self) -> bool:
         return time.perf_counter() > self.until
 
+    @property
+    def left(self) -> float:
+        """Seconds; negative when it has passed."""
+        return self.until - time.perf_counter()
+
     def check(self) -> None:
         if self.passed:
             raise BudgetSpent("The time for quick looks is used up.")

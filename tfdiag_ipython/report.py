@@ -9,6 +9,7 @@ from tfdiag_ipython.diagnosis import Diagnosis
 from tfdiag_ipython.failure import Failure, clip
 from tfdiag_ipython.redact import redact
 
+ASKED = "What it really was (please write it here): "
 MESSAGE_LIMIT = 4_000
 FRAMES_SHOWN = 30
 
@@ -19,13 +20,17 @@ def build_report(
     versions: Mapping[str, str],
     log: Iterable[str] = (),
     *,
+    wrong: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> str:
     """The report as Markdown, redacted; ``environment`` is what :func:`tfdiag_ipython.redact.redact` takes.
 
+    ``wrong`` is the code of a diagnosis that the person calls wrong: the report then begins with that.
+
     The cell's source and the values of variables are left out: they are the person's own to add.
     """
-    parts = ["# tfdiag report", _versions({**versions, **(failure.versions if failure else {})})]
+    parts = [f"# Wrong diagnosis: {wrong}\n\n{ASKED}" if wrong else "# tfdiag report"]
+    parts += [_versions({**versions, **(failure.versions if failure else {})})]
     if failure is None:
         parts.append("## Failure\n\nNo cell has failed.")
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import io
 import linecache
 import os
@@ -73,6 +74,11 @@ class PlainHost:
         if self.exception is not None:
             clear_traceback(self.exception)
         self.exception = None
+
+    def delete(self, name: str) -> None:
+        value = self.namespace.get(name, self)
+        for other in [other for other, kept in self.namespace.items() if kept is value]:
+            del self.namespace[other]
 
     def restart(self) -> None:
         self.restarted = True
@@ -212,14 +218,14 @@ def _carry_out(registry: Registry, rule: Rule, case: Reproduce, attempt: Try) ->
         raise AssertionError(str(error)) from None
     plan: Plan = engine.plan(diagnosis, fix, host.scene(), _failure(host, case))
     _expect(bool(plan.preview().text.strip()), f"{rule.code} {fix.id}: the preview is empty")
-    before = _State.of(host)
+    before = _State.of(host) if plan.undoable else None  # it holds what a plan may be about to free
     done, verification = engine.apply(plan)
     _expect(bool(done.strip()), f"{rule.code} {fix.id}: execute does not say what it did")
     _expect(
         verification.status is attempt.status,
         f"{rule.code} {fix.id}: {verification.status.value} ({verification.detail}), expected {attempt.status.value}",
     )
-    if plan.undoable:
+    if before is not None:
         _expect(bool(plan.undo().strip()), f"{rule.code} {fix.id}: undo does not say what it did")
         differs = before.differs(host)
         _expect(not differs, f"{rule.code} {fix.id}: undo leaves {differs}")
@@ -232,7 +238,7 @@ def _raise(registry: Registry, rule: Rule, case: Reproduce) -> tuple[PlainHost, 
     host = PlainHost()
     for number, source in enumerate(case.cells, start=1):
         result = host.add(source)
-        last = number == len(case.cells) and not case.probe
+        last = number == len(case.cells) and not case.probe and case.finding is None
         told = "" if result.failure is None else f"{result.failure.top.name}: {result.failure.top.message[:300]}"
         _expect((result.failure is not None) == last, f"{rule.code}: cell {number} {told or 'raised nothing'}")
     failure = _failure(host, case)
@@ -241,6 +247,8 @@ def _raise(registry: Registry, rule: Rule, case: Reproduce) -> tuple[PlainHost, 
 
 
 def _failure(host: PlainHost, case: Reproduce) -> Failure:
+    if case.finding is not None:
+        return case.finding
     if not case.probe:
         assert host.exception is not None
         return Failure.from_exception(host.exception, source=host.cells[-1].source, cell=host.cells[-1].label)
@@ -289,6 +297,11 @@ def _require(case: Reproduce) -> None:
     from packaging.requirements import Requirement
 
     for line in case.needs:
+        unwanted = line.removeprefix("without ")
+        if unwanted != line:
+            if importlib.util.find_spec(unwanted) is not None:
+                raise Skip(f"needs to be {line}")
+            continue
         need = Requirement(line)
         try:
             version = importlib.metadata.version(need.name)

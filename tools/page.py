@@ -19,8 +19,8 @@ class Page:
         self.messages = 0
 
     def run(self, source: str) -> list[dict[str, Any]]:
-        """Execute a cell; the contents of its display, stream and error messages."""
-        return self._until_idle(self.client.execute(source))
+        """Execute a cell; the contents of its display, stream and error messages. The next one runs even where this one fails."""
+        return self._until_idle(self.client.execute(source, stop_on_error=False))
 
     def value(self, expression: str) -> str:
         """What ``print(expression)`` shows."""

@@ -20,6 +20,7 @@ MADE = ("models", "hub", "out")
 """Folders that the notebooks make."""
 PLACES = (
     (re.escape(str(FOLDER.parent)), "/home/me/tfdiag"),
+    (re.escape(sys.prefix), "/home/me/tfdiag/.venv"),
     (re.escape(sysconfig.get_paths()["stdlib"]), "/usr/lib/python3"),
     (r"/\S*?/ipykernel_\d+/\d+\.py", "/tmp/ipykernel_1/1.py"),
 )
@@ -67,4 +68,4 @@ def run(file: Path) -> None:
 if __name__ == "__main__":
     names = sys.argv[1:] or sorted(path.name for path in FOLDER.glob("*.ipynb"))
     for name in names:
-        run(FOLDER / Path(name).name)
+        run(FOLDER / f"{Path(name).stem}.ipynb")

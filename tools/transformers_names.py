@@ -2,7 +2,7 @@
 transformers.
 
 ``python tools/transformers_names.py FOLDER``. The wheels are read, never installed:
-``pip download --no-deps -d FOLDER transformers==4.18.0`` fetches one.
+``pip download --no-deps -d FOLDER transformers==4.18.0`` fetches one. It prints what it skipped.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ def main(folder: Path) -> None:
     for path in sorted(folder.glob("transformers-*.whl"), key=lambda path: Version(path.name.split("-")[1])):
         version = Version(path.name.split("-")[1])
         release = f"{version.major}.{version.minor}"
-        if version >= OLDEST and release not in releases:
-            releases.append(release)
-            exported[release], attention[release] = names_of(path)
+        if version < OLDEST or release in releases:
+            print(f"skipped {path.name}: {'older than ' + str(OLDEST) if version < OLDEST else release + ' was read'}")
+            continue
+        releases.append(release)
+        exported[release], attention[release] = names_of(path)
+    if not releases:
+        raise SystemExit(f"{folder} holds no wheel of transformers {OLDEST} or later.")
     table = {
         "about": "Names that transformers exports, by the first minor release that has them (those of the oldest are "
         "not listed)"
@@ -63,7 +67,11 @@ def names_of(wheel: Path) -> tuple[set[str], set[str]]:
     if "define_import_structure" in top:  # the models' own lists are merged into the library's
         for name, text in texts.items():
             if name.startswith("transformers/models/"):
-                names.update(word for found in _ALL.findall(text) for word in ast.literal_eval(found))
+                for found in _ALL.findall(text):
+                    try:
+                        names.update(ast.literal_eval(found))
+                    except ValueError:
+                        print(f"skipped the __all__ of {wheel.name}: {name}, which is computed")
     modules = {Path(name).stem for name in files} | {Path(name).parent.name for name in files}
     classes = {found for name, text in texts.items() if "/modeling_" in name for found in _CLASS.findall(text)}
     plain = {name for name in names - modules if not _OTHER_FRAMEWORK.search(name) and name[0] != "_"}

@@ -134,7 +134,7 @@ def command(page: Any, name: str, arguments: dict[str, Any] | None = None) -> No
 def run_to_first_panel(page: Any) -> Any:
     """Run cells one after the other, as a person does, until one of them has a panel; gives the panel."""
     panel = page.locator(".tfdiag-panel").first
-    for _ in range(8):
+    for _ in range(20):
         command(page, "notebook:run-cell-and-select-next")
         if page.locator(".tfdiag-answer").count():
             panel.wait_for()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdiag_ipython.fixes.source import calls_to, names_used, replace_symbol, set_arguments
+from tfdiag_ipython.fixes.source import calls_to, names_used, rename_attribute, replace_symbol, set_arguments
 
 TRAIN = calls_to("TrainingArguments")
 
@@ -107,3 +107,10 @@ def test_the_comment_of_the_argument_before_a_removed_last_one_stays():
     source = "f(\n    a=1,  # one\n    b=2,  # two\n)"
     assert set_arguments(source, calls_to("f"), {"b": None}) == "f(\n    a=1,  # one\n)"
     assert set_arguments("f(a=1, b=2)", calls_to("f"), {"b": None}) == "f(a=1)"
+
+
+def test_an_attribute_is_renamed_and_nothing_that_only_reads_alike():
+    source = "genrate = 'genrate'\nids = model . genrate(x)  # genrate\n"
+    assert (
+        rename_attribute(source, "genrate", "generate") == "genrate = 'genrate'\nids = model . generate(x)  # genrate\n"
+    )

@@ -1,10 +1,15 @@
 """What a hanging load waits for, read from its frames: each wait is a real one, and is interrupted as a person would."""
 
 import contextlib
+import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -39,8 +44,8 @@ def silent(mode):
 
 
 @contextlib.contextmanager
-def interrupted(wanted):
-    """Interrupts this thread as soon as it stands where it waits for ``wanted``."""
+def interrupted(wanted, then=lambda: None):
+    """Interrupts this thread as soon as it stands where it waits for ``wanted``, and does ``then`` afterwards."""
     main, done = threading.get_ident(), threading.Event()
 
     def press_stop():
@@ -50,6 +55,7 @@ def interrupted(wanted):
                 break
         if not done.is_set():
             signal.pthread_kill(main, signal.SIGINT)
+            then()
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=press_stop, daemon=True)
@@ -125,3 +131,52 @@ def test_other_waits_are_none_of_the_hubs(tmp_path):
             plain.makefile().readline()
     seen, found = diagnose(caught.value)
     assert not seen and found == []
+
+
+STALLED_NAMES = """
+import fcntl, os, pathlib, socket, struct, subprocess, tempfile
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:  # the loopback of this network of its own is down at first
+    fcntl.ioctl(plain, 0x8914, struct.pack("16sH14x", b"lo", 0x41))
+mute = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+mute.bind(("127.0.0.1", 53))
+names = pathlib.Path(tempfile.mkdtemp(), "resolv.conf")
+names.write_text("nameserver 127.0.0.1\\noptions timeout:2 attempts:1\\n")
+subprocess.run(["mount", "--bind", names, os.path.realpath("/etc/resolv.conf")], check=True)
+os.environ["HF_ENDPOINT"] = "http://hub.example.org"
+from tests.probes.test_hub_wait import diagnose, interrupted, load
+try:
+    with interrupted("resolve"):
+        load("http://hub.example.org", tempfile.mkdtemp())
+except KeyboardInterrupt as error:
+    seen, (first,) = diagnose(error)
+    print(first.code, first.certainty.value, first.title)
+"""
+"""In a network of its own, where the name server takes every question and never answers."""
+
+
+def test_a_name_server_that_does_not_answer(tmp_path):
+    apart = ["unshare", "--map-root-user", "--mount", "--net"]
+    if not shutil.which("unshare") or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("needs Linux, and the right to make a network of its own")
+    online = {
+        name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    }
+    root = str(Path(__file__).parents[2])
+    child = subprocess.run(
+        [*apart, sys.executable, "-c", STALLED_NAMES], cwd=root, env=online, capture_output=True, text=True, timeout=120
+    )
+    assert child.stdout.startswith("HUB006 confirmed"), child.stderr
+    assert "while it waited for the name of hub.example.org to be resolved" in child.stdout
+
+
+def test_a_snapshot_whose_file_does_not_come(tmp_path):
+    import huggingface_hub
+
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "stalled.json").write_text("{}")
+    with fake_hub(tmp_path / "served") as server:
+        place = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(KeyboardInterrupt) as caught, interrupted("threads", lambda: server.release()):
+            huggingface_hub.snapshot_download("acme/tiny", endpoint=place, cache_dir=tmp_path / "cache")
+    _, (first,) = diagnose(caught.value)
+    assert f"waited for the downloads of a snapshot from {place.removeprefix('http://')}" in first.title

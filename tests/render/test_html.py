@@ -100,7 +100,7 @@ def test_other_diagnoses_are_folded():
 
 def test_the_direction_follows_the_text():
     hebrew = dataclasses.replace(DIAGNOSIS, title="שגיאה")
-    assert '<p class="tfdiag-answer" dir="auto"><strong>שגיאה' in render_html([hebrew])
+    assert 'role="heading" aria-level="3" dir="auto"><strong>שגיאה' in render_html([hebrew])
 
 
 def test_without_jinja_the_text_is_shown(monkeypatch):
@@ -115,3 +115,10 @@ def test_without_jinja_the_text_is_shown(monkeypatch):
 
 def test_nothing_known_is_no_markup():
     assert render_html([]) == ""
+
+
+def test_a_share_is_drawn_in_characters_that_a_screen_reader_passes_by():
+    seen = dataclasses.replace(DIAGNOSIS, evidence=(Observation("weights", "3 GiB", share=0.3),))
+    read = Reader(render_html([seen]))
+    assert "███░░░░░░░ 3 GiB" in read.text
+    assert ("aria-hidden", "true") in read.attributes

@@ -77,6 +77,9 @@ class Session:
     def apply(self, plan, progress):
         return plan.execute(progress), plan.verify(progress)
     def report(self): return "# report </textarea>"
+    def reject(self, code):
+        state["rejected"] = code
+        return f"# {code} is wrong </textarea>"
     def page(self, code): return f"# page of {code}"
 
 def fixes(*kinds):
@@ -202,6 +205,15 @@ def test_the_page_and_the_report_open_and_close(page):
     assert "# report &lt;/textarea&gt;</textarea>" in page.markup()
     page.click("Show report to copy")
     assert "# report" not in page.text()
+
+
+def test_a_wrong_diagnosis_is_silenced_and_gives_a_report_to_copy(page):
+    page.click("This diagnosis is wrong")
+    assert page.value("state.pop('rejected')") == "AAA001"
+    assert "AAA001 stays silent for the rest of this session" in page.text()
+    assert "# AAA001 is wrong &lt;/textarea&gt;</textarea>" in page.markup()
+    page.click("This diagnosis is wrong")
+    assert page.value("'rejected' in state") == "False" and "stays silent" not in page.text()
 
 
 def test_old_panels_are_closed(page):

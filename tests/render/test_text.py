@@ -78,3 +78,11 @@ def test_every_outcome_is_told_in_words(status):
 
 def test_examples_are_what_they_say():
     assert {fix.applicability for fix in DIAGNOSIS.fixes} == set(Applicability)
+
+
+@pytest.mark.parametrize(
+    ("share", "drawn"), [(0, "░" * 10), (0.01, "▏" + "░" * 9), (0.5, "█" * 5 + "░" * 5), (7, "█" * 10)]
+)
+def test_a_share_is_drawn_as_a_bar_before_its_number(share, drawn):
+    seen = dataclasses.replace(DIAGNOSIS, evidence=(Observation("weights", "3 GiB", "`model`", share=share),))
+    assert f"weights  {drawn} 3 GiB  (`model`)" in render_text([seen], width=200)

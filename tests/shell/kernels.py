@@ -82,7 +82,15 @@ class Kernel:
         ran = self.run(LOAD, store_history=False)
         assert ran.reply["status"] == "ok", ran.text
 
-    def run(
+    def run(self, code: str, **options: Any) -> Ran:
+        """Run a cell (options: see ``_run``). For a moment after a failing cell a kernel aborts what comes next: then once more."""
+        until = time.monotonic() + 10
+        while True:
+            ran = self._run(code, **options)
+            if ran.reply["status"] != "aborted" or time.monotonic() > until:
+                return ran
+
+    def _run(
         self, code: str, *, cell_id: str = "", interrupt_at: str = "", answers: tuple[str, ...] = (), **content: Any
     ) -> Ran:
         """Run a cell; interrupt it once it has printed ``interrupt_at``; give ``answers`` to what it asks."""

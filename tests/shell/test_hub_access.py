@@ -96,7 +96,9 @@ def test_what_the_hub_answered_is_told_and_the_cache_helps(kernel, owner):
     load = f"AutoTokenizer.from_pretrained('{owner}/tiny')"
     empty = kernel.run(load)
     assert re.search(WORDS[owner], title(empty)), empty.text
-    kernel.run(CACHE + f"shutil.copytree(cache / 'models--acme--tiny', cache / 'models--{owner}--tiny', symlinks=True)")
+    copy = f"shutil.copytree(cache / 'models--acme--tiny', cache / 'models--{owner}--tiny', symlinks=True)"
+    copied = kernel.run(CACHE + copy)
+    assert copied.reply["status"] == "ok", copied.text
     full = kernel.run(load)
     if full.reply["status"] == "ok":  # this version is content with the cache
         return

@@ -28,7 +28,7 @@ def test_a_mistyped_magic_is_not_the_last_failure(run):
     ("typed", "said"),
     [
         ("%tfdiag exlain CFG001", "%tfdiag has no subcommand 'exlain'. Did you mean explain?"),
-        ("%tfdiag xyz", "There are on, off, rules, explain, probe, migrate, report, config."),
+        ("%tfdiag xyz", "There are on, off, rules, explain, probe, migrate, report, wrong, config."),
         ("%tfdiag explain", "%tfdiag explain takes CODE, which is missing."),
         ("%tfdiag explain TST009", "No rule has the code 'TST009'. Did you mean"),
         ("%tfdiag rules all", "%tfdiag rules takes no arguments, not all."),
@@ -57,9 +57,9 @@ def test_rules_and_explain(run):
 
 
 def test_config_prints_and_sets(run, shell):
-    assert "panel    on" in run("%tfdiag config")
+    assert "panel     on" in run("%tfdiag config")
     shown = run("%tfdiag config panel=off budget=0.5 ignored=TST001,HUB001")
-    assert "panel    off" in shown and "ignored  HUB001,TST001" in shown
+    assert "panel     off" in shown and "ignored   HUB001,TST001" in shown
     run(ASSEMBLE)
     assert SPOKEN not in run(FAILS)
     run("%tfdiag config ignored=none")
@@ -84,6 +84,32 @@ def test_settings_can_come_from_the_environment_and_the_configuration_file_wins(
     assert (settings.panel, settings.shown, settings.budget) == (False, 1, 1.0)
     assert "TFDIAG_BUDGET: 'plenty' is no value for budget: it takes a number" in capsys.readouterr().err
     bare.run_line_magic("unload_ext", "tfdiag_ipython")
+
+
+def test_ipythons_own_config_magic_sets_them(run, shell):
+    assert "TfdiagSettings" in run("%config")
+    run("%config TfdiagSettings.ignored = ['tst001']", ASSEMBLE)
+    assert SPOKEN not in run(FAILS)
+    assert "ignored   TST001" in run("%tfdiag config")
+
+
+def test_quiet_shows_the_answer_alone_until_it_is_asked(run):
+    run("%tfdiag config quiet=on", ASSEMBLE)
+    shown = run(FAILS)
+    assert SPOKEN in shown and "`%tfdiag` shows the evidence and the fixes." in shown and "\nEvidence\n" not in shown
+    full = run("%tfdiag")
+    assert SPOKEN in full and "\nEvidence\n" in full
+
+
+def test_a_wrong_diagnosis_is_reported_and_its_rule_silent_from_then_on(run):
+    assert "no diagnosis that could be wrong" in run("%tfdiag wrong")
+    assert SPOKEN in run(ASSEMBLE, FAILS)
+    assert "UsageError: IDX001 is not in the last diagnosis. Did you mean TST001?" in run("%tfdiag wrong idx001")
+    told = run("%tfdiag wrong")
+    assert "# Wrong diagnosis: TST001" in told and "TST001 stays silent for the rest of this session" in told
+    assert SPOKEN not in run(FAILS)
+    run("%tfdiag config ignored=none")
+    assert SPOKEN in run(FAILS)
 
 
 def test_a_probe_prints_what_it_saw_and_its_finding_is_diagnosed(run):
@@ -136,11 +162,11 @@ def test_the_manual(shell, run):
     ("line", "offered"),
     [
         ("%tfdiag ex", {"explain"}),
-        ("%tfdiag ", {"on", "off", "rules", "explain", "probe", "migrate", "report", "config"}),
+        ("%tfdiag ", {"on", "off", "rules", "explain", "probe", "migrate", "report", "wrong", "config"}),
         ("%tfdiag migrate --d", {"--diff"}),
         ("%tfdiag explain TST00", {"TST001", "TST002", "TST003", "TST004"}),
         ("%tfdiag probe meas", {"measure"}),
-        ("%tfdiag config pa", {"panel="}),
+        ("%tfdiag config pan", {"panel="}),
         ("%%tfdiag --w", {"--watch"}),
         ("%%tfdiag --watch wa", {"warnings"}),
     ],

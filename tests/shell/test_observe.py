@@ -108,3 +108,27 @@ def test_completeness_is_judged_on_the_cell_itself(shell):
 def test_called_by_name_it_runs_the_cell(run, shell):
     run("get_ipython().run_cell_magic('tfdiag', '', 'by_name = 1')")
     assert shell.user_ns["by_name"] == 1
+
+
+GUARDED = "import torch\ntable = torch.nn.Embedding(4, 2)\n"
+
+
+@pytest.mark.hf
+def test_a_guarded_cell_stops_a_bad_index_and_says_what_it_checked(run):
+    clean = run(f"%%tfdiag --guard -w warnings\n{GUARDED}table(torch.tensor([3]));")
+    assert "and indices (1 checked) in cell 1: nothing to report." in clean
+    shown = run(f"%%tfdiag --guard\n{GUARDED}table(torch.tensor([[1, 9]]))")
+    assert "GuardedIndexError: tfdiag.guard stopped embedding" in shown
+    assert "and the embedding has 4 rows (0 to 3)" in shown
+    assert "index out of range in self" in run("table(torch.tensor([9]))")  # the guard is gone with its cell
+
+
+@pytest.mark.hf
+def test_a_mode_that_the_guarded_cell_leaves_open_stays(run):
+    assert "torch.float64" in run(
+        "import torch\nfrom torch.utils._device import DeviceContext\nmode = DeviceContext('meta')",
+        "%%tfdiag --guard -q\nmode.__enter__();",
+        "torch.zeros(1, dtype=torch.float64).dtype",
+    )
+    assert "meta" in run("kind = torch.zeros(1).device; mode.__exit__(None, None, None); print(kind)")
+    assert "cpu" in run("torch.zeros(1).device")

@@ -19,7 +19,7 @@ batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """A busy machine must not decide what is measured."""
-    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 600.0)
+    monkeypatch.setenv("TFDIAG_PATIENCE", "600")
 
 
 QUIET = "unmasked padding in cell 2: nothing to report."
@@ -32,12 +32,16 @@ QUIET = "unmasked padding in cell 2: nothing to report."
         "logits = model(input_ids=ids)",
         "for row in [ids[:1], ids]:\n    model(row)",
         "def predict(network, rows):\n    return network(rows.clone()).logits\npredict(model, ids)",
-        "left = ids.flip(1)\nmodel.train()\nmodel(left)",
     ],
 )
 def test_a_padded_call_without_a_mask_is_measured_and_said(run, cell):
     shown = run(SETUP, f"%%tfdiag\n{cell}")
     assert "PAD001" in shown and "confirmed" in shown and "in cell 2" in shown
+
+
+def test_padding_on_the_left_is_said_to_move_the_positions_too(run):
+    shown = run(SETUP, "%%tfdiag\nleft = ids.flip(1)\nmodel.train()\nmodel(left)")
+    assert "PAD008" in shown and "confirmed" in shown and "display-only] Pad on the right" in shown
 
 
 @pytest.mark.parametrize(
@@ -56,10 +60,25 @@ def test_what_is_right_or_harmless_stays_quiet(run, cell):
     assert "PAD" not in shown and QUIET in shown
 
 
-def test_where_measuring_would_take_long_it_is_only_suspected(run, monkeypatch):
-    monkeypatch.setattr("tfdiag_ipython.watch.padding.SECONDS", 0.0)
-    shown = run(SETUP, "%%tfdiag\nlogits = model(ids).logits")
+SLOW = "hook = model.register_forward_pre_hook(lambda *_: time.sleep(0.3))"
+
+
+@pytest.mark.parametrize(("before", "patience"), [("pass", 0), (SLOW, 1)])
+def test_where_measuring_would_take_long_it_is_only_suspected(run, before, patience):
+    cells = f"import time\n{before}", f"%tfdiag config patience={patience}", "%%tfdiag\nlogits = model(ids).logits"
+    shown = run(SETUP, *cells)
     assert "PAD001" in shown and "possible" in shown and "`%tfdiag probe padding model ids` measures it" in shown
+    assert "[safe] Measure it now" in shown
+
+
+def test_a_first_call_that_takes_longer_than_all_others_is_measured_all_the_same(run):
+    shown = run(
+        SETUP,
+        f"import time\n{SLOW.replace('0.3', '3')}",
+        "%tfdiag config patience=8",
+        "%%tfdiag\nlogits = model(ids).logits\nhook.remove()",
+    )
+    assert "PAD001" in shown and "confirmed" in shown
 
 
 def test_a_cell_that_fails_is_not_measured(run):
@@ -90,3 +109,28 @@ def test_the_fix_is_a_button_only_where_the_observed_call_itself_can_be_edited(r
     by_hand = run(SETUP, "model(ids);", "%%tfdiag\n(lambda network, rows: network(rows))(model, ids);")
     edited = run("%%tfdiag\nlogits = model(ids).logits")
     assert "[display-only] Pass the attention mask" in by_hand and "[unsafe] Pass the attention mask" in edited
+
+
+def test_every_cell_is_watched_between_on_and_off(run):
+    assert "every cell for unmasked padding" in run(SETUP, "%tfdiag on padding")
+    assert "PAD001" in run("logits = model(ids).logits") and "PAD001" in run("again = model(ids).logits")
+    assert run("right = model(**batch).logits") == ""  # nothing is said of a cell that is well
+    assert "KeyError" in run("{}['key']")
+    assert "PAD001" not in run("%tfdiag off padding", "logits = model(ids).logits")
+
+
+def test_on_and_off_themselves_are_as_before_and_a_wrong_name_is_a_sentence(run, shell):
+    assert "tfdiag is on" in run("%tfdiag on") and "tfdiag is off" in run("%tfdiag off")
+    assert "Did you mean padding?" in run("%tfdiag on paddin")
+
+
+def test_a_cell_with_options_of_its_own_is_watched_for_both(run):
+    shown = run(SETUP, "%tfdiag on padding", "%%tfdiag --watch warnings\nlogits = model(ids).logits")
+    assert "PAD001" in shown
+
+
+def test_generation_and_a_mask_of_ones_are_said_under_their_own_codes(run):
+    decoder = "decoder = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None, pad_token_id=0, initializer_range=0.5)).eval()"
+    shown = run(SETUP, decoder, "%%tfdiag\nout = decoder.generate(**batch, max_new_tokens=2)")
+    assert "PAD004" in shown and "confirmed" in shown and "warning" not in shown.partition("PAD004")[2]
+    assert "PAD007" in run("%%tfdiag\nlogits = model(ids, attention_mask=torch.ones_like(ids)).logits")

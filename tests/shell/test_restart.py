@@ -20,7 +20,7 @@ print(plan.preview().text, session.apply(plan, Progress())[0])
 
 async def result_of(client, code):
     """What the cell printed."""
-    identity = client.execute(code)
+    identity = client.execute(code, stop_on_error=False)
     printed = ""
     while True:
         got = await client.get_iopub_msg(timeout=60)

@@ -152,7 +152,7 @@ def edit_cells(
 
 def asks_first(plan: Plan) -> bool:
     """Whether a safe plan is shown before it is carried out: it cannot be undone, loses a variable's value, or runs something twice."""
-    return not plan.undoable or bool(lost_by(plan.reruns, plan.host)) or runs_twice(plan)
+    return plan.changes and (not plan.undoable or bool(lost_by(plan.reruns, plan.host)) or runs_twice(plan))
 
 
 def runs_twice(plan: Plan) -> bool:

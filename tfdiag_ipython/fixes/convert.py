@@ -23,7 +23,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
 from tfdiag_ipython.fixes.cells import EditCells, diff
 from tfdiag_ipython.fixes.install import InstallPackages
-from tfdiag_ipython.fixes.keras_file import Tensor, read, values
+from tfdiag_ipython.fixes.keras_file import INDEX, Tensor, read, values
 from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.probes.weights_folder import read_config
 from tfdiag_ipython.sizes import file_size
@@ -68,15 +68,15 @@ class ConvertWeights(Plan):
         return self.edit.sources if self.edit else ()
 
     def preview(self) -> Preview:
-        size = f"about {file_size((self.folder / SOURCE).stat().st_size)}"
+        size = f"about {file_size(_size(self.folder))}"
         what = f"{len({tensor.name for tensor in self.tensors})} tensors, {size}" if self.tensors else size
-        text = f"Write {self.folder / TARGET} ({what}) from {SOURCE}."
+        text = f"Write {self.folder / TARGET} ({what}) from {source_of(self.folder).name}."
         if self.install:
             text = f"{self.install.preview().text}\n{text}"
         if self.edit:
             changes = [diff(edit.cell.source, edit.source, edit.cell.label) for edit in self.edit.edits]
             text = "\n\n".join([text, *changes])
-        note = f"{SOURCE} stays as it is; no file is overwritten. {self.then_runs()} Undo deletes the new file."
+        note = f"{source_of(self.folder).name} stays as it is; no file is overwritten. {self.then_runs()} Undo deletes the new file."
         if warning := differs_from_tensorflow(read_config(self.folder)):
             note = f"{warning} {note}"
         return Preview("text", text, note)
@@ -90,7 +90,7 @@ class ConvertWeights(Plan):
         target = self.folder / TARGET
         partial = target.with_name(f".{TARGET}.tfdiag-{os.getpid()}")
         try:
-            _write(self.folder / SOURCE, tensors, partial, progress)
+            _write(source_of(self.folder), tensors, partial, progress)
             _publish(partial, target)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -129,7 +129,11 @@ def work_out(folder: Path) -> tuple[Tensor, ...]:
     Raises :class:`PlanError` with the names that do not fit, or why the file or the architecture is not convertible.
     """
     _, wanted, optional, prefix = _pytorch_model(folder)
-    found = read(folder / SOURCE)
+    source = source_of(folder)
+    found = read(source)
+    if source.name == INDEX:  # the names begin with the root scope where the model was built by being called
+        inner = [replace(tensor, name=tensor.name.partition(".")[2]) for tensor in found]
+        found = max(found, inner, key=lambda one: sum(tensor.name in wanted for tensor in one))
     if prefix and not any(tensor.name in wanted for tensor in found):
         # TFBertModel's file has every weight below its main layer `bert`; PyTorch's BertModel has no such level.
         found = [replace(tensor, name=tensor.name.removeprefix(f"{prefix}.")) for tensor in found]
@@ -152,7 +156,7 @@ def work_out(folder: Path) -> tuple[Tensor, ...]:
     if wrong:
         more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
         raise PlanError(
-            f"{SOURCE} does not fit the model of config.json: {'; '.join(wrong[:6])}{more}. Nothing was written."
+            f"{source.name} does not fit the model of config.json: {'; '.join(wrong[:6])}{more}. Nothing was written."
         )
     return tuple(checked)
 
@@ -212,14 +216,26 @@ def _pytorch_model(folder: Path) -> tuple[Any, dict[str, tuple[int, ...]], set[s
 
 
 def _check_place(folder: Path) -> None:
-    source, target = folder / SOURCE, folder / TARGET
+    source, target = source_of(folder), folder / TARGET
     if not source.is_file():
         raise PlanError(f"{source} is not there (any more).")
     if target.exists():
         raise PlanError(f"{target} exists already, and tfdiag overwrites nothing.")
     if not os.access(folder, os.W_OK):
         raise PlanError(f"{folder} cannot be written to: copy it to a place of your own and load it from there.")
-    _check_room(folder, source.stat().st_size)
+    _check_room(folder, _size(folder))
+
+
+def source_of(folder: Path) -> Path:
+    """``tf_model.h5``, or the index of its shards where the model was saved in several files."""
+    return folder / INDEX if not (folder / SOURCE).exists() and (folder / INDEX).is_file() else folder / SOURCE
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the weights that are read."""
+    source = source_of(folder)
+    files = [source] if source.name == SOURCE else list(folder.glob("tf_model-*-of-*.h5"))
+    return sum(file.stat().st_size for file in files)
 
 
 def _check_room(folder: Path, size: int) -> None:
@@ -234,7 +250,7 @@ def _write(source: Path, tensors: tuple[Tensor, ...], partial: Path, progress: P
         progress.report(f"Converting {tensor.name} …", number / len(tensors))
         if tensor.name in arrays and arrays[tensor.name].tobytes() != array.tobytes():
             raise PlanError(
-                f"{SOURCE} holds `{tensor.name}` twice with different values: which is meant cannot be told."
+                f"{source.name} holds `{tensor.name}` twice with different values: which is meant cannot be told."
             )
         arrays[tensor.name] = array
     save_file(arrays, str(partial), metadata={"format": "pt"})
@@ -257,7 +273,7 @@ def _check_loaded(folder: Path, tensors: tuple[Tensor, ...], progress: Progress)
         ) from error
     loaded = model.state_dict()
     wrong = [str(name) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in report[key]]
-    for tensor, array in values(folder / SOURCE, tensors):
+    for tensor, array in values(source_of(folder), tensors):
         progress.report(f"Comparing {tensor.name} …")
         found = loaded.get(tensor.name)
         if found is None or not torch.equal(found.cpu(), torch.from_numpy(array).to(found.dtype)):
@@ -265,7 +281,7 @@ def _check_loaded(folder: Path, tensors: tuple[Tensor, ...], progress: Progress)
     if wrong:
         raise PlanError(f"The result does not load as it should ({', '.join(wrong[:6])}); it was deleted again.")
     count = len({tensor.name for tensor in tensors})
-    return f"{kind.__name__}.from_pretrained loaded it: all {count} tensors equal those of {SOURCE}, none missing or left over."
+    return f"{kind.__name__}.from_pretrained loaded it: all {count} tensors equal those of {source_of(folder).name}, none missing or left over."
 
 
 def _publish(partial: Path, target: Path) -> None:

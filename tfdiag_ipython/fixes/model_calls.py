@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,20 +18,35 @@ _MOVES = ("to", "cuda", "cpu")
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A call of a model: its source, its line, and whether it passes an attention mask (``None``: the source does not show it)."""
+    """A call of a model; ``masked``: whether it passes an attention mask (``None``: the source does not show it)."""
 
     source: str
     line: int
     masked: bool | None
+    generates: bool = False
 
 
 @dataclass(frozen=True)
 class Program:
-    """The names under which a program calls a model on inputs; ``given`` says that the inputs hold a mask, which ``**inputs`` passes."""
+    """The names under which a program calls a model on inputs.
+
+    ``given`` says that the inputs hold a mask, which ``**inputs`` passes; ``infers`` that ``generate`` can make the mask itself.
+    """
 
     model: str
     inputs: str
     given: bool
+    infers: bool = True
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a call shows: whether it passes a mask, whether by name, how it moves the ids, whether it generates."""
+
+    masked: bool | None
+    by_name: bool
+    moves: str
+    generates: bool
 
 
 def calls_on(source: str, program: Program) -> list[ModelCall]:
@@ -46,9 +61,10 @@ def calls_on(source: str, program: Program) -> list[ModelCall]:
     def read(tree: cst.Module) -> cst.Module:
         wrapper = MetadataWrapper(tree, unsafe_skip_copy=True)
         places = wrapper.resolve(PositionProvider)
-        for call, inner, masked, _ in _calls(wrapper.module, program):
+        for call, inner, look in _calls(wrapper.module, program):
             text = " ".join(tree.code_for_node(call).split())
-            found.append(ModelCall(text, places[call].start.line, masked if masked or not inner else None))
+            masked = look.masked if look.masked or not inner else None
+            found.append(ModelCall(text, places[call].start.line, masked, look.generates))
         return tree
 
     transform(source, read)
@@ -60,32 +76,47 @@ def add_mask(source: str, program: Program, mask: str) -> str:
 
     Where the call moves the ids to a device, it moves the mask there, too.
     """
+    return _edit(source, program, {"attention_mask": mask}, lambda look: look.masked is False)
+
+
+def replace_mask(source: str, program: Program, mask: str) -> str:
+    """The source with another mask in each call outside functions that passes one by name."""
+    return _edit(source, program, {"attention_mask": mask}, lambda look: look.by_name)
+
+
+def add_positions(source: str, program: Program, mask: str) -> str:
+    """The source with position ids that skip the padding in each call of the model outside functions, and the mask where it lacks."""
+    positions = {"position_ids": f"({mask}.cumsum(-1) - 1).clamp(min=0)"}
+    return _edit(add_mask(source, program, mask), program, positions, lambda look: not look.generates)
+
+
+def _edit(source: str, program: Program, arguments: dict[str, str], wanted: Callable[[_Look], bool]) -> str:
+    """The source with these arguments set in the wanted calls outside functions, moved to a device as the ids are."""
     import libcst as cst
 
     def edit(tree: cst.Module) -> cst.Module:
-        wanted = {
-            id(call): moves for call, inner, masked, moves in _calls(tree, program) if masked is False and not inner
-        }
+        moves = {id(call): look.moves for call, inner, look in _calls(tree, program) if not inner and wanted(look)}
 
         class Editor(cst.CSTTransformer):
             def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
-                if id(original_node) not in wanted:
+                if id(original_node) not in moves:
                     return updated_node
-                return with_arguments(updated_node, {"attention_mask": f"{mask}{wanted[id(original_node)]}"})
+                moved = {name: f"{value}{moves[id(original_node)]}" for name, value in arguments.items()}
+                return with_arguments(updated_node, moved)
 
         return tree.visit(Editor())
 
     return transform(source, edit)
 
 
-def _calls(tree: cst.Module, program: Program) -> Iterator[tuple[cst.Call, bool, bool | None, str]]:
-    """Each call on these inputs: the node, whether it stands in a function, whether it passes a mask, how it moves the ids."""
+def _calls(tree: cst.Module, program: Program) -> Iterator[tuple[cst.Call, bool, _Look]]:
+    """Each call on these inputs: the node, whether it stands in a function, and what it shows."""
     import libcst as cst
 
     class Finder(cst.CSTVisitor):
         def __init__(self) -> None:
             self.depth = 0
-            self.found: list[tuple[cst.Call, bool, bool | None, str]] = []
+            self.found: list[tuple[cst.Call, bool, _Look]] = []
 
         def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
             self.depth += 1
@@ -102,34 +133,37 @@ def _calls(tree: cst.Module, program: Program) -> Iterator[tuple[cst.Call, bool,
         def visit_Call(self, node: cst.Call) -> None:
             seen = _look(node, program)
             if seen is not None:
-                self.found.append((node, self.depth > 0, *seen))
+                self.found.append((node, self.depth > 0, seen))
 
     finder = Finder()
     tree.visit(finder)
     yield from finder.found
 
 
-def _look(call: cst.Call, program: Program) -> tuple[bool | None, str] | None:
-    """Whether a call of the model on these inputs passes a mask, and how it moves the ids; ``None`` for any other call."""
+def _look(call: cst.Call, program: Program) -> _Look | None:
+    """What a call of the model on these inputs shows; ``None`` for any other call."""
     import libcst as cst
 
     callee, inputs = dotted(call.func), program.inputs
     if callee not in (program.model, f"{program.model}.generate"):
         return None
+    generates = callee.endswith(".generate")
     named = {arg.keyword.value: arg.value for arg in call.args if arg.keyword is not None}
     spread = [arg for arg in call.args if arg.star]
     positional = [arg.value for arg in call.args if arg.keyword is None and not arg.star]
-    mask = named.get("attention_mask", positional[1] if len(positional) > 1 else None)
+    mask = named.get("attention_mask", positional[1] if len(positional) > 1 and not generates else None)
+    by_name = "attention_mask" in named
     if spread:
         moves = _moves(spread[0].value, (inputs,))
-        return (True if program.given else None, "") if moves is not None else (None, "")
-    ids = named.get("input_ids", positional[0] if positional else None)
+        return _Look(True if program.given and moves is not None else None, by_name, "", generates)
+    ids = named.get("input_ids", named.get("inputs", positional[0] if positional else None))
     moves = _moves(ids, (inputs, f'{inputs}["input_ids"]', f"{inputs}.input_ids")) if ids is not None else None
     if moves is None:
         return None
-    if mask is None or (isinstance(mask, cst.Name) and mask.value == "None" and "attention_mask" in named):
-        return (None if callee.endswith(".generate") else False), moves  # generate makes one where it can
-    return True if re.search(r"mask", cst.Module([]).code_for_node(mask)) else None, moves
+    if mask is None or (isinstance(mask, cst.Name) and mask.value == "None" and by_name):
+        return _Look(None if generates and program.infers else False, by_name, moves, generates)
+    masked = True if re.search(r"mask", cst.Module([]).code_for_node(mask)) else None
+    return _Look(masked, by_name, moves, generates)
 
 
 def _moves(value: cst.BaseExpression, wanted: tuple[str, ...]) -> str | None:

@@ -332,6 +332,17 @@ def call_object(source: str, method: str, receivers: Callable[[str], bool]) -> s
     return edit_calls(source, accepts, change)
 
 
+def rename_attribute(source: str, old: str, new: str) -> str:
+    """``x.new`` wherever the cell says ``x.old``."""
+    import libcst as cst
+
+    class Editor(cst.CSTTransformer):
+        def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.Attribute:
+            return updated_node.with_changes(attr=cst.Name(new)) if original_node.attr.value == old else updated_node
+
+    return transform(source, lambda tree: tree.visit(Editor()))
+
+
 def lines_bound(source: str) -> list[tuple[str, int]]:
     """Each name that the cell assigns outside functions, and the line; empty when the cell is not Python."""
     import ast

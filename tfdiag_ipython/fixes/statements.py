@@ -17,7 +17,7 @@ def insert_after_assignment(source: str, name: str, statement: str) -> str:
 
 
 def insert_before_call(source: str, name: str, statement: str) -> str:
-    """Put ``statement`` before the first top-level statement that calls ``name`` or a method of it, or passes it on."""
+    """Put ``statement`` (or several, a line each) before the first top-level statement that calls ``name`` or a method of it, or passes it on."""
     return _insert(source, lambda node: _calls(node, name), statement, after=False)
 
 
@@ -28,14 +28,14 @@ def _insert(source: str, wanted: Callable[[cst.CSTNode], bool], statement: str, 
         places = [number for number, node in enumerate(tree.body) if wanted(node)]
         if not places:
             return tree
-        new = cst.parse_statement(statement)
+        new = list(cst.parse_module(statement).body)
         place = places[-1] + 1 if after else places[0]
         body = list(tree.body)
-        if not after and isinstance(new, cst.SimpleStatementLine):  # blank lines and comments stay in front
+        if not after and isinstance(new[0], cst.SimpleStatementLine):  # blank lines and comments stay in front
             old = body[place]
-            new = new.with_changes(leading_lines=getattr(old, "leading_lines", ()))
+            new[0] = new[0].with_changes(leading_lines=getattr(old, "leading_lines", ()))
             body[place] = old.with_changes(leading_lines=[])
-        return tree.with_changes(body=[*body[:place], new, *body[place:]])
+        return tree.with_changes(body=[*body[:place], *new, *body[place:]])
 
     return transform(source, edit)
 

@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
@@ -19,13 +19,47 @@ UNEXPECTED = re.compile(r"(?P<callee>[\w.]+)\(\) got an unexpected keyword argum
 """The message, with the groups ``callee`` (qualified from Python 3.10 on) and ``argument``."""
 _CUTOFF, _LEAD = 0.84, 0.05
 _LIMIT = 20_000
+LOADING = frozenset(
+    [
+        "dtype",
+        "torch_dtype",
+        "device_map",
+        "attn_implementation",
+        "quantization_config",
+        "trust_remote_code",
+        "revision",
+        "token",
+        "cache_dir",
+        "subfolder",
+        "variant",
+        "local_files_only",
+        "force_download",
+        "use_safetensors",
+        "ignore_mismatched_sizes",
+        "output_loading_info",
+        "low_cpu_mem_usage",
+        "max_memory",
+        "offload_folder",
+        "offload_buffers",
+        "state_dict",
+        "key_mapping",
+        "gguf_file",
+        "adapter_kwargs",
+        "proxies",
+        "config",
+        "tp_plan",
+        "experts_implementation",
+    ]
+)
+"""Arguments of a model's ``from_pretrained``, most of which its signature does not show; only those that its code names count."""
 
 
 class CallableSignatureProbe(Probe):
     """The signature of the callable that the message names, where it belongs to a library that tfdiag speaks of.
 
     Facts: ``where`` (dotted name), ``parameters`` (names that can be given as keywords), ``nearest`` (those most like
-    the argument, best first), ``clear`` (whether the best is ahead of the next). Source: ``inspect.signature`` of the
+    the argument, best first), ``clear`` (whether the best is ahead of the next), ``through`` (``from_pretrained`` where that
+    handed on what neither it nor the configuration knows: the nearest are then theirs, too). Source: ``inspect.signature`` of the
     class or function found by its qualified name in the frames, the namespace or the loaded modules of the library;
     nothing is called.
     """
@@ -47,19 +81,46 @@ class CallableSignatureProbe(Probe):
             return Evidence(missing=f"{'.'.join(path)} does not tell its parameters")
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         names = tuple(one.name for one in signature.parameters.values() if one.kind in kinds and one.name != "self")
-        scored = sorted(((_likeness(found["argument"], name), name) for name in names), reverse=True)[:3]
+        handed = _handed_on(scene) if found["callee"].endswith(".__init__") else frozenset()
+        known = {*names, *handed}
+        scored = sorted(((_likeness(found["argument"], name), name) for name in known), reverse=True)[:3]
         near = [(ratio, name) for ratio, name in scored if ratio >= _CUTOFF]
         where = f"{target.__module__}.{target.__qualname__}"
         facts = {
             "where": where,
             "parameters": names,
             "nearest": tuple(name for _, name in near),
+            "through": "from_pretrained" if handed else "",
             "clear": len(near) == 1 or (len(near) > 1 and near[0][0] - near[1][0] >= _LEAD),
         }
         like = f"; most like `{found['argument']}`: {', '.join(name for _, name in near)}" if near else ""
         return Evidence(
             MappingProxyType(facts), (Observation("Parameters", f"{len(names)}{like}", f"the signature of {where}"),)
         )
+
+
+def _handed_on(scene: Scene) -> frozenset[str]:
+    """What a model's ``from_pretrained`` takes, read off its code, and the settings of the configuration that it has loaded."""
+    frame = next(iter(scene.find_frames("from_pretrained", file="modeling_utils.py")), None)
+    if frame is None:
+        return frozenset()
+    loader = inspect.getattr_static(frame.globals.get("PreTrainedModel"), "from_pretrained", None)
+    code: Any = getattr(inspect.unwrap(getattr(loader, "__func__", loader)), "__code__", None)
+    if not isinstance(code, CodeType):
+        return frozenset()
+    config = frame.locals.get("config")
+    words = {*code.co_varnames, *(one for one in code.co_consts if isinstance(one, str))}
+    settings = (
+        {name for name in (*_own(config), *dir(type(config))) if not name.startswith("_")}
+        if config is not None
+        else set()
+    )
+    return frozenset((words & LOADING) | settings)
+
+
+def _own(config: object) -> set[str]:
+    own = getattr(config, "__dict__", None)
+    return set(own) if type(own) is dict else set()
 
 
 def _likeness(one: str, other: str) -> float:

@@ -19,6 +19,7 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.hub_cache import proxy_variable
+from tfdiag_ipython.probes.hub_certificates import HubCertificatesProbe, knows, signer
 
 USAGE = "%tfdiag probe hub [ENDPOINT]"
 DEFAULT = "https://huggingface.co"
@@ -39,7 +40,9 @@ class HubProbe(Probe):
     """Resolves, connects, shakes hands and asks for the headers of the endpoint's root (``%tfdiag probe hub [ENDPOINT]``).
 
     Facts: ``endpoint``, ``proxy`` (the variable whose proxy was used), ``steps`` (name, outcome, milliseconds), ``failed`` (name of
-    the step at which it ended), ``status`` (of HTTP; 0: no answer). A step that fails, 401, 403, 407, 429 and 5xx are a finding.
+    the step at which it ended), ``status`` (of HTTP; 0: no answer), and for a certificate that is not trusted ``signer`` (who signed
+    it), ``known_to`` and ``file`` (another certificate file that verifies it, and where it is named; empty: none). A step that fails, 401, 403,
+    407, 429 and 5xx are a finding.
     """
 
     name: ClassVar[str] = "hub"
@@ -62,15 +65,19 @@ class HubProbe(Probe):
             return Evidence(missing=f"`{endpoint}` is no address: `{USAGE}`")
         endpoint = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"  # a password is no evidence
         proxy = proxy_variable(endpoint)
+        via = os.environ.get(proxy, "") if proxy else ""
+        trusted = HubCertificatesProbe().look(Failure("check", ()), scene)
         trial = Trial()
-        error = _try(trial, address, os.environ.get(proxy, "") if proxy else "")
-        facts = {
+        error = _try(trial, address, via, _existing(trusted))
+        facts: dict[str, Any] = {
             "endpoint": endpoint,
             "proxy": proxy,
             "steps": tuple(trial.steps),
             "failed": trial.failed,
             "status": trial.status,
         }
+        if trial.failed == "TLS" and "CERTIFICATE_VERIFY_FAILED" in error:
+            facts |= _signed(trial, endpoint, via, dict(trusted.get("others", {})))
         seen = tuple(Observation(step, f"{told} ({ms:.0f} ms)", endpoint) for step, told, ms in trial.steps)
         if proxy:
             seen = (Observation("proxy", f"{proxy} applies to {endpoint}", "environment"), *seen)
@@ -78,7 +85,37 @@ class HubProbe(Probe):
         return Evidence(MappingProxyType(facts), seen, finding=finding)
 
 
-def _try(trial: Trial, address: SplitResult, proxy: str) -> str:
+def _existing(trusted: Evidence) -> str:
+    """The certificate file that the Hub's client trusts; empty: Python's own."""
+    bundle = str(trusted.get("bundle", ""))
+    return bundle if trusted.get("variable") or os.path.isfile(bundle) else ""
+
+
+def connection_to(endpoint: str, proxy: str) -> Callable[[], socket.socket]:
+    """Opens connections to this address, through this proxy if there is one; each raises ``OSError`` where that fails."""
+    address = urlsplit(endpoint)
+    via = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else address
+
+    def connect() -> socket.socket:
+        plain = socket.create_connection((via.hostname, via.port or (443 if via.scheme == "https" else 80)), TIMEOUT)
+        if proxy:
+            _tunnel(plain, address)
+        return plain
+
+    return connect
+
+
+def _signed(trial: Trial, endpoint: str, proxy: str, others: dict[str, str]) -> dict[str, str]:
+    """Who signed the certificate that is not trusted, and which other certificate file of this machine would verify it."""
+    connect, host = connection_to(endpoint, proxy), urlsplit(endpoint).hostname or ""
+    who = _step(trial, "certificate", lambda: signer(connect, host), lambda who: f"signed by {who or 'nobody known'}")
+    known = next((where for where, path in others.items() if knows(connect, host, path)), "")
+    if known:
+        trial.steps.append(("certificate", f"verified by {others[known]}", 0.0))
+    return {"signer": who, "known_to": known, "file": others.get(known, ""), "steps": tuple(trial.steps)}
+
+
+def _try(trial: Trial, address: SplitResult, proxy: str, bundle: str) -> str:
     """Make the steps; what ended them, in the words of the exceptions that the Hub's library would raise, or an empty string."""
     via = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else address
     if proxy and via.scheme not in {"http", "https"}:
@@ -104,11 +141,12 @@ def _try(trial: Trial, address: SplitResult, proxy: str) -> str:
             elif proxy:
                 target = f"{address.scheme}://{address.netloc}/"
             if secure:
-                context = ssl.create_default_context()
                 name = address.hostname
-                wrapped = _step(
-                    trial, "TLS", lambda: context.wrap_socket(plain, server_hostname=name), lambda s: str(s.version())
-                )
+
+                def shake_hands() -> ssl.SSLSocket:
+                    return ssl.create_default_context(cafile=bundle or None).wrap_socket(plain, server_hostname=name)
+
+                wrapped = _step(trial, "TLS", shake_hands, lambda s: str(s.version()))
                 stack.callback(wrapped.close)
                 connection.sock = wrapped
             host_header = address.netloc.rpartition("@")[2]

@@ -54,11 +54,17 @@ class Place(Protocol):
     def function(self) -> str: ...
 
 
-def stage(frames: Sequence[Place]) -> str:
-    """What a load from the Hub waits for, its frames given from the outermost call inwards; empty when it is no such wait."""
+def stage(frames: Sequence[Place], handled: str = "") -> str:
+    """What a load from the Hub waits for, its frames given from the outermost call inwards; empty when it is no such wait.
+
+    ``handled`` names the exception that was being handled when the interrupt came. The resolver is C code that no signal ends: Stop
+    takes effect when it has given up, and the ``gaierror`` is on its way out.
+    """
     load = any(frame.function in {*ASKED_BY, *LOADERS} and CLIENT.search(frame.file) for frame in frames)
     if not load or any(NO_LOAD.search(frame.file) for frame in frames):
         return ""
+    if handled == "gaierror" and any("huggingface_hub" in frame.file for frame in frames):
+        return "resolve"
     for frame in reversed(frames):
         for name, file, function in STAGES:
             if re.search(rf"(?:{file})$", frame.file) and re.fullmatch(function, frame.function):
@@ -123,7 +129,8 @@ class HubWaitProbe(Probe):
 
     def look(self, failure: Failure, scene: Scene) -> Evidence:
         frames = _interrupted(scene)
-        waits_for = stage(frames)
+        handled = scene.exception.__context__ if scene.exception is not None else None
+        waits_for = stage(frames, type(handled).__name__)
         if not waits_for:
             return Evidence(missing="the interrupted program is not in a load from the Hub")
         facts = {

@@ -59,6 +59,8 @@ class IndexTensorsProbe(Probe):
         facts["length"] = _length(frames, torch)
         facts["model"] = _name_of(scene.namespace, lambda value: value is model) if model is not None else ""
         facts.update(_tokenizer(scene.namespace))
+        if "values" not in facts and facts["kind"] != "none":
+            facts |= _guarded(scene.exception)
         tensor = facts.pop("tensor", None)
         facts["variable"] = _variable(scene.namespace, tensor, torch)
         if asserted and "values" not in facts:
@@ -91,6 +93,14 @@ def _call(frames: list[LiveFrame], torch: Any, model: Any) -> dict[str, Any]:
             }
             return found | _indices(values["target"], limit, ignored, torch)
     return {"kind": "none", "module": "", "role": "", "where": ""}
+
+
+def _guarded(exception: BaseException | None) -> dict[str, Any]:
+    """What tfdiag's own guard saw of a tensor on a device before it stopped the call."""
+    kind = type(exception)
+    if kind.__name__ != "GuardedIndexError" or kind.__module__ != "tfdiag_ipython.watch.index_guard":
+        return {}
+    return {"values": vars(exception)["facts"]["values"]}
 
 
 def _indices(tensor: Any, limit: int, ignored: int | None, torch: Any) -> dict[str, Any]:

@@ -1,180 +1,235 @@
-"""Who holds memory: tensors by the name of the variable, the host's free memory, and the device's own statistics."""
+"""Whose memory it is: a ledger per device and for the host, from what names hold to what other processes hold."""
 
 from __future__ import annotations
 
-import itertools
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+import gc
+import importlib.util
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from tfdiag_ipython import host_memory
+from tfdiag_ipython.bindings import IPYTHON_NAMES
 from tfdiag_ipython.diagnosis import Observation
-from tfdiag_ipython.errors import BudgetSpent
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.batch_size import find_batch
+from tfdiag_ipython.fixes.less_memory import given_arguments
+from tfdiag_ipython.fixes.source import names_used
 from tfdiag_ipython.probe import Deadline, Evidence, Probe, Scene
+from tfdiag_ipython.probes._holders import KINDS, OBJECTS, THOROUGH, Holders, fields_of
+from tfdiag_ipython.probes._nvidia_smi import processes
+from tfdiag_ipython.sizes import memory_size
 
-OBJECTS = 20_000
-"""Objects looked into at most."""
-DEPTH = 4
 SHOWN = 5
+NAMED = 3
+"""Names shown in one row."""
+ROWS = {
+    "parameters": "parameters",
+    "gradients": "gradients",
+    "optimizer": "optimizer state",
+    "variables": "other variables",
+    "outputs": "displayed values (`Out`)",
+    "frames": "frames of the failed cell",
+    "unnamed": "tensors that no name holds",
+    "other": "saved for backward, temporaries",
+    "cached": "reserved by PyTorch, unused",
+    "outside": "free, other processes, CUDA itself",
+    "foreign": "other processes, CUDA itself",
+    "free": "free",
+}
+"""The rows of a ledger, in their order."""
+HOST_ROWS = {**ROWS, "other": "Python, libraries, other data", "foreign": "other processes"}
+TRAINER = "transformers/trainer.py"
+THOROUGH_SECONDS = 30.0
+Ledger = dict[str, int]
 
 
 class MemoryProbe(Probe):
-    """What the failed cell's frames and the notebook's variables hold in tensors, each storage counted once.
+    """Whose memory it is: parameters, gradients, optimizer state, variables, `Out`, the failed cell's frames, and all the rest.
 
-    Facts: ``variables`` and ``frames`` (name, bytes; the largest first; a frame's variable only for what no variable of the notebook
-    holds), ``frame_bytes`` (all that only the frames hold), ``available`` and ``limit`` (host bytes, ``None`` where unknown),
-    ``batch`` (where the batch size is set, or empty), ``trains`` (the Trainer's training loop is in the traceback). Sizes of
-    storages are known to the host: only ``torch.cuda.memory_stats`` of a living, initialized context asks the device.
+    Facts: ``ledgers`` (device or ``cpu`` → row of ``ROWS`` → bytes, with ``total``), ``names`` (the same → name, bytes), ``variables``,
+    ``outputs`` and ``frames`` (name, bytes; the largest first; each storage under one name only), ``frame_bytes``, ``available``
+    (host bytes, ``None`` where unknown), ``limit`` (of the address space), ``resident``, ``batch`` (where the batch size is set, or
+    empty), ``given`` (the training's arguments as source), ``trains`` (the Trainer's training loop is in the traceback),
+    ``checkpoints`` (the argument by which its model computes layers again, or empty), ``read`` (names that the failing cell reads), ``precision`` (``bf16`` or
+    ``fp16``: what the device has), ``eight_bit`` (optimizers in 8 bits are installed for it), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
     """
 
     name: ClassVar[str] = "memory"
 
     def look(self, failure: Failure, scene: Scene) -> Evidence:
-        torch: Any = scene.module("torch")
-        variables: list[tuple[str, int]] = []
-        frames: list[tuple[str, int]] = []
-        trains = False
-        if torch is not None:
-            walk = _Walk(torch, scene.deadline)
-            public = [(name, value) for name, value in list(scene.namespace.items()) if not name.startswith("_")]
-            variables = _by_size(walk, public)
-            for frame in scene.frames:
-                trains |= frame.file.replace("\\", "/").endswith("transformers/trainer.py")
-                if frame.function != "<module>":
-                    frames += _by_size(walk, list(frame.locals.items()), f"{frame.function}: ")
-            frames.sort(key=lambda pair: -pair[1])
-        available, limit = _host()
-        facts = {
-            "variables": tuple(variables[:SHOWN]),
-            "frames": tuple(frames[:SHOWN]),
-            "frame_bytes": sum(number for _, number in frames),
-            "available": available,
-            "limit": limit,
-            "batch": find_batch(scene.cells),
-            "trains": trains,
-        }
-        seen = [
-            Observation(f"`{name}`", f"{number:,} bytes of tensors", where)
-            for held, where in ((variables, "variables of the notebook"), (frames, "frames of the failed cell"))
-            for name, number in held[:SHOWN]
-        ]
-        if available is not None:
-            seen.append(Observation("host memory available", f"{available / 2**30:.0f} GiB", "/proc/meminfo"))
-        if limit is not None:
-            seen.append(Observation("limit of this process", f"{limit:,} bytes", "RLIMIT_AS"))
-        return Evidence(MappingProxyType(facts), (*seen, *_device(torch, scene)))
+        return _look(scene, scene.deadline, OBJECTS)
+
+    def ask(self, arguments: str, scene: Scene) -> Evidence:
+        """The same without haste: tensors that no name holds are found, and the driver is asked for other processes."""
+        return _look(scene, Deadline(THOROUGH_SECONDS), THOROUGH)
 
 
-class _Walk:
-    """Walks containers and modules down to tensors' storages, bounded in objects, depth and time."""
-
-    def __init__(self, torch: Any, deadline: Deadline) -> None:
-        self.torch = torch
-        self.deadline = deadline
-        self.left = OBJECTS
-        self.known: set[int] = set()
-
-    def bytes_of(self, value: object, depth: int = 0) -> int:
-        """Bytes of the storages under ``value`` that were not counted before."""
-        self.left -= 1
-        if self.left < 0 or depth > DEPTH:
-            return 0
-        if self.left % 256 == 0:
-            self.deadline.check()
-        if issubclass(type(value), self.torch.Tensor):
-            return self._of_tensor(value)
-        return sum(self.bytes_of(part, depth + 1) for part in itertools.islice(self._parts(value), OBJECTS))
-
-    def _of_tensor(self, tensor: Any) -> int:
-        total = 0
-        for one in (tensor, tensor.grad if tensor.is_leaf else None):
-            try:
-                if one is not None and one.device.type != "meta":
-                    storage = one.untyped_storage()
-                    if storage._cdata not in self.known:
-                        self.known.add(storage._cdata)
-                        total += int(storage.nbytes())
-            except Exception:  # fake and wrapper tensors have no storage of their own
+def observations(facts: Mapping[str, Any] | Evidence, place: str = "") -> tuple[Observation, ...]:
+    """The ledgers of the devices whose names start with ``place`` as rows with bars."""
+    seen: list[Observation] = []
+    ledgers, names = facts.get("ledgers") or {}, facts.get("names") or {}
+    wanted = [one for one in ledgers if one.startswith(place)]
+    for one in wanted:
+        total = ledgers[one].get("total")
+        for row, label in (HOST_ROWS if one == "cpu" else ROWS).items():
+            size = ledgers[one].get(row, 0)
+            if not size:
                 continue
-        return total
-
-    def _parts(self, value: Any) -> Iterator[object]:
-        kind = type(value)
-        if issubclass(kind, self.torch.nn.Module):
-            return _of_module(value)
-        if issubclass(kind, self.torch.optim.Optimizer):
-            return iter(list(vars(value).get("state", {}).values()))
-        if issubclass(kind, Mapping) and kind.__module__ in {"builtins", "collections"}:
-            return iter(list(value.values()))
-        if kind in (list, tuple, set, frozenset):
-            return iter(value)
-        if kind.__module__.startswith("transformers.") and hasattr(value, "__dict__"):  # BatchEncoding, ModelOutput
-            return iter(
-                [part for part in list(vars(value).values()) if issubclass(type(part), (dict, self.torch.Tensor))]
+            where = f"{'host' if one == 'cpu' else one}: " if len(wanted) > 1 else ""
+            held = [pair for pair in names.get(one, {}).get(row, ()) if 100 * pair[1] >= size]
+            told = ", ".join(f"`{name}` {memory_size(number)}" for name, number in held[:NAMED])
+            more = f" and {len(held) - NAMED} more" if len(held) > NAMED else ""
+            seen.append(
+                Observation(where + label, memory_size(size), told + more, share=size / total if total else None)
             )
-        return iter(())
+    return tuple(seen)
 
 
-def _of_module(module: Any) -> Iterator[object]:
-    """Parameters and buffers of a module and of those in it, read from where ``torch.nn.Module`` keeps them: none of its
-    methods is called, for a person's class may have made another thing of it."""
-    waiting, seen = [module], set()
-    while waiting:
-        current = waiting.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        fields = vars(current)
-        for held in ("_parameters", "_buffers"):
-            yield from list(fields.get(held, {}).values())
-        waiting += [inner for inner in fields.get("_modules", {}).values() if inner is not None]
+def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
+    torch: Any = scene.module("torch")
+    thorough = most == THOROUGH
+    host = host_memory.look()
+    trainers = [one.locals.get("self") for one in scene.frames if one.file.replace("\\", "/").endswith(TRAINER)]
+    facts: dict[str, Any] = {
+        "ledgers": {},
+        "names": {},
+        "variables": (),
+        "outputs": (),
+        "frames": (),
+        "frame_bytes": 0,
+        "available": host.available,
+        "limit": host.address_limit,
+        "resident": host.resident,
+        "batch": find_batch(scene.cells),
+        "given": given_arguments(scene.cells),
+        "trains": bool(trainers),
+        "checkpoints": _checkpoint_argument(scene) if any(map(_checkpoints, trainers)) else "",
+        "read": tuple(sorted(names_used(scene.cell.source)[1])) if scene.cell else (),
+        "precision": "",
+        "eight_bit": False,
+        "cut": False,
+    }
+    holders = None
+    if torch is not None:
+        holders = Holders(torch, deadline, most)
+        _fill(holders, scene)
+        for root, name in (("variables", "variables"), ("outputs", "outputs"), ("frames", "frames")):
+            facts[name] = tuple(holders.by_name(root)[:SHOWN])
+        facts["frame_bytes"] = sum(size for _, size in holders.by_name("frames"))
+        facts["cut"] = holders.cut
+        unnamed = holders.unnamed(gc.get_objects()) if thorough else {}
+        for place, books in _devices(torch, scene, thorough).items():
+            facts["ledgers"][place] = _ledger(books, holders, place, unnamed.get(place, 0))
+            facts["names"][place] = _names(holders, place)
+            if place.startswith("cuda") and thorough:
+                facts["names"][place]["foreign"] = _others(int(place[5:]))
+        facts["precision"] = _precision(torch, facts["ledgers"])
+        facts["eight_bit"] = bool(facts["precision"]) and importlib.util.find_spec("bitsandbytes") is not None
+        facts["names"]["cpu"] = _names(holders, "cpu")
+    facts["ledgers"]["cpu"] = _host_ledger(host, holders, unnamed.get("cpu", 0) if holders and thorough else 0)
+    seen = observations(facts)
+    if host.address_limit is not None:
+        seen += (Observation("limit of this process", memory_size(host.address_limit), "RLIMIT_AS"),)
+    if thorough and host.group_limit is not None:
+        seen += (Observation("limit of this container or job", memory_size(host.group_limit), "cgroup"),)
+    missing = "CUDA, whose context is dead in this process" if torch is not None and scene.cuda_dead else ""
+    return Evidence(MappingProxyType(facts), seen, missing)
 
 
-def _by_size(walk: _Walk, items: Iterable[tuple[str, object]], prefix: str = "") -> list[tuple[str, int]]:
-    """Name and bytes of what holds storages not counted before, the largest first."""
-    found = [(f"{prefix}{name}", _bytes(walk, value)) for name, value in items]
-    return sorted((pair for pair in found if pair[1]), key=lambda pair: -pair[1])
+def _fill(holders: Holders, scene: Scene) -> None:
+    names = list(scene.namespace.items())
+    holders.add("variables", [(name, value) for name, value in names if not IPYTHON_NAMES.fullmatch(name)])
+    shown = scene.namespace.get("Out")
+    if type(shown) is dict:
+        holders.add("outputs", [(f"Out[{number}]", value) for number, value in list(shown.items())])
+    for frame in scene.frames:
+        if frame.function != "<module>":
+            named = [(f"{frame.function}: {name}", value) for name, value in list(frame.locals.items())]
+            holders.add("frames", named)
 
 
-def _bytes(walk: _Walk, value: object) -> int:
+def _names(holders: Holders, place: str) -> dict[str, tuple[tuple[str, int], ...]]:
+    return {kind: tuple(holders.of(place, kind)[:10]) for kind in KINDS}
+
+
+def _ledger(books: Ledger, holders: Holders, place: str, unnamed: int) -> Ledger:
+    """The rows of one device: what names hold, what of the allocated bytes they do not, and the books' other rows."""
+    rows = {kind: sum(size for _, size in holders.of(place, kind)) for kind in KINDS}
+    named = sum(rows.values())
+    rows["unnamed"] = max(min(unnamed, books["allocated"] - named), 0)
+    rows["other"] = max(books["allocated"] - named - rows["unnamed"], 0)
+    return {**rows, **{row: size for row, size in books.items() if row != "allocated"}}
+
+
+def _devices(torch: Any, scene: Scene, thorough: bool) -> dict[str, Ledger]:
+    """What PyTorch has allocated and cached on each device that is in use; with ``thorough`` what the driver says, too."""
+    found: dict[str, Ledger] = {}
+    if torch.cuda.is_initialized() and not scene.cuda_dead:
+        for index in range(torch.cuda.device_count()):
+            stats = torch.cuda.memory_stats(index)
+            allocated, reserved = (stats.get(f"{name}_bytes.all.current", 0) for name in ("allocated", "reserved"))
+            if not reserved and index != torch.cuda.current_device():
+                continue
+            total = int(torch.cuda.get_device_properties(index).total_memory)
+            books = {"allocated": allocated, "cached": reserved - allocated, "total": total}
+            if thorough:
+                free, _ = torch.cuda.mem_get_info(index)
+                books |= {"foreign": max(total - free - reserved, 0), "free": free}
+            else:
+                books["outside"] = max(total - reserved, 0)
+            found[f"cuda:{index}"] = books
+    if torch.backends.mps.is_available() and torch.mps.current_allocated_memory():
+        allocated, reserved = torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory()
+        total = int(torch.mps.recommended_max_memory())
+        books = {"allocated": allocated, "cached": max(reserved - allocated, 0), "total": total}
+        found["mps:0"] = {**books, "outside": max(total - reserved, 0)}
+    return found
+
+
+def _host_ledger(host: host_memory.HostMemory, holders: Holders | None, unnamed: int) -> Ledger:
+    rows = {kind: sum(size for _, size in holders.of("cpu", kind)) if holders else 0 for kind in KINDS}
+    rows["unnamed"] = unnamed
+    if host.resident is not None:  # what is mapped from a file or was never written is not resident
+        rows["other"] = max(host.resident - sum(rows.values()), 0)
+    if host.total is not None and host.available is not None:
+        rows |= {"foreign": max(host.total - host.available - (host.resident or 0), 0), "free": host.available}
+    return rows if host.total is None else {**rows, "total": host.total}
+
+
+def _others(index: int) -> tuple[tuple[str, int], ...]:
+    """Processes that use this device, as the driver's tool lists them; this process is not one of them."""
     try:
-        return walk.bytes_of(value)
-    except BudgetSpent:
-        raise
-    except Exception:  # an object that breaks when it is looked at costs its own line only
-        return 0
+        found = processes()
+    except TimeoutError:
+        return ()
+    return tuple((f"process {one.number} {one.name}".strip(), one.size) for one in found if one.device == index)
 
 
-def _host() -> tuple[int | None, int | None]:
-    """Bytes that the host can still give, and the limit on this process's address space."""
-    available = limit = None
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):  # not Linux
-        available = None
-    if sys.platform != "win32":
-        import resource
-
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        limit = soft if soft != resource.RLIM_INFINITY else None
-    return available, limit
+def _precision(torch: Any, ledgers: Mapping[str, Ledger]) -> str:
+    """The half precision that the hardware computes in: what `torch` itself says of a device that is in use."""
+    if any(place.startswith("cuda") for place in ledgers):
+        try:
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        except TypeError:  # an older torch, which knows no emulation
+            native = torch.cuda.is_bf16_supported()
+        return "bf16" if native else "fp16"
+    return ""
 
 
-def _device(torch: Any, scene: Scene) -> list[Observation]:
-    if torch is None or scene.cuda_dead or not torch.cuda.is_initialized():
-        return []
-    stats = torch.cuda.memory_stats()
-    return [
-        Observation(label, f"{stats[key]:,} bytes", "torch.cuda.memory_stats()")
-        for label, key in (
-            ("allocated now", "allocated_bytes.all.current"),
-            ("reserved now", "reserved_bytes.all.current"),
-            ("largest so far", "allocated_bytes.all.peak"),
-        )
-        if key in stats
-    ]
+def _checkpoint_argument(scene: Scene) -> str:
+    """transformers 5.23 calls it by another name than those before."""
+    arguments: Any = getattr(scene.module("transformers.training_args"), "TrainingArguments", None)
+    fields = getattr(arguments, "__dataclass_fields__", {})
+    return next((name for name in ("activation_checkpointing", "gradient_checkpointing") if name in fields), "")
+
+
+def _checkpoints(trainer: object) -> bool:
+    """Whether the Trainer's model can compute its layers again: what its class says, read past any property."""
+    model = type(fields_of(trainer).get("model"))
+    said = (
+        vars(kind)["supports_gradient_checkpointing"]
+        for kind in model.__mro__
+        if "supports_gradient_checkpointing" in vars(kind)
+    )
+    return next(said, False) is True

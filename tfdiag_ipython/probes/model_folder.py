@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -46,7 +47,7 @@ class ModelFolderProbe(Probe):
     ``config.json``), ``model_type``, ``architectures``, ``known_as`` (the model type of the first architecture, where the file names none),
     ``concrete`` (the class that ``asked`` loads for it), ``saved_by`` (its ``transformers_version``), ``made_of`` (the class or
     architecture that another library's files name), ``auto_map`` (auto class → code), ``code`` (Python file → lines), ``base`` (an
-    adapter's base model), ``gguf`` and ``onnx`` (names), ``nested`` (subfolders that hold a ``config.json``). Sources: the files' names
+    adapter's base model), ``gguf`` and ``onnx`` (names), ``gguf_problem`` (why the first of them cannot be loaded here; empty: it can), ``nested`` (subfolders that hold a ``config.json``). Sources: the files' names
     and the JSON in them; a cached repository is read where huggingface_hub puts it (``models--owner--name/snapshots/commit``).
     """
 
@@ -112,8 +113,21 @@ def _one_file(given: str, asked: str, path: Path) -> Evidence:
     facts = {"path": given, "shown": _shown(given), "asked": asked, **_facts([]), "kind": kind, "files": (path.name,)}
     if kind == "gguf-file":
         facts["gguf"] = (path.name,)
+        facts["gguf_problem"] = _gguf_problem(path)
     seen = Observation("given", f"one file, which starts with {head!r}", given)
     return Evidence(MappingProxyType(facts), (seen,))
+
+
+def _gguf_problem(path: Path) -> str:
+    """Why transformers would not read this GGUF file: its version, or the package that reads it (transformers: `is_gguf_available`)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})"
+    if head[:4] != b"GGUF" or int.from_bytes(head[4:], "little") not in (2, 3):
+        return "the file does not start like GGUF 2 or 3: get it again"
+    return "" if find_spec("gguf") else "the package gguf (0.10 or later) is needed and not installed"
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -146,7 +160,8 @@ def _facts(entries: list[Path]) -> dict[str, Any]:
         "auto_map": {str(key): str(value) for key, value in auto_map.items()} if isinstance(auto_map, dict) else {},
         "code": {entry.name: _lines(entry) for entry in entries[:MOST_ENTRIES] if entry.suffix == ".py"},
         "base": str(adapter.get("base_model_name_or_path") or "")[:300],
-        "gguf": tuple(name for name in names if name.endswith(".gguf")),
+        "gguf": (gguf := tuple(name for name in names if name.endswith(".gguf"))),
+        "gguf_problem": _gguf_problem(next(entry for entry in entries if entry.name == gguf[0])) if gguf else "",
         "onnx": tuple(_onnx(entries)),
         "nested": tuple(entry.name for entry in entries if (entry / "config.json").is_file()) or _snapshots(entries),
     }

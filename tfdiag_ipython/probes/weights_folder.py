@@ -24,6 +24,8 @@ KERAS_WEIGHTS, KERAS_MODEL, KERAS_UNNAMED = (
     "HDF5 (whole Keras model)",
     "HDF5 (Keras weights without names, .weights.h5)",
 )
+TENSORFLOW_NAMES = "safetensors under TensorFlow's names"
+"""What `save_pretrained` of a TensorFlow class wrote (transformers 4.3x to 4.57): metadata ``format`` is ``tf``."""
 KERAS_ARCHIVE, SAVED_MODEL = "Keras archive", "TensorFlow SavedModel"
 CHECKPOINT_1, CHECKPOINT_2 = "TensorFlow 1 checkpoint", "TensorFlow 2 checkpoint (save_weights)"
 INDEX_READ = 20_000_000
@@ -44,7 +46,9 @@ _LOCALS = (
     "archive_file",
     "tf_checkpoint_path",
 )
-_IN_MESSAGE = re.compile(r"(?:found in directory|checkpoint file for '[^']*'\s+at) '?([^\s'\"]+)")
+_IN_MESSAGE = re.compile(
+    r"(?:found in directory|checkpoint file for '[^']*'\s+at|LOAD REPORT\S{0,8} from:) '?([^\s'\"]+)"
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ def _by_bytes(name: str, size: int, head: bytes, stream: Any) -> WeightFile:
     if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
         return WeightFile(name, size, "web page", problem="a page was saved in place of the file")
     if name.endswith(".safetensors"):
-        problem = _safetensors_problem(size, head, stream)
+        problem, written_by = _safetensors(size, head, stream)
+        if written_by == "tf":
+            return WeightFile(name, size, TENSORFLOW_NAMES, "tensorflow", problem)
         return WeightFile(name, size, "safetensors", "pytorch", problem)
     if head.startswith(_HDF5):
         stream.seek(0)
@@ -237,23 +243,24 @@ def _shards(folder: Path) -> _Shards:
     return _Shards()
 
 
-def _safetensors_problem(size: int, head: bytes, stream: Any) -> str:
-    """Why a safetensors file cannot be whole: 8 bytes of header length, the JSON header, then the tensors' bytes."""
+def _safetensors(size: int, head: bytes, stream: Any) -> tuple[str, str]:
+    """Why a safetensors file cannot be whole (8 bytes of header length, the JSON header, then the tensors' bytes), and its ``format``."""
     length = int.from_bytes(head[:8], "little") if size >= 8 else 0
     if size < 8 or 8 + length > size:
-        return (
-            "cut short in its header" if head[8:9] == b"{" or size < 8 else "it does not start like a safetensors file"
-        )
+        begins = head[8:9] == b"{" or size < 8
+        return "cut short in its header" if begins else "it does not start like a safetensors file", ""
     if length > HEADER_READ:
-        return ""
+        return "", ""
     stream.seek(8)
     try:
         header = json.loads(stream.read(length))
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return "its header is not the JSON that safetensors writes"
+        return "its header is not the JSON that safetensors writes", ""
     promised = 8 + length + max(ends, default=0)
-    return f"cut short: {file_size(size)} of {file_size(promised)}" if promised > size else ""
+    noted = header.get("__metadata__")
+    written_by = str(noted.get("format", "")) if isinstance(noted, dict) else ""
+    return f"cut short: {file_size(size)} of {file_size(promised)}" if promised > size else "", written_by
 
 
 def _listed(folder: Path) -> list[Path]:

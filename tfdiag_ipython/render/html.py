@@ -13,10 +13,12 @@ from tfdiag_ipython.diagnosis import Diagnosis
 from tfdiag_ipython.render.text import (
     EVIDENCE_SHOWN,
     MARKS,
+    REST,
     SAFETY,
     SHOWN,
     TEXT_LIMIT,
     TITLE_LIMIT,
+    bar,
     line,
     render_text,
 )
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
-def render_html(diagnoses: Sequence[Diagnosis]) -> str:
-    """The diagnoses, best first, as one HTML fragment; an empty string when there are none.
+def render_html(diagnoses: Sequence[Diagnosis], *, brief: bool = False) -> str:
+    """The diagnoses, best first, as one HTML fragment; an empty string when there are none. ``brief`` is the answer alone.
 
     Where Jinja2 is missing (a broken installation), the plain text stands in a ``<pre>``.
     """
@@ -37,9 +39,9 @@ def render_html(diagnoses: Sequence[Diagnosis]) -> str:
     try:
         template = _template()
     except ImportError:
-        return f"<pre>{html.escape(render_text(diagnoses))}</pre>"
+        return f"<pre>{html.escape(render_text(diagnoses, brief=brief))}</pre>"
     first, *others = diagnoses[:SHOWN]
-    return template.render(first=first, others=others)
+    return template.render(first=first, others=others, rest=REST if brief else "")
 
 
 def inline(text: str) -> str:
@@ -60,6 +62,7 @@ def _template() -> Template:
     environment = Environment(autoescape=True)
     environment.filters.update(
         line=line,
+        bar=bar,
         title_line=lambda text: line(text, TITLE_LIMIT),
         paragraph=lambda text: line(text, TEXT_LIMIT),
         inline=lambda text: Markup(inline(text)),

@@ -6,7 +6,6 @@ buttons is built on demand, and layouts are shared: each widget costs a message 
 
 from __future__ import annotations
 
-import html
 import logging
 import threading
 import time
@@ -20,26 +19,19 @@ import ipywidgets as widgets
 
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
 from tfdiag_ipython.errors import TfdiagError
-from tfdiag_ipython.fix import Plan, Preview, Progress
+from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import asks_first
 from tfdiag_ipython.render.html import inline, resource
-from tfdiag_ipython.render.text import OUTCOMES, SAFETY, SHOWN, TEXT_LIMIT, TITLE_LIMIT, clean, line
+from tfdiag_ipython.render.panel_markup import copyable, ended, preview, said, sources
+from tfdiag_ipython.render.text import SAFETY, SHOWN, TITLE_LIMIT, line, silenced
 
 LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
-SHOWN_TEXT_LIMIT = 20_000
-"""Characters of a preview, a new source or a report that are sent to the front end."""
 PROGRESS_EVERY = 0.5
 """Seconds between two progress messages: pip prints hundreds of lines."""
 STOPPED = "Cancelled before its end."
-KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
 AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
-HEADINGS = {
-    "diff": "This is what would change:",
-    "command": "This is what would be done:",
-    "bytes": "This is what would be freed:",
-    "text": "This is what would be done:",
-}
+SEND = "A report of it, redacted, to copy into an issue (nothing is sent by itself):"
 log = logging.getLogger("tfdiag")
 
 
@@ -56,6 +48,9 @@ class Session(Protocol):
 
     def report(self) -> str:
         """The redacted report, as Markdown."""
+
+    def reject(self, code: str) -> str:
+        """Silence a rule whose diagnosis is wrong; the redacted report that says so, as Markdown."""
 
     def page(self, code: str) -> str:
         """A rule's page, as Markdown."""
@@ -100,7 +95,8 @@ class Panel:
         rows += [self._alternative(other) for other in others if _executable(other)]
         explain = self._tool("Explain this rule", partial(self._explain, first.code))
         report = self._tool("Show report to copy", self._report)
-        self.root = self._box([*rows, self._stage, self._row([explain, report]), self._aside])
+        wrong = self._tool("This diagnosis is wrong", partial(self._reject, first.code))
+        self.root = self._box([*rows, self._stage, self._row([explain, report, wrong]), self._aside])
         self.root.add_class("tfdiag-panel")
 
     @property
@@ -145,8 +141,8 @@ class Panel:
             return
         apply = self._button("Apply", partial(self._run, plan), kind="primary")
         cancel = self._button("Cancel", partial(self._say, "Nothing was changed."))
-        shown = _preview(plan.preview())
-        self._fill(self._stage, [self._html(shown + _sources(plan, folded=True)), self._row([apply, cancel])])
+        shown = preview(plan.preview())
+        self._fill(self._stage, [self._html(shown + sources(plan, folded=True)), self._row([apply, cancel])])
 
     def _run(self, plan: Plan) -> None:
         """Carry a plan out: on this thread, where the kernel's Stop reaches the person's code, or beside it."""
@@ -192,10 +188,10 @@ class Panel:
     def _end(self, plan: Plan, outcome: _Outcome | str, captured: Any) -> None:
         buttons = []
         if isinstance(outcome, str):
-            shown = _said(outcome)
+            shown = said(outcome)
         else:
             done, verification = outcome
-            shown = _ended(done, verification) + _sources(plan, folded=False)
+            shown = ended(done, verification) + sources(plan, folded=False)
             stale = getattr(plan, "stale", ())
             if verification.status is Status.PENDING and plan.threaded and plan.reruns and not stale:
                 buttons.append(self._button("Check it now", partial(self._check, plan)))
@@ -208,7 +204,7 @@ class Panel:
         if self._must_wait():
             return
         captured = widgets.Output(layout=self._layout)
-        self._fill(self._stage, [self._html(_said("Undoing …")), captured])
+        self._fill(self._stage, [self._html(said("Undoing …")), captured])
         with captured:  # cells may run again as they stand
             told = plan.undo()
         self._say(told)
@@ -234,7 +230,12 @@ class Panel:
 
     def _report(self) -> None:
         if self._unfolds("report"):
-            self._fill(self._aside, [self._html(_copyable(self.session.report(), "The report, as Markdown:"))])
+            self._fill(self._aside, [self._html(copyable(self.session.report(), "The report, as Markdown:"))])
+
+    def _reject(self, code: str) -> None:
+        if self._unfolds("wrong"):
+            told = said(silenced(code)) + copyable(self.session.reject(code), SEND)
+            self._fill(self._aside, [self._html(told)])
 
     def _unfolds(self, what: str) -> bool:
         """Whether a second part is to be opened; the second click on its button closes it."""
@@ -245,7 +246,7 @@ class Panel:
     # widgets
 
     def _say(self, sentence: str) -> None:
-        self._fill(self._stage, [self._html(_said(sentence))])
+        self._fill(self._stage, [self._html(said(sentence))])
 
     def _html(self, markup: str) -> Any:
         return widgets.HTML(f'<div class="tfdiag-say">{markup}</div>', layout=self._layout)
@@ -352,48 +353,3 @@ def _carry_out(work: Callable[[], _Outcome]) -> _Outcome | str:
     except Exception as error:
         log.exception("A fix failed.")
         return f"The fix failed ({type(error).__name__}); `%tfdiag report` has the details."
-
-
-def _said(sentence: str) -> str:
-    return f'<p role="status" dir="auto">{inline(line(sentence, TEXT_LIMIT))}</p>'
-
-
-def _ended(done: str, verification: Verification) -> str:
-    mark, word = OUTCOMES[verification.status]
-    detail = f": {inline(line(verification.detail, TEXT_LIMIT))}" if verification.detail else ""
-    told = f'<p role="status" class="tfdiag-outcome">{mark} {word}{detail}</p>'
-    return told + (f"<p>{inline(line(done, TEXT_LIMIT))}</p>" if done else "")
-
-
-def _preview(preview: Preview) -> str:
-    """What a plan would do, before it does it."""
-    text = clean(preview.text, SHOWN_TEXT_LIMIT)
-    body = "".join(map(_diff_line, text.splitlines())) if preview.kind == "diff" else html.escape(text)
-    note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note else ""
-    return f"<p>{HEADINGS[preview.kind]}</p><pre>{body}</pre>{note}"
-
-
-def _diff_line(text: str) -> str:
-    if text.startswith(("+++", "---")):
-        return f"{html.escape(text)}\n"
-    tag = {"+": "ins", "-": "del"}.get(text[:1], "span")
-    return f"<{tag}>{html.escape(text)}</{tag}>" + ("\n" if tag == "span" else "")
-
-
-def _sources(plan: Plan, *, folded: bool) -> str:
-    """The new source of each cell that a plan edits, for copying: the notebook's own text is the person's to change."""
-    sources: tuple[str, ...] = getattr(plan, "sources", ())
-    if not sources:
-        return ""
-    if folded:
-        fields = "".join(_copyable(source, "") for source in sources)
-        return f"<details><summary class='tfdiag-quiet'>The new source, to copy</summary>{fields}</details>"
-    return "".join(_copyable(source, KEEP) for source in sources)
-
-
-def _copyable(text: str, heading: str) -> str:
-    """Read-only text to select. Without the attribute JupyterLab would take Ctrl+A and Ctrl+C for its own commands."""
-    text = clean(text, SHOWN_TEXT_LIMIT)
-    head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
-    size = f'rows="{min(text.count(chr(10)) + 1, 12)}"'
-    return f'{head}<textarea readonly {size} data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'

@@ -13,6 +13,8 @@ SHOWN = 3
 EVIDENCE_SHOWN = 12
 TITLE_LIMIT, TEXT_LIMIT, VALUE_LIMIT = 300, 1_500, 300
 """Characters shown of a title, a paragraph, an observed value: a diagnosis is a few kilobytes, whatever the program holds."""
+BAR = 10
+"""Characters of a bar."""
 
 MARKS = {Certainty.CONFIRMED: "●", Certainty.LIKELY: "◐", Certainty.POSSIBLE: "○"}
 SAFETY = {
@@ -20,6 +22,7 @@ SAFETY = {
     Applicability.UNSAFE: "unsafe: your program means something else afterwards",
     Applicability.DISPLAY_ONLY: "by hand",
 }
+REST = "`%tfdiag` shows the evidence and the fixes."
 OUTCOMES = {
     Status.VERIFIED: ("✔", "Verified"),
     Status.STILL_FAILING: ("✘", "Still failing"),
@@ -46,10 +49,30 @@ def line(text: str, limit: int = VALUE_LIMIT) -> str:
     return clean(" ".join(clean(text, 4 * limit).split()), limit)
 
 
-def render_text(diagnoses: Sequence[Diagnosis], *, width: int = 80, color: bool = False) -> str:
-    """The diagnoses, best first, wrapped at ``width``; an empty string when there are none."""
+def bar(share: float) -> str:
+    """A share of a whole as ten characters, which need neither colour nor style: ``███░░░░░░░``."""
+    share = min(max(share, 0.0), 1.0)
+    full = round(share * BAR)
+    drawn = "█" * full if full or not share else "▏"
+    return drawn.ljust(BAR, "░")
+
+
+def with_bar(seen: Observation) -> str:
+    """An observed value on one line, behind its bar where it has one."""
+    return line(seen.value) if seen.share is None else f"{bar(seen.share)} {line(seen.value)}"
+
+
+def silenced(code: str) -> str:
+    """What is said when a person has called a rule's diagnosis wrong."""
+    return f"{code} stays silent for the rest of this session; `%tfdiag config ignored=none` lets it speak again."
+
+
+def render_text(diagnoses: Sequence[Diagnosis], *, width: int = 80, color: bool = False, brief: bool = False) -> str:
+    """The diagnoses, best first, wrapped at ``width``; an empty string when there are none. ``brief`` is the answer alone."""
     if not diagnoses:
         return ""
+    if brief:
+        return "\n".join([*_head(diagnoses[0], width, color), _styled(_fill(REST, width, "", "  "), _DIM, color)])
     first, *others = diagnoses[:SHOWN]
     blocks = ["\n".join(_head(first, width, color)), *_body(first, width, color)]
     if others:
@@ -96,7 +119,7 @@ def _table(evidence: Sequence[Observation], width: int) -> list[str]:
     column = min(max(map(len, names), default=0), width // 3)
     rows = []
     for name, seen in zip(names, evidence, strict=True):
-        value = line(seen.value) + (f"  ({line(seen.source)})" if seen.source else "")
+        value = with_bar(seen) + (f"  ({line(seen.source)})" if seen.source else "")
         lead = f"  {name:{column}}  "
         if len(name) > column:
             rows.append(_fill(name, width, "  ", "  "))
@@ -124,4 +147,5 @@ def _fill(text: str, width: int, first: str, rest: str) -> str:
 
 
 def _styled(text: str, style: str, color: bool) -> str:
-    return f"{style}{text}{_PLAIN}" if color else text
+    """Each line for itself: pagers and multiplexers start every line without a style."""
+    return "\n".join(f"{style}{row}{_PLAIN}" for row in text.splitlines()) if color else text

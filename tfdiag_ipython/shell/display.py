@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tfdiag_ipython.diagnosis import Diagnosis
 
 NARROWEST, WIDEST = 40, 100
+COLUMN = 60
+"""Characters to which a column is padded at most."""
 
 
 def in_kernel(shell: Any) -> bool:
@@ -25,17 +27,18 @@ def has_widgets(shell: Any) -> bool:
     return in_kernel(shell) and importlib.util.find_spec("ipywidgets") is not None
 
 
-def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis]) -> None:
-    """The diagnoses as durable output."""
+def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis], *, brief: bool = False) -> None:
+    """The diagnoses as durable output; ``brief`` leaves it at the answer."""
     from tfdiag_ipython.render.text import render_text
 
     found = list(diagnoses)
     if in_kernel(shell):
         from tfdiag_ipython.render.html import render_html
 
-        publish(shell, {"text/html": render_html(found), "text/plain": render_text(found)})
+        publish(shell, {"text/html": render_html(found, brief=brief), "text/plain": render_text(found, brief=brief)})
         return
-    print(render_text(found, width=_width(), color=_color(shell)))
+    print()  # the traceback ends above it
+    print(render_text(found, width=_width(), color=_color(shell), brief=brief))
 
 
 def show_line(shell: Any, text: str) -> None:
@@ -70,11 +73,11 @@ def show_markdown(shell: Any, text: str) -> None:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows as aligned columns, the last one as long as it likes."""
+    """Rows as aligned columns, the last one as long as it likes; a sentence in another one pushes only its own row."""
     kept = [tuple(row) for row in rows]
     if not kept:
         return ""
-    wide = [max(len(row[column]) for row in kept) for column in range(len(kept[0]) - 1)]
+    wide = [min(max(len(row[column]) for row in kept), COLUMN) for column in range(len(kept[0]) - 1)]
     return "\n".join(
         "  ".join([*(f"{cell:{size}}" for cell, size in zip(row, wide, strict=False)), row[-1]]).rstrip()
         for row in kept

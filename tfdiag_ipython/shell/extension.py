@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Status
+from tfdiag_ipython.shell.crumb import Crumb, predecessor
 from tfdiag_ipython.shell.display import has_widgets, publish, show_diagnoses, show_line
 from tfdiag_ipython.shell.journal import Journal, fault
 from tfdiag_ipython.shell.listener import Listener
@@ -92,7 +93,9 @@ class Extension:
         self.last: ShellSession | None = None  # the last failure, known or not
         self.diagnosed: ShellSession | None = None
         self.cuda_dead = False
+        self.watching: tuple[str, ...] = ()  # watched in every cell
         self.undoable: Plan | None = None  # what was carried out last, until another cell runs
+        self.crumb: Crumb | None = None
         self._warm = False
         self._pending: list[_Pending] = []
         self._magics = TfdiagMagics(shell, self)
@@ -112,9 +115,16 @@ class Extension:
         self._completers_before = {key: getattr(completers, "strs", {}).get(key, _ABSENT) for key in COMPLETED}
         for key in COMPLETED:
             self.shell.set_hook("complete_command", complete, str_key=key)
+        self.crumb = Crumb.of(self.shell)
+        note = predecessor(self.crumb)
+        if note is not None:
+            self._tell_of(note)
+        self.shell.configurables.append(self.settings)  # where `%config` looks
 
     def remove(self) -> None:
         self.listener.unregister()
+        if self.crumb is not None:
+            self.crumb.close()
         self.shell.input_transformers_cleanup.remove(unwrap)
         manager = self.shell.magics_manager
         for kind, before in self._magics_before.items():
@@ -122,6 +132,8 @@ class Extension:
         manager.registry.pop(TfdiagMagics.__name__, None)
         if self._magics in self.shell.configurables:  # where every Magics puts itself
             self.shell.configurables.remove(self._magics)
+        if self.settings in self.shell.configurables:
+            self.shell.configurables.remove(self.settings)
         for key, before in self._completers_before.items():
             _put_back(self.shell.strdispatchers["complete_command"].strs, key, before)
         self.journal.detach()
@@ -144,6 +156,24 @@ class Extension:
         if self.undoable is not None:
             self.undoable.forget()
             self.undoable = None
+
+    def note(self, source: str, stored: bool) -> None:
+        """Note the cell for the case that the kernel does not survive it."""
+        if self.crumb is not None:
+            inputs = getattr(getattr(self.shell, "history_manager", None), "input_hist_raw", ())
+            self.crumb.begin(source, len(inputs) if stored else 0)  # the counter is ahead of it in IPython 9
+
+    def _tell_of(self, note: Mapping[str, Any]) -> None:
+        """The kernel before this one was ended in the middle of a cell: say what is known of it."""
+        try:
+            from tfdiag_ipython.failure import Failure
+            from tfdiag_ipython.redact import redact
+            from tfdiag_ipython.rules.mem.kernel_ended_abruptly import ENDED, MESSAGE
+
+            facts = {**note, "line": redact(str(note.get("line", "")))}
+            self.diagnose(Failure.from_finding(ENDED, MESSAGE, facts), None, None, None)
+        except Exception:
+            fault("What the kernel before left could not be told.")
 
     def scene(
         self,
@@ -209,14 +239,17 @@ class Extension:
         self.last = ShellSession(self, failure, found, cell, seen)
         if found:
             self.diagnosed = self.last
-            self.show(self.last, told=told)
+            self.show(self.last, told=told, brief=self.settings.quiet and known is None)
         return self.last
 
-    def show(self, session: ShellSession, *, told: bool = False) -> None:
-        """The diagnosis as durable output (unless it was told), then its buttons; losing these loses no word of it."""
+    def show(self, session: ShellSession, *, told: bool = False, brief: bool = False) -> None:
+        """The diagnosis as durable output (unless it was told), then its buttons; losing these loses no word of it.
+
+        ``brief`` shows the answer alone, for whoever did not ask.
+        """
         if not told:
-            show_diagnoses(self.shell, session.diagnoses)
-        if not self.settings.panel or not has_widgets(self.shell):
+            show_diagnoses(self.shell, session.diagnoses, brief=brief)
+        if brief or not self.settings.panel or not has_widgets(self.shell):
             return
         try:
             from tfdiag_ipython.render.panel import make_panel
@@ -266,13 +299,18 @@ class Extension:
         result = f"{many}, of which no rule knows anything" if unknown else "nothing to report"
         show_line(self.shell, f"tfdiag watched {observation.watched} in {cell.label}: {result}.")
 
-    def report(self, session: ShellSession | None) -> str:
-        """The redacted report of a failure, or of none."""
+    def reject(self, session: ShellSession, code: str) -> str:
+        """A person says that this diagnosis is wrong: its rule stays silent from now on; the redacted report to send."""
+        self.settings.ignored = {*self.settings.ignored, code}
+        return self.report(session, wrong=code)
+
+    def report(self, session: ShellSession | None, *, wrong: str = "") -> str:
+        """The redacted report of a failure, or of none; ``wrong`` is the code of a diagnosis that the person calls wrong."""
         from tfdiag_ipython.report import build_report
 
         diagnoses: Sequence[Diagnosis] = session.diagnoses if session is not None else ()
         failure = session.failure if session is not None else None
-        return build_report(diagnoses, failure, versions(), self.journal.entries)
+        return build_report(diagnoses, failure, versions(), self.journal.entries, wrong=wrong)
 
 
 def versions() -> dict[str, str]:

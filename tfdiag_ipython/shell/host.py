@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 import traceback
 from collections.abc import MutableMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import ExecutionResult
 
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure, Raised
@@ -91,6 +94,19 @@ class ShellHost:
                 if getattr(owner, name, None) is not None:
                     setattr(owner, name, [] if name == "stack" else None)
         shell.last_execution_result = None
+
+    def delete(self, name: str) -> None:
+        """IPython's own way, which also finds ``Out``, ``_`` and what its display hook keeps."""
+        shell = self.extension.shell
+        name = re.sub(r"^Out\[(\d+)\]$", r"_\1", name)
+        if name not in shell.user_ns:
+            return
+        released = shell.last_execution_result is None
+        if released:  # IPython looks into it all the same
+            shell.last_execution_result = ExecutionResult(None)
+        shell.del_var(name)
+        if released:
+            shell.last_execution_result = None
 
     def restart(self) -> None:
         """End this kernel; whoever started it (Jupyter's server, Colab) starts it again."""

@@ -94,7 +94,10 @@ class Listener:
         source = info.raw_cell if isinstance(info.raw_cell, str) else ""
         identity = getattr(info, "cell_id", None) or self._id_from_kernel()
         self._running = _Running(source, str(identity or ""), bool(info.store_history), time.perf_counter(), None)
-        self._running.observation = observe(source) if source.lstrip().startswith("%%tfdiag") else None
+        self.extension.note(source, bool(info.store_history))
+        always = self.extension.watching
+        if always or source.lstrip().startswith("%%tfdiag"):
+            self._running.observation = observe(source, always)
 
     def _ignore_earlier(self) -> None:
         """What failed before this cell began (in a callback, say) is not this cell's failure."""
@@ -104,6 +107,8 @@ class Listener:
 
     def _end(self, result: Any) -> None:
         running, self._running = self._running, None
+        if self.extension.crumb is not None:
+            self.extension.crumb.end(time.perf_counter() - running.start if running is not None else 0.0)
         observation = running.observation if running is not None else None
         exception = newest_exception()
         if exception is not None and not is_new(exception):
@@ -129,7 +134,8 @@ class Listener:
 
         if observation is None:
             return []
-        scene = self.extension.scene(None, cell, None) if cell is not None else Scene()
+        seconds = self.extension.settings.patience
+        scene = self.extension.scene(None, cell, None, seconds=seconds) if cell is not None else Scene()
         try:
             return observation.end(scene)
         finally:

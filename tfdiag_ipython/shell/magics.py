@@ -41,6 +41,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             "probe": self._probe,
             "migrate": self._migrate,
             "report": self._report,
+            "wrong": self._wrong,
             "config": self._config,
         }
 
@@ -53,6 +54,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
 
             %tfdiag                         show the last diagnosis again
             %tfdiag on | off                look at failing cells, or leave them alone
+            %tfdiag on | off WATCH          watch every cell for what raises nothing: %tfdiag on padding
             %tfdiag rules                   list the faults that tfdiag knows
             %tfdiag explain CODE            a rule's page: what it means, why, its fixes and their safety
             %tfdiag probe                   list the probes
@@ -60,16 +62,18 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             %tfdiag migrate                 what the cells use of what transformers 5 removed, renamed or changed, and its edits
             %tfdiag migrate --diff          the same as one diff; --unsafe adds edits that change what the program means
             %tfdiag report                  versions, the last diagnosis and tfdiag's own log, redacted, as Markdown
+            %tfdiag wrong [CODE]            the last diagnosis is wrong: a report to send, and its rule stays silent from now on
             %tfdiag config                  print the settings
             %tfdiag config NAME=VALUE ...   set some: %tfdiag config panel=off ignored=MEM001,HUB002
 
         Cell magic, as the first line of a cell, which then runs exactly as it would without it::
 
-            %%tfdiag [--watch NAME] [--quiet]
+            %%tfdiag [--watch NAME] [--guard] [--quiet]
 
         Besides exceptions it watches what raises nothing: by default everything there is a watch for. ``--watch NAME`` (or
-        ``-w``) picks one, and may be repeated; the one there is now is ``warnings``, the libraries' own warnings. ``--quiet`` (or
-        ``-q``) leaves out the line after a clean cell.
+        ``-w``) picks one, and may be repeated: ``warnings``, the libraries' own warnings; ``hub``, loads that hang; ``padding``,
+        padded ids whose mask does not say so. ``--guard`` (or ``-g``) looks at indices before the PyTorch call that uses them: a
+        bad one raises an IndexError, and CUDA stays alive. ``--quiet`` (or ``-q``) leaves out the line after a clean cell.
 
         Nothing is changed without a click, and nothing leaves this machine.
         """
@@ -102,12 +106,20 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             self._extension.show(diagnosed)
 
     def _on(self, rest: str) -> None:
-        _arguments("on", rest)
+        if rest:
+            name = _watch("on", rest)
+            self._extension.watching = tuple(dict.fromkeys((*self._extension.watching, name)))
+            self._say(f"tfdiag watches every cell for {_watched(name)}, until `%tfdiag off {name}`.")
+            return
         self._extension.settings.enabled = True
         self._say("tfdiag is on: it looks at every failing cell.")
 
     def _off(self, rest: str) -> None:
-        _arguments("off", rest)
+        if rest:
+            name = _watch("off", rest)
+            self._extension.watching = tuple(other for other in self._extension.watching if other != name)
+            self._say(f"tfdiag watches for {_watched(name)} only in cells under `%%tfdiag`.")
+            return
         self._extension.settings.enabled = False
         self._say("tfdiag is off: failing cells are left alone until `%tfdiag on`.")
 
@@ -141,7 +153,9 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         if evidence.finding is not None:  # its diagnosis shows the evidence
             self._diagnose(name, evidence)
             return
-        rows = [(seen.what, seen.value, seen.source) for seen in evidence.seen]
+        from tfdiag_ipython.render.text import with_bar
+
+        rows = [(seen.what, with_bar(seen), seen.source) for seen in evidence.seen]
         missing = f"Not looked at: {evidence.missing}" if evidence.missing else ""
         told = "\n".join(part for part in (table(rows), missing) if part)
         self._say(told or f"The probe {name} saw nothing to report.")
@@ -213,6 +227,20 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         _arguments("report", rest)
         show_markdown(self.shell, self._extension.report(self._extension.last))
 
+    def _wrong(self, rest: str) -> None:
+        from tfdiag_ipython.render.text import silenced
+
+        session = self._extension.diagnosed
+        if session is None:
+            self._say("tfdiag: there is no diagnosis that could be wrong.")
+            return
+        codes = [diagnosis.code for diagnosis in session.diagnoses]
+        (code,) = _arguments("wrong", rest.upper(), "CODE") if rest else codes[:1]
+        if code not in codes:
+            raise UsageError(f"{code} is not in the last diagnosis. {_nearest(code, codes)}")
+        show_markdown(self.shell, session.reject(code))
+        self._say(f"tfdiag: {silenced(code)}")
+
     def _config(self, rest: str) -> None:
         settings = self._extension.settings
         if not rest:
@@ -248,11 +276,13 @@ def _following(words: list[str]) -> Iterable[str]:
     from tfdiag_ipython.watch import WATCHERS
 
     if words[:1] == ["%%tfdiag"]:
-        return WATCHERS if words[-1] in {"-w", "--watch"} else ["--watch", "--quiet"]
+        return WATCHERS if words[-1] in {"-w", "--watch"} else ["--watch", "--guard", "--quiet"]
     if len(words) == 1:
-        return ["on", "off", "rules", "explain", "probe", "migrate", "report", "config"]
+        return ["on", "off", "rules", "explain", "probe", "migrate", "report", "wrong", "config"]
     if words[1] == "migrate":
         return MIGRATE_OPTIONS
+    if words[1:] in (["on"], ["off"]):
+        return WATCHERS
     if words[1] == "config":
         return [f"{name}=" for name in TfdiagSettings.names()]
     if words[1:] == ["explain"]:
@@ -270,6 +300,22 @@ def _arguments(command: str, rest: str, *names: str) -> list[str]:
         given = f"not {' '.join(words)}" if words else "which is missing"
         raise UsageError(f"%tfdiag {command} takes {takes}, {given}.")
     return words
+
+
+def _watch(command: str, rest: str) -> str:
+    """The watch that is to be switched; raises ``UsageError`` with one sentence."""
+    from tfdiag_ipython.watch import WATCHERS
+
+    words = _split(rest)
+    if len(words) != 1 or words[0] not in WATCHERS:
+        raise UsageError(f"%tfdiag {command} cannot switch {rest!r}. {_nearest(rest, WATCHERS)}")
+    return words[0]
+
+
+def _watched(name: str) -> str:
+    from tfdiag_ipython.watch import WATCHERS
+
+    return WATCHERS[name]().watched
 
 
 def _split(text: str) -> list[str]:

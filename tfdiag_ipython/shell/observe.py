@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class Options:
 
     watch: tuple[str, ...]
     quiet: bool
+    guard: bool = False
 
 
 class Observation:
@@ -38,40 +40,42 @@ class Observation:
 
     @property
     def watched(self) -> str:
-        """What is watched, in words."""
-        from tfdiag_ipython.watch import WATCHERS
-
-        *others, last = ["exceptions", *(WATCHERS[name].watched for name in self.options.watch)]
+        """What was watched, in words."""
+        *others, last = ["exceptions", *(watcher.watched for watcher in self._watchers)]
         return f"{', '.join(others)} and {last}" if others else last
 
     def begin(self) -> None:
-        from tfdiag_ipython.watch import WATCHERS
+        from tfdiag_ipython.watch import GUARD, WATCHERS
 
-        for name in self.options.watch:
+        kinds = [*(WATCHERS[name] for name in self.options.watch), *([GUARD] if self.options.guard else [])]
+        for kind in kinds:
             try:
-                watcher = WATCHERS[name]()
+                watcher = kind()
                 watcher.start()
             except Exception:
-                fault("The watch %s did not start.", name)
+                fault("The watch %s did not start.", kind.__name__)
             else:
                 self._watchers.append(watcher)
 
     def end(self, scene: Scene) -> list[Failure]:
         """Stop every watch, whatever becomes of the others, and hand on what they found."""
         found: list[Failure] = []
-        watchers, self._watchers = self._watchers, []
-        for watcher in reversed(watchers):
+        for watcher in reversed(self._watchers):
             try:
                 found = [*watcher.stop(scene), *found]
             except Exception:
                 fault("The watch %s did not stop.", type(watcher).__name__)
-        return [finding for finding in found if not any(watcher.answers(finding) for watcher in watchers)]
+        return [finding for finding in found if not any(watcher.answers(finding) for watcher in self._watchers)]
 
 
-def observe(source: str) -> Observation | None:
-    """Begin to watch a cell that starts with ``%%tfdiag`` and good options; ``None`` otherwise."""
+def observe(source: str, always: Collection[str] = ()) -> Observation | None:
+    """Begin to watch a cell that starts with ``%%tfdiag`` and good options, or any cell where something is ``always`` watched."""
     lines = source.lstrip().splitlines()
     options = _options(lines[0]) if lines else None
+    if always:
+        watch = (*(options.watch if options is not None else ()), *always)
+        guard = options is not None and options.guard
+        options = Options(tuple(dict.fromkeys(watch)), options is None or options.quiet, guard)
     if options is None:
         return None
     observation = Observation(options)
@@ -91,6 +95,7 @@ def parser() -> MagicArgumentParser:
         metavar="NAME",
         help=f"what to watch besides exceptions: {', '.join(WATCHERS)}",
     )
+    made.add_argument("-g", "--guard", action="store_true", help="stop a bad index before the call that uses it")
     made.add_argument("-q", "--quiet", action="store_true", help="say nothing after a clean cell")
     return made
 
@@ -104,9 +109,9 @@ def parse_options(line: str) -> Options:
     except ValueError as error:  # a quote that is not closed
         raise UsageError(f"The options of %%tfdiag cannot be read: {error}.") from None
     if rest:
-        words = ["--watch", "--quiet"]
+        words = ["--watch", "--guard", "--quiet"]
         near = difflib.get_close_matches(rest[0], words, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are {' and '.join(words)}."
+        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(words)}."
         raise UsageError(f"%%tfdiag has no option {rest[0]!r}. {hint}")
     names = [name for entry in known.watch or WATCHERS for name in entry.split(",") if name]
     for name in names:
@@ -114,7 +119,7 @@ def parse_options(line: str) -> Options:
             near = difflib.get_close_matches(name, WATCHERS, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join(WATCHERS)}."
             raise UsageError(f"%%tfdiag cannot watch {name!r}. {hint}")
-    return Options(tuple(dict.fromkeys(names)), known.quiet)
+    return Options(tuple(dict.fromkeys(names)), known.quiet, known.guard)
 
 
 def unwrap(lines: list[str]) -> list[str]:

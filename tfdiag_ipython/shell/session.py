@@ -61,6 +61,10 @@ class ShellSession:
         """The redacted report of this failure, as Markdown."""
         return self._extension.report(self)
 
+    def reject(self, code: str) -> str:
+        """Silence a rule whose diagnosis is wrong, for this session; the redacted report that says so, as Markdown."""
+        return self._extension.reject(self, code)
+
     def page(self, code: str) -> str:
         """A rule's page, as Markdown; raises ``UnknownCodeError``."""
         return self._extension.engine().registry.get(code).page()

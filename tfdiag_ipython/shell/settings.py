@@ -1,5 +1,5 @@
-"""What a person can set: with ``%tfdiag config panel=off``, in ``ipython_config.py`` as ``c.TfdiagSettings.panel = False``, or in
-the environment as ``TFDIAG_PANEL=off``."""
+"""What a person can set: with ``%tfdiag config panel=off`` or ``%config TfdiagSettings.panel = False``, in ``ipython_config.py`` as
+``c.TfdiagSettings.panel = False``, or in the environment as ``TFDIAG_PANEL=off``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
-from traitlets import Bool, Float, Int, Set, TraitError, Unicode
+from traitlets import Bool, Float, Int, Set, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 _YES, _NO = ("on", "yes", "true", "1"), ("off", "no", "false", "0")
@@ -22,9 +22,18 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
 
     enabled = Bool(True, help="Look at failing cells (`%tfdiag on`, `%tfdiag off`).").tag(config=True)
     panel = Bool(True, help="Show the buttons under a diagnosis, where the front end has widgets.").tag(config=True)
+    quiet = Bool(False, help="Show the answer alone; `%tfdiag` then shows the evidence and the fixes.").tag(config=True)
     shown = Int(3, min=1, max=3, help="Diagnoses shown at most for one failure.").tag(config=True)
     budget = Float(1.0, min=0.0, max=5.0, help="Seconds that all quick looks at one failure may take.").tag(config=True)
+    patience = Float(
+        2.0, min=0.0, max=600.0, help="Seconds that measuring may take when a watched cell has ended."
+    ).tag(config=True)
     ignored = Set(Unicode(), help="Codes of rules that stay silent, separated by commas.").tag(config=True)
+
+    @validate("ignored")  # type: ignore[untyped-decorator]
+    def _as_codes(self, proposal: Any) -> set[str]:
+        """Codes as the rules spell them, whichever way they came in."""
+        return {code.upper() for code in proposal["value"]}
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value and meaning of each setting."""
@@ -33,7 +42,11 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     @classmethod
     def names(cls) -> list[str]:
         """The settings, in the order in which they are listed."""
-        return [name for name in ("enabled", "panel", "shown", "budget", "ignored") if name in cls.class_trait_names()]
+        return [
+            name
+            for name in ("enabled", "panel", "quiet", "shown", "budget", "patience", "ignored")
+            if name in cls.class_trait_names()
+        ]
 
     def take(self, environment: Mapping[str, str] = os.environ) -> list[str]:
         """Set what ``TFDIAG_<NAME>`` says and the configuration does not; returns a sentence for each value that cannot be taken."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.watch.guarded_cell import GuardedCell
 from tfdiag_ipython.watch.hub_silence import HubSilence
 from tfdiag_ipython.watch.library_warnings import LibraryWarnings
 from tfdiag_ipython.watch.padding import PaddingWatch
@@ -15,10 +16,11 @@ class Watcher(Protocol):
     """Watches one cell: ``start`` before it runs, ``stop`` after it ended, however it ended.
 
     ``stop`` takes everything back that ``start`` installed and returns what was found, oldest first; of a cell that failed it gets
-    an empty scene. ``watched`` says in a few words what is watched, as the line after a clean cell puts it.
+    an empty scene. ``watched`` says in a few words what was watched, as the line after a clean cell puts it.
     """
 
-    watched: str
+    @property
+    def watched(self) -> str: ...
 
     def start(self) -> None: ...
 
@@ -30,3 +32,5 @@ class Watcher(Protocol):
 
 WATCHERS: dict[str, type[Watcher]] = {"warnings": LibraryWarnings, "hub": HubSilence, "padding": PaddingWatch}
 """The switchboard: the name that ``%%tfdiag --watch NAME`` takes, and the watcher behind it."""
+GUARD = GuardedCell
+"""What ``%%tfdiag --guard`` adds: it may stop the cell, so it is never on by itself."""

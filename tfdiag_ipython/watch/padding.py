@@ -1,4 +1,4 @@
-"""Calls of Transformers models whose ids are padded and that pass no attention mask, while a cell runs."""
+"""Calls of Transformers models whose ids are padded and whose masks do not say so, while a cell runs."""
 
 from __future__ import annotations
 
@@ -6,90 +6,154 @@ import contextlib
 import linecache
 import re
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.probe import Scene
-from tfdiag_ipython.probes.padding import Batch, measure, padded_batch
+from tfdiag_ipython.probes.padding import described, gives, measure
+from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, padding_of
+from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, TooSlow
 from tfdiag_ipython.watch.imports import after_import
 from tfdiag_ipython.watch.model_calls import by_name, calls_of
 
-SUSPECTED = "A call passes padded ids and no attention mask."
-SECONDS = 2.0
-"""What measuring at the end of the cell may take, judged by how long the observed call took."""
-FORWARDS = 4
-"""What measuring costs, in calls as long as the observed one: with the mask, without, and the rows one by one."""
+SUSPECTED = {
+    "mask": "A call passes padded ids and no attention mask.",
+    "contradicted": "A call passes padded ids and a mask that does not say so.",
+    "generation": "A decoder-only model was asked to go on from rows that end in padding.",
+}
+"""What is said where nothing was measured."""
 MOST = 8
-"""Different calls kept of one cell; of ids in device memory, which are not read before its end, the same number per line."""
+"""Calls kept of one cell and line."""
+LOOKS = 200
+"""Calls of one model that are looked at closely: a long training loop shows in its first calls what it does."""
+COMPARED = 100
+"""Calls of one model whose mask is compared with the padding; after that every fourth, which keeps the price of a call down."""
+WARNINGS = re.compile(
+    r"input_ids may be padded|right-padding was detected|attention mask (?:and the pad token id were|is) not set"
+)
+"""What the library itself says of calls that are measured here."""
+IGNORED = {
+    "__call__": (),
+    "generate": (
+        "inputs",
+        "generation_config",
+        "logits_processor",
+        "stopping_criteria",
+        "prefix_allowed_tokens_fn",
+        "streamer",
+        "tokenizer",
+    ),
+}
+"""Arguments that are not needed to measure."""
 
 
 @dataclass
-class _Call:
-    """A call whose ids look padded. The model is not kept alive; the ids are, until the cell has ended."""
+class Call:
+    """A call whose padding looks unmasked. The model is not kept alive; the arguments are, until the cell has ended."""
 
     model: weakref.ref[Any]
-    ids: Any
+    method: str
+    given: Mapping[str, Any]
     source: str
+    tokens: int
     seconds: float = field(default=float("inf"))
 
 
 class PaddingWatch:
     """Takes note of the outermost calls of Transformers models; measures the suspicious ones when the cell has ended.
 
-    A row is padded where it begins or ends with ``config.pad_token_id``. What no measurement confirms is not reported, unless
-    measuring would take too long; then it is said to be suspected.
+    What no measurement confirms is not reported, unless measuring would take too long; then it is said to be suspected where the
+    kind of model leaves little doubt. Ids in device memory are not read before the cell has ended: reading them waits for the device.
+    ``every`` takes note of all calls, suspicious or not, for a caller that measures them itself.
     """
 
     watched = "unmasked padding"
 
-    def __init__(self) -> None:
-        self._calls: dict[tuple[int, str, int], _Call] = {}
+    def __init__(self, *, every: bool = False) -> None:
+        self._every = every
+        self._calls: dict[tuple[int, str, str], list[Call]] = {}
+        self._pads: dict[int, int | None] = {}
+        self._looks: dict[int, int] = {}
+        self._compared: dict[int, int] = {}
         self._measured = 0
+        self._depth = threading.local()  # generate calls the model
         self._undo = contextlib.ExitStack()
 
     def start(self) -> None:
-        self._undo.enter_context(after_import("transformers.modeling_utils", self._watch))
+        self._undo.enter_context(after_import("transformers.modeling_utils", partial(self._watch, "PreTrainedModel")))
+        self._undo.enter_context(after_import("transformers.generation.utils", partial(self._watch, "GenerationMixin")))
 
-    def _watch(self, modeling: ModuleType) -> None:
-        self._undo.enter_context(calls_of(modeling.PreTrainedModel, self._see))
+    def _watch(self, name: str, module: ModuleType) -> None:
+        kind, method = getattr(module, name), "generate" if name == "GenerationMixin" else "__call__"
+        self._undo.enter_context(calls_of(kind, partial(self._see, method), method, self._depth))
 
     def stop(self, scene: Scene) -> list[Failure]:
+        calls = self.calls()
+        if not scene.live or scene.cuda_dead:
+            return []
+        found: dict[str, Failure] = {}
+        for call in calls:
+            if call.source not in found:
+                with contextlib.suppress(Exception):  # what cannot be measured is not said
+                    finding = self._finding(call, scene)
+                    found.update({call.source: finding} if finding is not None else {})
+        return list(found.values())
+
+    def calls(self) -> list[Call]:
+        """End the watch: the calls that it took note of, oldest first."""
         self._undo.close()
-        calls, self._calls = list(self._calls.values()), {}
-        found = [self._finding(call, scene) for call in calls] if scene.live and not scene.cuda_dead else []
-        return [finding for finding in found if finding is not None]
+        kept, self._calls = self._calls, {}
+        self._pads.clear()
+        self._looks.clear()
+        self._compared.clear()
+        return [call for calls in kept.values() for call in calls]
 
     def answers(self, finding: Failure) -> bool:
-        """transformers' own warning that ids *may* be padded, once the calls were measured."""
-        return bool(self._measured) and finding.kind == "warning" and "input_ids may be padded" in finding.top.message
+        """transformers' own warnings about padding, once the calls were measured."""
+        return bool(self._measured) and finding.kind == "warning" and bool(WARNINGS.search(finding.top.message))
 
-    def _see(self, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], None] | None:
-        if kwargs.get("attention_mask") is not None:
+    def _see(
+        self, method: str, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Callable[[], None] | None:
+        if method == "generate":
+            named: Mapping[str, Any] = {"input_ids": args[0], **kwargs} if args else kwargs
+            ids = named.get("input_ids", named.get("inputs"))
+        else:
+            named = by_name(model, args, kwargs)
+            ids = named.get("input_ids")
+        if ids is None:
             return None
-        named = by_name(model, args, kwargs)
-        ids, pad = named.get("input_ids"), getattr(model.config, "pad_token_id", None)
-        if ids is None or named.get("attention_mask") is not None or not isinstance(pad, int) or ids.dim() != 2:
+        number = id(model)
+        pad = self._pads[number] if number in self._pads else self._pad(model)
+        if (pad is None and not self._every) or not self._suspicious(method, model, ids, pad, named):
             return None
-        on_host = ids.device.type == "cpu"
-        if on_host and not _looks_padded(ids, pad):
+        mask = named.get("attention_mask")
+        if (
+            mask is not None and mask.shape != ids.shape
+        ):  # one of the person's own for each pair of places, or for a cache
+            return None
+        looks = self._looks[number] = self._looks.get(number, 0) + 1
+        if looks > LOOKS:
             return None
         source, line = _place()
-        key = next(
-            (
-                (id(model), source, n)
-                for n in range(1 if on_host else MOST)
-                if (id(model), source, n) not in self._calls
-            ),
-            None,
-        )
-        if key is None or not line or len(self._calls) >= MOST:
+        kept = self._calls.setdefault((number, method, source), [])
+        nowhere = not line and not self._every
+        if nowhere or len(kept) >= MOST or ids.dim() != 2 or extra(named, IGNORED[method]):
             return None
-        call = self._calls[key] = _Call(weakref.ref(model), ids.detach(), source)
+        tensor = type(ids)
+        passed = {key: named.get(key) for key in ARGUMENTS}
+        given = {key: value.detach() for key, value in passed.items() if value is not None and type(value) is tensor}
+        asked = named.get("max_new_tokens")
+        tokens = min(NEW_TOKENS, asked) if isinstance(asked, int) and asked > 0 else NEW_TOKENS
+        call = Call(weakref.ref(model), method, {**given, "input_ids": ids.detach()}, source, tokens)
+        kept.append(call)
         began = time.perf_counter()
 
         def ended() -> None:
@@ -97,28 +161,102 @@ class PaddingWatch:
 
         return ended
 
-    def _finding(self, call: _Call, scene: Scene) -> Failure | None:
-        model = call.model()
-        if model is None or not _looks_padded(call.ids, model.config.pad_token_id):
+    def _pad(self, model: Any) -> int | None:
+        """The padding token of a model, asked for once a cell; the notebook's tokenizers are looked at where it names none."""
+        padding = padding_of(model, vars(sys.modules["__main__"]))
+        self._pads[id(model)] = None if padding is None else padding.token
+        return self._pads[id(model)]
+
+    def _suspicious(self, method: str, model: Any, ids: Any, pad: int | None, named: Mapping[str, Any]) -> bool:
+        """A few microseconds: this looks at every call. Of ids in device memory only what needs no reading."""
+        if self._every or not ids.is_cpu:
+            return True
+        count: Any = sys.modules["numpy"].count_nonzero  # the fastest way to ask an array this small
+        here = ids.numpy() == pad
+        if not count(here):
+            decoder = named.get("decoder_input_ids")
+            return decoder is not None and bool(count(decoder.numpy()[:, :2] == pad))
+        mask = named.get("attention_mask")
+        if mask is None:
+            return True
+        if method == "generate" and not model.config.is_encoder_decoder and count(here[:, -1]):
+            return True
+        if method == "__call__" and count(here[:, 0]):
+            return True
+        seen = self._compared[id(model)] = self._compared.get(id(model), 0) + 1
+        if seen > COMPARED and seen % 4:
+            return False
+        return bool(count(mask.numpy()[here])) or named.get("decoder_input_ids") is not None
+
+    def _finding(self, call: Call, scene: Scene) -> Failure | None:
+        prepared = prepare(call, scene)
+        if prepared is None:
             return None
+        model, batch, padding, name, inputs = prepared
         cells = reversed([cell for cell in scene.cells if call.source in cell.source])
-        observed = (((next((cell.label for cell in cells), "a cell")), call.source),)
-        name, inputs, batch = _named(model, call.ids, scene)
-        if call.seconds * FORWARDS <= SECONDS:
-            self._measured += 1
-            return measure(model, batch, name, inputs, scene, observed).finding
-        facts = {"model": name, "inputs": inputs, "mask": batch.expression, "unmasked": observed}
-        rows, padded = int(batch.ids.shape[0]), int((batch.mask == 0).any(dim=1).sum())
-        return Failure.from_finding("padding", SUSPECTED, {**facts, "rows": rows, "padded": padded})
+        observed = ((next((cell.label for cell in cells), "a cell"), call.source),)
+        generates = call.method == "generate"
+        if generates and not _generation_may_differ(model, batch, padding):
+            return None
+        within = scene.deadline.left
+        if call.seconds <= within:
+            run = partial(measure, generates=generates, tokens=call.tokens, within=within)
+            with contextlib.suppress(TooSlow):
+                measured = run(model, batch, name, inputs, scene, observed)
+                self._measured += 1
+                return measured.finding
+        cause = _suspicion(model, batch, generates)
+        if not cause:
+            return None
+        rows, padded = len(batch.mask), int((batch.mask == 0).any(dim=1).sum())
+        facts = {"model": name, "inputs": inputs, "unmasked": observed, "rows": rows, "padded": padded}
+        told = {"method": "generate" if generates else "call", "side": batch.side, "model_class": type(model).__name__}
+        edit = {"mask": batch.expression, "given": batch.holds_mask, "editable": False}
+        return Failure.from_finding("padding", SUSPECTED[cause], {**facts, **told, **edit})
 
 
-def _looks_padded(ids: Any, pad: int) -> bool:
-    """Whether a row of ``(rows, length)`` ids begins or ends with the padding token, and is not made of it."""
-    if not ids.numel():
+def prepare(call: Call, scene: Scene, *, asked: bool = False) -> tuple[Any, Batch, Padding, str, str] | None:
+    """The model, the padded batch, its padding token and the notebook's names of model and inputs; ``None`` without padding."""
+    model = call.model()
+    padding = None if model is None else padding_of(model, scene.namespace)
+    if model is None or padding is None:
+        return None
+    name, inputs, beside = _names(model, call, scene)
+    mask = None if beside is None else beside[1]
+    batch = batch_of(model, call.given, padding, asked=asked, mask=mask)
+    if batch is None:
+        return None
+    mapping = beside is not None and beside[0] == inputs
+    expressed = described(batch, inputs, mapping, mask, padding)
+    if beside is not None and not mapping and gives(mask, batch):
+        expressed = replace(expressed, expression=f'{beside[0]}["attention_mask"]')
+    return model, expressed, padding, name, inputs
+
+
+def _generation_may_differ(model: Any, batch: Batch, padding: Padding) -> bool:
+    """Whether ``generate`` is called in a way that it cannot put right: it infers a mask unless padding and end are one token."""
+    if not model.config.is_encoder_decoder and bool((batch.mask[:, -1] == 0).any()):
+        return True
+    return batch.contradicted or ("attention_mask" not in batch.given and padding.shared)
+
+
+def _suspicion(model: Any, batch: Batch, generates: bool) -> str:
+    """What is suspect in a call that was not measured; nothing in a decoder's with padding on the right, which it reads last."""
+    if generates and not model.config.is_encoder_decoder and batch.side != "left":
+        return "generation"
+    if batch.side == "right" and not generates and reads_forward(model):
+        return ""
+    return "contradicted" if batch.contradicted else "" if "attention_mask" in batch.given else "mask"
+
+
+def reads_forward(model: Any) -> bool:
+    """Whether a model is a decoder: each place sees only those before it."""
+    names: Any = sys.modules.get("transformers.models.auto.modeling_auto")
+    kind = getattr(model.config, "model_type", None)
+    if names is None or model.config.is_encoder_decoder:
         return False
-    rows = ids.numpy() if ids.device.type == "cpu" else ids  # a few microseconds less, and this looks at every call
-    edges = (rows[:, -1] == pad).any() or (rows[:, 0] == pad).any()
-    return bool(edges) and bool((ids != pad).any(dim=1).all())
+    masked = getattr(names, "MODEL_FOR_MASKED_LM_MAPPING_NAMES", {})
+    return kind in getattr(names, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", {}) and kind not in masked
 
 
 def _place() -> tuple[str, int]:
@@ -132,15 +270,24 @@ def _place() -> tuple[str, int]:
     return "", 0
 
 
-def _named(model: Any, ids: Any, scene: Scene) -> tuple[str, str, Batch]:
-    """The notebook's names of the model and of the inputs, and the padded batch; words where it has no name for them."""
+def _names(model: Any, call: Call, scene: Scene) -> tuple[str, str, tuple[str, Any] | None]:
+    """The notebook's names of the model and of the inputs, and the name and mask of a mapping that holds a mask beside these ids.
+
+    The inputs go by the name that stands in the call's line where they have several; words stand for what has no name.
+    """
+    ids = call.given["input_ids"]
     names = [name for name in scene.namespace if not name.startswith("_")]
     name = next((name for name in names if scene.namespace[name] is model), "the model")
+    found: list[str] = []
+    beside: tuple[str, Any] | None = None
     for inputs in names:
         value = scene.namespace[inputs]
         fields = vars(value).get("data") if hasattr(type(value), "convert_to_tensors") else value
         held: Any = fields.get("input_ids") if type(fields) is dict else value
-        if type(held) is type(ids) and held.shape == ids.shape and held.data_ptr() == ids.data_ptr():
-            with contextlib.suppress(LookupError):
-                return name, inputs, padded_batch(model, value, inputs, scene)
-    return name, "its inputs", padded_batch(model, ids, "input_ids", scene)
+        if type(held) is not type(ids) or held.shape != ids.shape or held.data_ptr() != ids.data_ptr():
+            continue
+        found.append(inputs)
+        if type(fields) is dict and fields.get("attention_mask") is not None:
+            beside = inputs, fields["attention_mask"]
+    written = [inputs for inputs in found if re.search(rf"\b{re.escape(inputs)}\b", call.source)]
+    return name, (written or ([beside[0]] if beside is not None else found) or ["its inputs"])[0], beside

@@ -148,6 +148,18 @@ class RenamedArgument(Rule):
         ),
         Reproduce(
             (
+                "import tempfile\nfrom transformers import BertConfig, BertForSequenceClassification as Model\n"
+                "folder = tempfile.mkdtemp()\n"
+                "sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)\n"
+                "Model(BertConfig(**sizes)).save_pretrained(folder)",
+                "model = Model.from_pretrained(folder, ignore_mismatched_size=True, num_labels=3)",
+            ),
+            title="from_pretrained has no argument `ignore_mismatched_size`: did you mean `ignore_mismatched_sizes`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rename-argument"),),
+        ),
+        Reproduce(
+            (
                 "from transformers import GPT2Config, GPT2LMHeadModel\n"
                 "model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))",
                 "model.resize_token_embeddings(new_num_token=9)",
@@ -185,7 +197,7 @@ class RenamedArgument(Rule):
             )
         if not signature or not signature["nearest"]:
             return None
-        where, nearest = _name(callee, ""), signature["nearest"]
+        where, nearest = signature.get("through") or _name(callee, ""), signature["nearest"]
         return self._found(
             f"{where} has no argument `{argument}`: did you mean {' or '.join(f'`{name}`' for name in nearest)}?",
             Certainty.CONFIRMED,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Status
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
@@ -11,7 +11,7 @@ from tfdiag_ipython.fixes.loading import load_from, load_with_option
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.model_folder import ModelFolderProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.cfg._examples import FOLDER, PLACE, UNRECOGNIZED, files_of
+from tfdiag_ipython.rules.cfg._examples import FOLDER, GGUF, PLACE, UNRECOGNIZED, files_of
 
 _LOADER = re.compile(r"[\w.]*(?:Tokenizer|Processor|FeatureExtractor)\w*")
 _SINGLE = r"[^'\n]+\.(?:gguf|onnx|safetensors|bin|pth?|ckpt)"
@@ -51,8 +51,8 @@ class ForeignCheckpoint(Rule):
     *Fixes and their safety*
     `load-base-model` (unsafe: the adapter is left out; for a tokenizer just right) loads the adapter's base model. `load-the-transformer`
     (unsafe: pooling or the rest of the pipeline is left out) loads the part that is a Transformers model. `load-the-folder` (unsafe) loads
-    the file's folder. `pass-gguf-file` (unsafe: the weights are turned into floating point, and the package gguf must be installed) adds
-    `gguf_file=`. `open-with-its-library` shows the call that opens it.
+    the file's folder. `pass-gguf-file` (unsafe: the weights are turned into floating point) adds `gguf_file=`, where the package
+    gguf is installed and the file is one. `open-with-its-library` shows the call that opens it.
 
     *Example*
     `AutoModelForCausalLM.from_pretrained("acme/lora-adapter")` without peft.
@@ -110,12 +110,30 @@ class ForeignCheckpoint(Rule):
         ),
         Reproduce(
             (
+                PLACE + GGUF,
+                "from transformers import AutoModelForCausalLM\nmodel = AutoModelForCausalLM.from_pretrained(folder)",
+            ),
+            title=r"holds a GGUF model \(tiny-f32\.gguf\): it is opened with gguf_file=",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("pass-gguf-file"),),
+            needs=("torch", "transformers", "gguf"),
+        ),
+        Reproduce(
+            (
+                PLACE + GGUF,
+                "from transformers import AutoModelForCausalLM\nAutoModelForCausalLM.from_pretrained(folder)",
+            ),
+            title=r"holds a GGUF model \(tiny-f32\.gguf\): it is opened with gguf_file= and the package gguf, not installed here",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers", "without gguf"),
+        ),
+        Reproduce(
+            (
                 PLACE + "(folder / 'tiny-q4.gguf').write_bytes(b'GGUF' + bytes(64))",
                 "from transformers import AutoModelForCausalLM\nAutoModelForCausalLM.from_pretrained(folder)",
             ),
-            title=r"holds a GGUF model \(tiny-q4\.gguf\): it is opened with gguf_file=",
+            title=r"holds a GGUF model \(tiny-q4\.gguf\) that does not start like GGUF 2 or 3: get it again",
             certainty=Certainty.CONFIRMED,
-            fixes=(Try("pass-gguf-file", Status.OTHER_FAILURE),),  # these 68 bytes hold no model
         ),
         Reproduce(
             (
@@ -203,9 +221,11 @@ class ForeignCheckpoint(Rule):
         if held["kind"] == "weights-file":
             fixes.append(self.offer("load-the-folder", "Load its folder", "", asked=asked, place=_folder(path)))
         elif held["kind"] == "gguf":
-            note = "The package gguf must be installed; the quantized weights are turned into floating point."
-            name = held["gguf"][0]
-            fixes.append(self.offer("pass-gguf-file", f'Pass gguf_file="{name}"', note, asked=asked, file=name))
+            problem, name = held["gguf_problem"], held["gguf"][0]
+            note = f"{problem[:1].upper()}{problem[1:]}. " if problem else ""
+            note += "The quantized weights are turned into floating point."
+            label = f'Pass gguf_file="{name}"'
+            fixes.append(self.offer("pass-gguf-file", label, note, display=bool(problem), asked=asked, file=name))
         fixes.append(self.offer("open-with-its-library", "Open it with its own library", call))
         count = len(held["files"])
         what = f"{count} file{' is' if count == 1 else 's are'} there, and none is what {asked} looks for."
@@ -258,7 +278,12 @@ def _told(held: Evidence, asked: str, path: str) -> tuple[str, str, str]:
         title = f"{here} is a timm model ({name}): timm.create_model opens it, or a newer Transformers with timm"
         return title, f'timm.create_model("local-dir:{path}")', "Transformers wraps timm's models since 4.48."
     if kind == "gguf":
-        title = f"{here} holds a GGUF model ({held['gguf'][0][:60]}): it is opened with gguf_file="
+        title = f"{here} holds a GGUF model ({held['gguf'][0][:60]})"
+        problem = held["gguf_problem"]
+        if "package" in problem:
+            title += ": it is opened with gguf_file= and the package gguf, not installed here"
+        else:
+            title += f" that {problem.removeprefix('the file ')}" if problem else ": it is opened with gguf_file="
         return (
             title,
             f'llama_cpp.Llama("{path}/{held["gguf"][0]}")',

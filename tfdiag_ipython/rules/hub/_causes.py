@@ -68,7 +68,8 @@ STATUSES: Mapping[int, str] = {
 REMEDIES: Mapping[str, str] = {
     "proxy-login": "Put the login into the proxy variable: http://user:password@host:port, special characters percent-encoded.",
     "proxy": "Check the proxy variables, or ask who runs the proxy to let the Hub's hosts through.",
-    "tls": "A proxy that opens TLS needs its certificate in SSL_CERT_FILE (and REQUESTS_CA_BUNDLE for transformers 4).",
+    "tls": "A company's proxy that opens TLS shows a certificate of its own: `%tfdiag probe hub` says who signed it. The Hub's client "
+    "reads SSL_CERT_FILE (with transformers 4: REQUESTS_CA_BUNDLE).",
     "dns": "The machine has no network, no name server, or HF_ENDPOINT is misspelt.",
     "refused": "Nothing listens at that address, or a firewall turns the connection away.",
     "time-out": "A firewall that drops packets looks like this; a slow link wants a larger HF_HUB_DOWNLOAD_TIMEOUT.",

@@ -31,6 +31,7 @@ RENAMES = (
 )
 ELSEWHERE = Offer("fetch-elsewhere", Applicability.DISPLAY_ONLY)
 REVISION = Offer("use-cached-revision", Applicability.UNSAFE)
+AGAIN = "download-again"
 ONLINE = Offer("go-online", Applicability.UNSAFE)
 LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
 NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
@@ -125,12 +126,9 @@ def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
 
 def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     """The plan of one of these fixes."""
-    if fix.id in {"local-files-only", REVISION.id}:
-        added = (
-            {"local_files_only": "True"}
-            if fix.id == "local-files-only"
-            else {"revision": repr(fix.parameters["revision"])}
-        )
+    if fix.id in {"local-files-only", AGAIN, REVISION.id}:
+        flag = {"local-files-only": "local_files_only", AGAIN: "force_download"}.get(fix.id)
+        added = {flag: "True"} if flag else {"revision": repr(fix.parameters["revision"])}
         return _set_in_loader(str(fix.parameters["repo"]), added, scene)
     if fix.id in {offer.id for offer in RENAMES}:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])

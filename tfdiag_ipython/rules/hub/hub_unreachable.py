@@ -8,20 +8,23 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.hub_cache import HubCacheProbe
+from tfdiag_ipython.probes.hub_certificates import HubCertificatesProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import HUB_CLIENT, passes
-from tfdiag_ipython.rules.hub._causes import REMEDIES, Cause, find_cause
+from tfdiag_ipython.rules.hub._causes import Cause, find_cause
 from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE, PROXY
 from tfdiag_ipython.rules.hub._remedies import (
     ELSEWHERE,
     OFFERS,
     cache_fixes,
-    cache_told,
     elsewhere_fix,
     online_fix,
     plan_remedy,
 )
 from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
+from tfdiag_ipython.rules.hub._tls_example import CERTIFICATE_VARIABLES, INSPECTED
+from tfdiag_ipython.rules.hub._told import unreachable_title, unreachable_why
+from tfdiag_ipython.rules.hub._trust import TRUST, UNTRUSTED, plan_trust, trust_fix
 
 NOTHING_CACHED = {
     "repo": "acme/tiny",
@@ -64,6 +67,8 @@ class HubUnreachable(Rule):
     *Fixes and their safety*
     `go-offline` (safe: the cached files, not asked for newer ones) sets the environment variable *and* the switch that the library read
     from it on import. `local-files-only` (safe) says the same for one call. `go-online` (unsafe: somebody wanted no network) goes back.
+    `trust-certificate-file` (unsafe: who else is believed?) names to the Hub's client a certificate file of this machine that verifies
+    what the Hub shows; who signed it is looked up first.
 
     *Example*
     `AutoTokenizer.from_pretrained("bert-base-uncased")` behind a gateway that wants a login.
@@ -99,8 +104,8 @@ class HubUnreachable(Rule):
         r"|\A(?P<json>Expecting value: line \d+ column \d+)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
-    needs = (HubCacheProbe,)
-    fixes = (*OFFERS, ONLINE_OFFER, ELSEWHERE)
+    needs = (HubCacheProbe, HubCertificatesProbe)
+    fixes = (*OFFERS, ONLINE_OFFER, ELSEWHERE, TRUST)
     links = (Link("Offline mode", "https://huggingface.co/docs/transformers/installation#offline-mode"),)
     CASES = (
         Match(
@@ -276,6 +281,24 @@ class HubUnreachable(Rule):
             isolated=True,
         ),
         Reproduce(
+            (INSPECTED, REFUSED, DOWNLOAD.replace(")", ", force_download=True)")),
+            title=r"127\.0\.0\.1:\d+ could not be reached: its TLS certificate is not trusted here",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("trust-certificate-file"),),
+            needs=("huggingface_hub",),
+            environment={**ONLINE, **CERTIFICATE_VARIABLES},
+            isolated=True,
+        ),
+        Reproduce(
+            (INSPECTED, REFUSED),
+            probe="hub",
+            title=r"could not be reached: its TLS certificate is signed by Acme TLS Inspection \(Acme Corporation\), not trusted here",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub",),
+            environment={**ONLINE, **CERTIFICATE_VARIABLES},
+            isolated=True,
+        ),
+        Reproduce(
             ("",),
             probe="hub http://127.0.0.1:9",
             title=r"127\.0\.0\.1:9 could not be reached: the connection was refused",
@@ -328,15 +351,26 @@ class HubUnreachable(Rule):
         if cause.kind == "local-only" and seen.get("offline"):
             cause = Cause("switch", quote=cause.quote)
         proxy = str(failure.facts.get("proxy") or seen.get("proxy", ""))
-        title = _title(cause.told(place, proxy), cause, hit, seen)
+        told = cause.told(place, proxy)
+        signed = str(failure.facts.get("signer", ""))
+        title = unreachable_title(
+            told.replace("is not", f"is signed by {signed}, not") if signed else told, cause, hit, seen
+        )
         live = bool(seen or failure.facts) and bool(cause.kind)
         return self.found(
             title,
             Certainty.CONFIRMED if live else Certainty.LIKELY,
             what="The library asked the Hub for a file and got none.",
-            why=_why(cause, seen),
+            why=unreachable_why(cause, seen),
             evidence=(*_steps(failure), *seen.seen) if failure.kind == "check" else (*seen.seen, *_quoted(cause)),
-            fixes=self._fixes(cause, seen),
+            fixes=(*self._trust(failure, cause, place, evidence), *self._fixes(cause, seen)),
+        )
+
+    def _trust(self, failure: Failure, cause: Cause, place: str, evidence: Mapping[str, Evidence]) -> tuple[Fix, ...]:
+        if cause.kind != "tls" or not UNTRUSTED.search(cause.quote):
+            return ()
+        return trust_fix(
+            self, f"https://{place}", evidence[HubCertificatesProbe.name].facts, display=failure.kind == "check"
         )
 
     def _fixes(self, cause: Cause, seen: Evidence) -> tuple[Fix, ...]:
@@ -346,41 +380,12 @@ class HubUnreachable(Rule):
         return (*fixes, *elsewhere_fix(self, seen.facts))
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        return plan_remedy(fix, scene)
+        return plan_trust(fix, scene) if fix.id == TRUST.id else plan_remedy(fix, scene)
 
 
 def _asked_the_hub(failure: Failure) -> bool:
     """Whether the traceback leads through the Hub's client: other code, and its inference client, ask other hosts."""
     return passes(failure, HUB_CLIENT) and not passes(failure, INFERENCE)
-
-
-def _title(told: str, cause: Cause, hit: Hit, seen: Evidence) -> str:
-    cached = cache_told(seen.facts)
-    told += " (`local_files_only=True`)" if cached and cause.kind == "local-only" else ""
-    if cached:
-        joint = ", and " if cause.kind in {"switch", "local-only"} else "; "
-        advice = ": go offline" if seen.get("complete") and not seen.get("offline") else ""
-        return f"{told}{joint}{cached}{advice}"[:200]
-    if not cause.kind and (hit["endpoint"] or hit["uncached"]):
-        return f"{told}, and the file is not in the local cache"
-    if cause.kind == "local-only":
-        return f"{told} (`local_files_only=True` or offline mode), and the local cache does not have what was asked for"
-    return told
-
-
-def _why(cause: Cause, seen: Evidence) -> str:
-    late = ", ".join(f"{name}={value}" for name, value in dict(seen.get("variables", {})).items())
-    if late and not seen.get("offline"):
-        return f"{late} was set after huggingface_hub was imported: the library reads it once, on import, so it has no effect."
-    if cause.kind == "switch":
-        return "The library asks nobody in offline mode: only what was downloaded before can be loaded."
-    if cause.kind == "local-only" and seen:
-        return "`local_files_only=True` was passed on: only what was downloaded before can be loaded."
-    if cause.kind == "local-only":
-        return "`local_files_only=True` or offline mode: only what was downloaded before can be loaded."
-    if cause.kind == "status":
-        return "Something answered, but not with the file: the Hub in trouble, a mirror, or a gateway on the way."
-    return REMEDIES.get(cause.kind, "The text does not say what stopped the connection.")
 
 
 def _quoted(cause: Cause) -> tuple[Observation, ...]:

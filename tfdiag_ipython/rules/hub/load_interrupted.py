@@ -96,7 +96,8 @@ class LoadInterrupted(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        waits_for = stage(failure.top.frames) if failure.top.is_a("KeyboardInterrupt") else ""
+        handled = failure.chain[1].name if len(failure.chain) > 1 else ""
+        waits_for = stage(failure.top.frames, handled) if failure.top.is_a("KeyboardInterrupt") else ""
         if not waits_for:
             return None
         waited, cached = evidence[HubWaitProbe.name], evidence[HubCacheProbe.name]

@@ -44,7 +44,7 @@ class EmbeddingIndexOutOfRange(Rule):
     message = re.compile(
         r"index out of range in self[ \t]*(?:\Z|\n)|index out of range: Tried to access index (?P<index>\d+) out of table"
         r"|(?P<bare>\Aindex out of range\Z)"
-        r"|index out of range at \S*THTensor\w*\.cpp"
+        r"|index out of range at \S*THTensor\w*\.cpp|(?P<guarded>tfdiag\.guard stopped embedding(?!_))"
     )
     needs = (IndexTensorsProbe,)
     fixes = (Offer("resize-embeddings", Applicability.UNSAFE),)
@@ -102,8 +102,26 @@ class EmbeddingIndexOutOfRange(Rule):
             fixes=(Try("resize-embeddings"),),
         ),
         Reproduce(
+            (
+                SETUP,
+                "tokenizer = make_tokenizer()\ntokenizer.add_tokens(['brilliant'])\nmodel = BertForSequenceClassification(BertConfig(**sizes))",
+                "scores = model(torch.tensor([[3, 99]])).logits",
+            ),
+            title=r"token id 99, and `bert.embeddings.word_embeddings` has 7 rows \(0 to 6\)\Z",  # no resizing helps
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
             (SETUP, "table = torch.nn.Embedding(4, 2)", "table(torch.tensor([[0, 1], [9, 3]]))"),
             title=r"id 9.*4 rows",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (
+                SETUP,
+                "model = BertForSequenceClassification(BertConfig(**sizes))\nids = torch.tensor([[3, 7]])",
+                "import tfdiag_ipython\nwith tfdiag_ipython.guard():\n    model(ids)",
+            ),
+            title=r"token id 7.*word_embeddings` has 7 rows",
             certainty=Certainty.CONFIRMED,
         ),
         Reproduce(
@@ -121,6 +139,8 @@ class EmbeddingIndexOutOfRange(Rule):
             return None  # Python's or another library's index
         if seen.get("role") == "positions":
             return None  # the sequence is too long: another rule's fault
+        if hit["guarded"] and "first" not in values:
+            return None  # the guard's own words say as much
         looked_up = any(frame.function == "embedding" for frame in hit.raised.frames)
         if not failure.stored and hit.raised.frames and not looked_up:
             return self.found(
@@ -139,7 +159,10 @@ class EmbeddingIndexOutOfRange(Rule):
                 "longer than the model has positions.",
             )
         limit, role = seen["limit"], {"tokens": "token id", "token types": "token type id"}.get(seen["role"], "id")
-        longer = seen["role"] == "tokens" and seen["tokenizer_length"] > limit
+        made = seen["role"] == "tokens" and seen["tokenizer_length"] > max(
+            limit, values["largest"]
+        )  # the ids can be its own
+        longer = made and values["smallest"] >= 0
         module = f"`{seen['module']}`" if seen["module"] else "the embedding"
         title = f"The inputs hold {role} {values['first']}, and {module} has {limit:,} rows (0 to {limit - 1:,})"
         if longer:

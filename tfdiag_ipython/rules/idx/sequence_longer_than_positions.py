@@ -45,7 +45,7 @@ class SequenceLongerThanPositions(Rule):
     name = "sequence-longer-than-positions"
     raised = ("builtins.IndexError", "builtins.RuntimeError")
     message = re.compile(
-        r"index out of range in self"
+        r"index out of range in self|tfdiag\.guard stopped embedding(?!_)"
         r"|sequence length is longer than the specified maximum sequence length for this model \((?P<length>\d+) > (?P<most>\d+)\)"
         r"|The expanded size of the tensor \((?P<given>\d+)\) must match the existing size \((?P<has>\d+)\) at non-singleton dimension 1"
         r"|The size of tensor a \((?P<a>\d+)\) must match the size of tensor b \((?P<b>\d+)\) at non-singleton dimension [13]\b"

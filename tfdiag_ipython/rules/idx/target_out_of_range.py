@@ -48,6 +48,7 @@ class TargetOutOfRange(Rule):
     message = re.compile(
         r"Target (?P<target>-?\d+) is out of bounds|(?P<onehot>Class values must be (?:smaller than num_classes|non-negative))"
         r"|(?P<assertion>Assertion `?cur_target >= 0 && cur_target < n_classes)"
+        r"|tfdiag\.guard stopped (?:cross_entropy|nll_loss)\b[^\n]*? is (?P<guarded>-?\d+),"
     )
     needs = (IndexTensorsProbe,)
     fixes = (
@@ -95,6 +96,16 @@ class TargetOutOfRange(Rule):
         ),
         Reproduce(
             (
+                "import torch, tfdiag_ipython\nlabels = torch.tensor([-100, 1, 2, 3])",
+                "with tfdiag_ipython.guard():\n    loss = torch.nn.functional.cross_entropy(torch.zeros(4, 3), labels)",
+            ),
+            title=r"`labels` holds 3.*the scores have 3 classes",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("shift-labels"),),
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
                 "import torch\nlabels = torch.tensor([-100, 1, 2, 3])",
                 "loss = torch.nn.functional.cross_entropy(torch.zeros(4, 3), labels)",
             ),
@@ -129,7 +140,9 @@ class TargetOutOfRange(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[IndexTensorsProbe.name]
         values = seen.get("values") or {}
-        if not hit["target"]:
+        if hit["guarded"] and "first" not in values:
+            return None  # the guard's own words say as much
+        if not hit["target"] and not hit["guarded"]:
             return self.found(
                 "A label is not one of the classes: labels go from 0 to the number of classes less one",
                 Certainty.LIKELY,

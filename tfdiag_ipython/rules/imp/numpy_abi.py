@@ -39,7 +39,8 @@ class NumpyAbi(Rule):
     message = re.compile(
         r"A module that was compiled using NumPy 1\.x cannot be run in\s+NumPy (?P<numpy>[\d.]+\d)"
         r"|(?P<torch>Numpy is not available)"
-        r"|(?P<layout>numpy\.dtype size changed, may indicate binary incompatibility)"
+        r"|(?P<layout>numpy\.\w+ size changed, may indicate binary incompatibility)"
+        r"(?:\. Expected (?P<built>\d+) from C header, got (?P<here>\d+) from PyObject)?"
     )
     needs = (PackageVersionsProbe,)
     fixes = (Offer("fit-numpy", Applicability.DISPLAY_ONLY),)
@@ -50,6 +51,19 @@ class NumpyAbi(Rule):
             title="NumPy 2.1.3",
             fixes=("fit-numpy",),
         ),
+        Match(  # pandas 2.0.3 under NumPy 2.2.6
+            text='Traceback (most recent call last):\n  File "t.py", line 1, in <module>\n    import pandas\n'
+            '  File "/env/lib/python3.11/site-packages/pandas/_libs/__init__.py", line 13, in <module>\n'
+            "    from pandas._libs.interval import Interval\n"
+            '  File "pandas/_libs/interval.pyx", line 1, in init pandas._libs.interval\n'
+            "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88 from PyObject",
+            certainty=Certainty.LIKELY,
+            title="pandas was built for NumPy 1, here is NumPy 2",
+        ),
+        Match(
+            text="ValueError: numpy.ndarray size changed, may indicate binary incompatibility. Expected 88 from C header, got 80 from PyObject",
+            title="A compiled package was built for a later NumPy than is installed",
+        ),
         Match(text="RuntimeError: Numpy is not available", title="torch was built for another NumPy"),
         NoMatch(text="ModuleNotFoundError: No module named 'numpy'"),
         NoMatch(text="ImportError: Unable to import required dependencies: numpy"),
@@ -58,12 +72,16 @@ class NumpyAbi(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[PackageVersionsProbe.name]
         number = hit["numpy"] or (seen["packages"]["numpy"]["installed"] if seen else "")
+        fixes = True
         if hit["torch"]:
             title = "torch was built for another NumPy than is installed, or NumPy is missing"
             title += f" (here: NumPy {number})" if number else ""
+        elif hit["layout"] and (hit["built"], hit["here"]) not in {("96", "88"), ("", "")}:
+            title = f"{_package(failure)} was built for a later NumPy than is installed{f' ({number})' if number else ''}: upgrade NumPy"
+            fixes = False
         else:
             title = (
-                f"A compiled package was built for NumPy 1, here is NumPy {number or '2'}: upgrade it, or use numpy<2"
+                f"{_package(failure)} was built for NumPy 1, here is NumPy {number or '2'}: upgrade it, or use numpy<2"
             )
         fix = self.offer(
             "fit-numpy", "pip install 'numpy<2'", "Or upgrade torch and the package named; then restart the kernel."
@@ -74,5 +92,11 @@ class NumpyAbi(Rule):
             what="Compiled code and NumPy do not fit together.",
             why="NumPy 2 changed its binary layout.",
             evidence=seen.seen,
-            fixes=(fix,),
+            fixes=(fix,) if fixes else (),
         )
+
+
+def _package(failure: Failure) -> str:
+    """The compiled package that was being imported: the innermost one of the traceback."""
+    frames = (re.search(r"(?:[/\\]site-packages[/\\]|^)(\w+)[/\\]", frame.file) for frame in reversed(failure.frames))
+    return next((found[1] for found in frames if found), "A compiled package")

@@ -8,7 +8,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import call_object
+from tfdiag_ipython.fixes.source import call_object, rename_attribute
 from tfdiag_ipython.migrate.calls import kind_of_class
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.attribute_owner import AttributeOwnerProbe
@@ -34,6 +34,7 @@ class RemovedMethod(Rule):
 
     *Fixes and their safety*
     `call-the-tokenizer` (safe: it is what these methods called) writes `tokenizer(…)` for `tokenizer.encode_plus(…)`.
+    `use-new-name` (safe: the same under its new name) where one was only renamed.
 
     *Example*
     `tokenizer.batch_encode_plus(texts)` on transformers 5.
@@ -48,9 +49,10 @@ class RemovedMethod(Rule):
     message = re.compile(
         r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Trainer|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
         rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(_NAMES, key=len, reverse=True))})\b"
+        r"|\A\s*\Z"  # of a batch's `__getattr__`
     )
     needs = (PackageVersionsProbe, AttributeOwnerProbe)
-    fixes = (Offer("call-the-tokenizer", Applicability.SAFE),)
+    fixes = (Offer("call-the-tokenizer", Applicability.SAFE), Offer("use-new-name", Applicability.SAFE))
     CASES = (
         Match(
             text="AttributeError: BertTokenizer has no attribute batch_encode_plus. Did you mean: '_encode_plus'?",
@@ -80,6 +82,18 @@ class RemovedMethod(Rule):
             needs=("torch", "transformers>=5"),
         ),
         Reproduce(
+            (
+                "from tokenizers import Tokenizer, models\nfrom transformers import PreTrainedTokenizerFast\n"
+                "words = Tokenizer(models.WordLevel({'a': 0, 'b': 1}, unk_token='a'))\n"
+                "batch = PreTrainedTokenizerFast(tokenizer_object=words)('b')",
+                "words = batch.words()  # which word",
+            ),
+            title=r"`BatchEncoding.words` is gone from transformers 5.*: use `word_ids\(\)`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-new-name"),),
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
             ("from transformers import DynamicCache", "DynamicCache().seen_tokens"),
             title=r"`DynamicCache.seen_tokens` is gone from transformers \d.*: use `get_seq_length\(\)`",
             certainty=Certainty.CONFIRMED,
@@ -95,6 +109,7 @@ class RemovedMethod(Rule):
             ),
             title="`Trainer.tokenizer` is gone from transformers 5.*: use `processing_class`",
             certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-new-name"),),
             needs=("torch", "transformers>=5", "accelerate"),
         ),
         Reproduce(
@@ -112,15 +127,17 @@ class RemovedMethod(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        method, seen, owner = hit["method"], evidence[PackageVersionsProbe.name], evidence[AttributeOwnerProbe.name]
+        seen, owner = evidence[PackageVersionsProbe.name], evidence[AttributeOwnerProbe.name]
+        method = hit["method"] or str(owner.get("attribute", ""))
+        kind = hit["kind"] or (owner["classes"][0].rpartition(".")[2] if owner else "")
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
         told = loaded or failure.versions.get("transformers", "")
         if seen and not loaded:
             return None
-        kinds = _kinds(hit["kind"], owner)
+        kinds = _kinds(kind, owner)
         known = next((one for one in methods() if one.old == method and one.of in kinds), None)
         if known is None or older(told, known.gone) or (owner and known.new not in ("", *owner["has"])):
-            return self._newer(hit, kinds, told, evidence)
+            return self._newer(kind, method, kinds, told, evidence) if hit["method"] else None
         if known.common and not owner:
             return None
         version = f"transformers {told}".strip()
@@ -132,31 +149,39 @@ class RemovedMethod(Rule):
                     "call-the-tokenizer", f"Write tokenizer(…) for .{method}(…)", display=elsewhere, method=method
                 ),
             )
+        if known.edit == "rename" and known.new in owner.get("has", ()):
+            once = len(re.findall(rf"\.\s*{method}\b", failure.source)) == 1
+            fixes = (self.offer("use-new-name", f"Write .{known.new}", display=not once, old=method, new=known.new),)
         return self.found(
-            f"`{hit['kind']}.{method}` is gone from {version}: {known.note}",
+            f"`{kind}.{method}` is gone from {version}: {known.note}",
             Certainty.CONFIRMED if loaded and owner else Certainty.LIKELY,
-            what=f"{hit['kind']} has no `{method}` from transformers {known.gone} on.",
+            what=f"{kind} has no `{method}` from transformers {known.gone} on.",
             why="It was deprecated and then removed; the code is written for an older release.",
             evidence=(*seen.seen, *owner.seen),
             fixes=fixes,
         )
 
-    def _newer(self, hit: Hit, kinds: set[str], told: str, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+    def _newer(
+        self, kind: str, method: str, kinds: set[str], told: str, evidence: Mapping[str, Evidence]
+    ) -> Diagnosis | None:
         """The other direction: the release is older than the attribute."""
-        method, owner = hit["method"], evidence[AttributeOwnerProbe.name]
+        owner = evidence[AttributeOwnerProbe.name]
         known = next((one for one in methods() if one.new == method and one.since and one.of in kinds), None)
         if known is None or not older(told, known.since) or (owner and known.old not in owner["has"]):
             return None
         call = "()" if known.old.startswith("get_") else ""
         return self.found(
-            f"`{hit['kind']}.{method}` came with transformers {known.since}, here is {told}: use `{known.old}{call}`",
+            f"`{kind}.{method}` came with transformers {known.since}, here is {told}: use `{known.old}{call}`",
             Certainty.CONFIRMED if owner else Certainty.LIKELY,
-            what=f"{hit['kind']} has no `{method}` before transformers {known.since}.",
+            what=f"{kind} has no `{method}` before transformers {known.since}.",
             why="The code is written for a later release.",
             evidence=(*evidence[PackageVersionsProbe.name].seen, *owner.seen),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        if fix.id == "use-new-name":
+            old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
+            return edit_cells(scene, lambda source: rename_attribute(source, old, new))
         method = str(fix.parameters["method"])
         return edit_cells(scene, lambda source: call_object(source, method, bool))
 

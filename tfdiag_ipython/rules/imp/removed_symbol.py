@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import passes
 from tfdiag_ipython.rules.imp._symbols import Removal, Wanted, culprit, in_cell, older, read, removal, stale
 
 TRAIN = """\
@@ -27,6 +29,10 @@ layer = torch.nn.Linear(2, 2)
 optimizer = AdamW(layer.parameters(), lr=1e-3, correct_bias=False)  # as in the old examples
 assert optimizer.defaults["weight_decay"] == 0.0 and optimizer.defaults["eps"] == 1e-6
 """
+
+
+TF_LOADER = re.compile(r"[/\\]modeling_tf_pytorch_utils\.py$")
+"""The library looks for the TensorFlow twin of any model there; many models never had one."""
 
 
 class RemovedSymbol(Rule):
@@ -132,7 +138,7 @@ class RemovedSymbol(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         name, seen = read(failure, hit), evidence[InstalledSymbolsProbe.name]
-        if name is None or stale(evidence, name.library):
+        if name is None or stale(evidence, name.library) or passes(failure, TF_LOADER):
             return None
         known = removal(name)
         if known is None or (seen and (seen["exists"] or _wrong(known, seen))):

@@ -43,6 +43,11 @@ class Shortage:
     others: tuple[tuple[int, int], ...] = ()
 
     @property
+    def room(self) -> int | None:
+        """The most that this process may have: the device's memory, or the share of it that PyTorch was given."""
+        return min((one for one in (self.total, self.limit) if one is not None), default=None)
+
+    @property
     def cached(self) -> int | None:
         """Bytes that PyTorch reserved and does not use."""
         if self.unallocated is not None:
@@ -66,13 +71,13 @@ class Shortage:
         """``oversized``, ``fragmented``, ``occupied`` (by others) or ``plain``: what the numbers alone can tell."""
         if self.tried is None:
             return "plain"
-        if self.total is not None and self.tried > self.total:
+        if self.room is not None and self.tried > self.room:
             return "oversized"
         # some cache is always unused: only a good part of the device is worth the name
-        if self.cached is not None and self.cached >= max(self.tried, (self.total or 0) // 10):
+        if self.cached is not None and self.cached >= max(self.tried, (self.room or 0) // 10):
             return "fragmented"
         # a CUDA context takes some hundred MiB that PyTorch does not count: less than this is no other process
-        least = max(self.tried, (self.total or 0) // 10, 2**30)
+        least = max(self.tried, (self.room or 0) // 10, 2**30)
         if self.foreign is not None and self.foreign >= least:
             return "occupied"
         return "plain"

@@ -3,14 +3,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.memory import MemoryProbe
+from tfdiag_ipython.probes.memory import MemoryProbe, observations
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.mem import _advice
+from tfdiag_ipython.rules.mem._causes import BATCH, HELD, LEAKED, UNKNOWN, cause_of
+from tfdiag_ipython.rules.mem._gpu_examples import (
+    GPU_DEEP,
+    GPU_LEAKS,
+    GPU_PIECES,
+    GPU_STACK,
+    GPU_TRAINING,
+    gpu_arguments,
+)
 from tfdiag_ipython.rules.mem._messages import Shortage, read
+from tfdiag_ipython.rules.mem._words import told
 from tfdiag_ipython.sizes import memory_size
 
 RAISES = """
@@ -21,27 +31,19 @@ def step(rows):
     return torch.empty(2 * torch.cuda.mem_get_info()[1], dtype=torch.uint8, device="cuda")
 """
 
-# 64 rows ask for more than the device has, 32 rows for four fifths of it.
-TRAINING = """
-import tempfile, torch
-from transformers import Trainer, TrainingArguments
-
-class Small(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, x, labels=None):
-        row = torch.cuda.mem_get_info()[1] // 40
-        scratch = torch.empty(len(x) * row, dtype=torch.uint8, device=x.device)
-        return {"loss": (x * self.weight - labels).square().mean()}
-
-data = [{"x": 0.1, "labels": 0.5} for _ in range(64)]
-arguments = TrainingArguments(
-    output_dir=tempfile.mkdtemp(), max_steps=1, report_to=[], save_strategy="no", disable_tqdm=True,
-    per_device_train_batch_size=64, gradient_accumulation_steps=1,  # one step in one go
+FULL = Failure.from_text(
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 496.00 MiB. GPU 0 has a total capacity of 15.00 GiB of which 235.06 MiB "
+    "is free."
 )
-"""
+
+
+def ledger(**rows: int) -> dict[str, object]:
+    """A probe's facts with these rows of the first GPU's ledger."""
+    names = {
+        "variables": (("outputs", rows.get("variables", 0)),),
+        "frames": (("evaluate: outputs", rows.get("frames", 0)),),
+    }
+    return {"ledgers": {"cuda:0": {**rows, "total": 15 * 2**30}}, "names": {"cuda:0": names}}
 
 
 class DeviceOutOfMemory(Rule):
@@ -56,18 +58,23 @@ class DeviceOutOfMemory(Rule):
 
     *How tfdiag confirms it*
     The message says what was asked for, what is free and who has the rest. Asked for more than the device has: a shape or the model.
-    Reserved but unused at least as large as asked for: fragmentation. Neither free nor this process's: another process. A look at
-    the program adds the variables that hold most.
+    Reserved but unused at least as large as asked for: fragmentation. Neither free nor this process's: another process. Refused while
+    weights were moved: the weights. A look at the program adds the ledger: where variables of earlier cells or the failed cell's own
+    frames hold half of what is allocated, they are the cause, and named.
 
     *Fixes and their safety*
     `halve-batch` (unsafe: the loss agrees up to rounding, random numbers and batch statistics do not) halves
-    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `free-failed-cell` (safe) clears the failed cell's frames.
+    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `checkpoint-activations` (safe: the same numbers, a third
+    more time) and `half-precision` (unsafe: 16 bits; offered in the kind that the device has) edit the training's arguments, as does
+    `smaller-optimizer` (unsafe: training takes another course; in 8 bits where bitsandbytes is installed). `expandable-segments` (safe) writes the allocator's setting for the
+    next start. `free-failed-cell` (safe) clears the failed cell's frames; `delete-variable` (unsafe) deletes one that would make a
+    difference. Each says what it should save, and afterwards what was measured.
 
     *Example*
     `CUDA out of memory. Tried to allocate 496.00 MiB. GPU 0 has a total capacity of 14.75 GiB of which 235.06 MiB is free.`
 
     *References*
-    PyTorch: CUDA semantics, memory management; `c10/cuda/CUDACachingAllocator.cpp`.
+    PyTorch: CUDA semantics, memory management; `c10/cuda/CUDACachingAllocator.cpp`. Activations: Korthikanti et al. 2022.
     """
 
     code = "MEM001"
@@ -86,7 +93,11 @@ class DeviceOutOfMemory(Rule):
         re.IGNORECASE,
     )
     needs = (MemoryProbe,)
-    fixes = (Offer("halve-batch", Applicability.UNSAFE), Offer("free-failed-cell", Applicability.SAFE))
+    fixes = (
+        *_advice.OFFERS,
+        Offer("half-precision", Applicability.UNSAFE),
+        Offer("expandable-segments", Applicability.SAFE),
+    )
     links = (Link("Memory management", "https://pytorch.org/docs/stable/notes/cuda.html#memory-management"),)
     CASES = (
         Match(
@@ -137,6 +148,36 @@ class DeviceOutOfMemory(Rule):
             text="torch.OutOfMemoryError: Allocation on device 0 would exceed allowed memory. (out of memory)",
             title="no memory left",
         ),
+        Match(
+            failure=FULL,
+            evidence={MemoryProbe.name: ledger(variables=12 * 2**30, other=2**30, outside=2**30) | {"read": ("x",)}},
+            certainty=Certainty.CONFIRMED,
+            title="`outputs` holds 12 GiB",
+            fixes=("delete-variable",),
+        ),
+        Match(
+            failure=FULL,
+            evidence={MemoryProbe.name: ledger(parameters=2**30, frames=10 * 2**30, outside=2**30)},
+            certainty=Certainty.CONFIRMED,
+            title="`evaluate: outputs` holds 10 GiB",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/transformers/modeling_utils.py", line 9, in from_pretrained\n    load()\n'
+            '  File "/x/torch/nn/modules/module.py", line 1355, in _apply\n    fn()\ntorch.OutOfMemoryError: CUDA out of memory. Tried '
+            "to allocate 86.00 MiB. GPU 0 has a total capacity of 15.98 GiB of which 84.00 MiB is free.",
+            title="the weights alone do not fit",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/torch/optim/adamw.py", line 9, in step\n    f()\ntorch.OutOfMemoryError: '
+            "CUDA out of memory. Tried to allocate 86.00 MiB. GPU 0 has a total capacity of 15.98 GiB of which 84.00 MiB is free.",
+            title="the optimizer's state does not fit",
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/torch/nn/modules/linear.py", line 9, in forward\n    f()\n'
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 86.00 MiB. GPU 0 has a total capacity of 15.98 GiB of which "
+            "84.00 MiB is free.",
+            title="the batch or its sequences are too large",
+        ),
         NoMatch(text="RuntimeError: CuDNN: Check failed: error == cudaSuccess (2 vs. 0) out of memory"),
         NoMatch(
             text="tensorflow.python.framework.errors_impl.ResourceExhaustedError: OOM when allocating tensor with shape[8]"
@@ -153,10 +194,42 @@ class DeviceOutOfMemory(Rule):
             gpu=True,
         ),
         Reproduce(
-            (TRAINING, "Trainer(Small(), arguments, train_dataset=data).train()"),
+            (GPU_TRAINING, gpu_arguments(64), "Trainer(Small(), arguments, train_dataset=data).train()"),
             needs=("torch", "transformers", "accelerate"),
             title="GPU 0",
             fixes=(Try("halve-batch"),),
+            isolated=True,
+            gpu=True,
+        ),
+        Reproduce(
+            (GPU_DEEP, gpu_arguments(16), "Trainer(model(24), arguments, train_dataset=data).train()"),
+            needs=("torch", "transformers", "accelerate"),
+            title="too large",
+            fixes=(Try("checkpoint-activations"), Try("half-precision")),
+            isolated=True,
+            gpu=True,
+        ),
+        Reproduce(
+            (GPU_STACK, gpu_arguments(1), "Trainer(Stack(4096), arguments, train_dataset=data).train()"),
+            needs=("torch", "transformers", "accelerate"),
+            fixes=(Try("smaller-optimizer"),),
+            isolated=True,
+            gpu=True,
+        ),
+        Reproduce(
+            (GPU_LEAKS, "more = torch.ones(2**28, device='cuda')"),
+            needs=("torch",),
+            title="`results` holds 1.25 GiB",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("delete-variable"),),
+            isolated=True,
+            gpu=True,
+        ),
+        Reproduce(
+            (GPU_PIECES, "more = torch.empty(300 * 2**20, dtype=torch.uint8, device='cuda')"),
+            needs=("torch",),
+            title="in pieces",
+            fixes=(Try("expandable-segments", Status.NOT_CHECKED),),
             isolated=True,
             gpu=True,
         ),
@@ -164,58 +237,30 @@ class DeviceOutOfMemory(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         numbers, seen = read(hit.raised.message), evidence[MemoryProbe.name]
+        place = _place(numbers, seen)
+        cause = cause_of(failure, numbers, seen, place)
+        title, why = told(numbers, cause, seen)
         held = _advice.holders(seen)
-        title, why = _told(numbers)
-        if held and len(title) + len(held) < 180:
+        if held and cause.kind in (BATCH, UNKNOWN) and len(title) + len(held) < 180:
             title = f"{title}. {held[:-1]}"
-        can_shrink = numbers.kind in {"plain", "fragmented"}
+        shown = [one for one in seen.seen if place and place != "cpu"] and observations(seen, place)
         return self.found(
             title,
-            Certainty.LIKELY,
+            Certainty.CONFIRMED if cause.kind in (LEAKED, HELD) else Certainty.LIKELY,
             what=f"An allocation of {memory_size(numbers.tried)} was refused."
             if numbers.tried
             else "An allocation was refused.",
             why=f"{why} {held}".strip(),
-            evidence=seen.seen,
-            fixes=_advice.fixes(self, seen, batch=can_shrink),
+            evidence=shown or seen.seen,
+            fixes=_advice.fixes(self, seen, cause),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return _advice.plan(diagnosis, fix, scene)
 
 
-def _told(numbers: Shortage) -> tuple[str, str]:
-    """The answer that the numbers give, and what to do about it."""
-    place = numbers.device or numbers.backend or "The device"
-    tried, kind = memory_size(numbers.tried), numbers.kind
-    smaller = "A smaller batch, shorter sequences, gradient checkpointing or a lower precision need less."
-    if numbers.tried is None:
-        return (
-            "The GPU has no memory left (CUDA does not say how much was asked for)",
-            f"See who uses it: nvidia-smi. {smaller}",
-        )
-    if kind == "oversized":
-        return (
-            f"One allocation of {tried} was asked for, and all of {place} is {memory_size(numbers.total)}",
-            "No cleaning up helps: a shape is wrong (a dimension too many, an attention matrix of a very long sequence), or the "
-            "model does not fit.",
-        )
-    if kind == "fragmented":
-        return (
-            f"{place}'s free memory is in pieces: {tried} more were needed, {memory_size(numbers.cached)} are reserved by PyTorch but unused",
-            "Sizes that change from batch to batch do this. Set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True (PYTORCH_ALLOC_CONF "
-            "since 2.9) before torch is imported and restart the kernel.",
-        )
-    room = f"{memory_size(numbers.free)} of {memory_size(numbers.total)} are free"
-    if numbers.free is None and numbers.limit is not None:
-        room = f"PyTorch has {memory_size(numbers.allocated)} of {memory_size(numbers.limit)} that it may use"
-    elif numbers.free is None or numbers.total is None:
-        room = "the message does not say how much is free"
-    title = f"{place} is full: {tried} more were needed, {room}"
-    if kind == "occupied":
-        told = memory_size(numbers.foreign)
-        return (
-            f"{title}; other processes hold {told}",
-            "End them (`nvidia-smi` lists them; another notebook's kernel is the usual one), or use another device.",
-        )
-    return title, smaller
+def _place(numbers: Shortage, seen: Evidence) -> str:
+    """The ledger's name of the device that the message is about: the one it names, or the only one there is."""
+    places = [place for place in seen.get("ledgers") or {} if place != "cpu"]
+    named = f"cuda:{numbers.device[4:]}" if numbers.device.startswith("GPU ") else ""
+    return named if named in places else places[0] if len(places) == 1 else ""

@@ -3,14 +3,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.memory import MemoryProbe
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TORCH, TRANSFORMERS, passes
 from tfdiag_ipython.rules.mem import _advice
+from tfdiag_ipython.rules.mem._causes import HELD, LEAKED, OPTIMIZER, OVERSIZED, WEIGHTS, Cause, cause_of
+from tfdiag_ipython.rules.mem._examples import ARGUMENTS, DEEP, STACK, WIDE, limit
 from tfdiag_ipython.rules.mem._messages import read
 from tfdiag_ipython.sizes import memory_size
 
@@ -21,35 +23,11 @@ def scores(rows):
     hidden = torch.ones(rows, 2**20)
     return torch.empty(2**46)
 """
-# One activation is 4 MiB a row: 64 rows keep five of them at once, 32 rows half of that, and the limit lies between.
-TRAINING = """
-import resource, tempfile, torch
-from transformers import Trainer, TrainingArguments
+LEAKS = """
+import gc, torch
 
-torch.set_num_threads(1)
-
-class Wide(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(2**20))
-
-    def forward(self, x, labels=None):
-        hidden = torch.sigmoid(torch.tanh(torch.exp(x[:, None] * self.weight)))
-        return {"loss": (hidden.mean(1) - labels).square().mean()}
-
-data = [{"x": 0.1, "labels": 0.5} for _ in range(64)]
-folder = tempfile.mkdtemp()
-warm = TrainingArguments(
-    output_dir=folder, max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True
-)
-Trainer(Wide(), warm, train_dataset=data[:2]).train()
-"""
-LIMIT = """
-import libcst
-
-libcst.parse_module("")  # the edit needs it: its native library must be mapped before the limit
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 1_000 * 2**20, resource.RLIM_INFINITY))
+gc.collect()
+results = [torch.ones(2**22) for _ in range(20)]
 """
 
 
@@ -69,7 +47,9 @@ class HostOutOfMemory(Rule):
 
     *Fixes and their safety*
     `halve-batch` (unsafe: the loss agrees up to rounding, random numbers and batch statistics do not) halves
-    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `free-failed-cell` (safe) clears the failed cell's frames.
+    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `checkpoint-activations` (safe: the same numbers, a third
+    more time) sets `gradient_checkpointing`. `smaller-optimizer` (unsafe: training takes another course) sets `optim="adafactor"`.
+    `free-failed-cell` (safe) clears the failed cell's frames. `delete-variable` (unsafe) deletes a variable that would make a difference.
 
     *Example*
     `torch.empty(2**46)`: 256 TiB.
@@ -95,7 +75,7 @@ class HostOutOfMemory(Rule):
         r"|Unable to allocate (?P<array>[\d.]+ [KMGTPE]iB) for an array with shape"
     )
     needs = (MemoryProbe,)
-    fixes = (Offer("halve-batch", Applicability.UNSAFE), Offer("free-failed-cell", Applicability.SAFE))
+    fixes = _advice.OFFERS
     CASES = (
         Match(
             text="RuntimeError: [enforce fail at CPUAllocator.cpp:68] . DefaultCPUAllocator: can't allocate memory: you tried to "
@@ -145,15 +125,39 @@ class HostOutOfMemory(Rule):
             fixes=(Try("free-failed-cell"),),
         ),
         Reproduce(
-            (
-                TRAINING,
-                LIMIT,
-                "arguments = TrainingArguments(\n    output_dir=folder, max_steps=1, report_to=[], use_cpu=True,\n"
-                "    per_device_train_batch_size=64,  # all at once\n    save_strategy='no', disable_tqdm=True,\n)",
-                "Trainer(Wide(), arguments, train_dataset=data).train()",
-            ),
+            (WIDE, limit(1_000), ARGUMENTS.format(batch=64), "Trainer(Wide(), arguments, train_dataset=data).train()"),
             needs=("torch", "transformers", "accelerate"),
             fixes=(Try("halve-batch"), Try("free-failed-cell")),
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                DEEP,
+                limit(1_000),
+                ARGUMENTS.format(batch=15),
+                "Trainer(model(32), arguments, train_dataset=data).train()",
+            ),
+            needs=("torch", "transformers", "accelerate"),
+            fixes=(Try("checkpoint-activations"),),
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                STACK,
+                limit(550),
+                ARGUMENTS.format(batch=1),
+                "Trainer(Stack(3200), arguments, train_dataset=data).train()",
+            ),
+            needs=("torch", "transformers", "accelerate"),
+            title="optimizer's state",
+            fixes=(Try("smaller-optimizer"),),
+            isolated=True,
+        ),
+        Reproduce(
+            (LEAKS, limit(100), "more = torch.ones(2**25 + 2**20)"),
+            needs=("torch",),
+            title="`results` holds 320 MiB",
+            fixes=(Try("delete-variable"),),
             isolated=True,
         ),
     )
@@ -165,6 +169,7 @@ class HostOutOfMemory(Rule):
             return None  # another library's allocation
         seen, tried = evidence[MemoryProbe.name], _tried(hit)
         available, limit = seen.get("available"), seen.get("limit")
+        cause = cause_of(failure, read(hit.raised.message), seen, "cpu")
         held = _advice.holders(seen)
         more = (
             f"{hit['array'] or memory_size(tried)} more were needed"
@@ -174,13 +179,19 @@ class HostOutOfMemory(Rule):
         title, why = f"The computer's memory (RAM) is full: {more}", held
         if hit["paging"]:
             title += " (on Windows: RAM and paging file together)"
-        certainty, oversized = Certainty.LIKELY, False
+        certainty = Certainty.LIKELY
         if limit is not None:
             title = f"{title}, and this process may use {memory_size(limit)} in all"
         elif available is not None and tried and tried > available:
-            certainty, oversized = Certainty.CONFIRMED, True
+            certainty, cause = Certainty.CONFIRMED, Cause(OVERSIZED)
             title = f"One tensor of {memory_size(tried)} was asked for: more than the host can give"
             why = f"{memory_size(available)} are available. Look at the shape first: a dimension is wrong or too long. {held}".strip()
+        if cause.kind in (LEAKED, HELD) and cause.largest[0]:
+            title = f"{title}; `{cause.largest[0]}` holds {memory_size(cause.largest[1])}"
+        if cause.kind == OPTIMIZER:
+            title = f"{title}: the optimizer's state does not fit"
+        if cause.kind == WEIGHTS:
+            why = f'It was refused while weights were loaded or moved: load them in half precision (dtype="bfloat16"). {held}'.strip()
         if not why:
             why = "A checkpoint larger than the memory, a large batch, or data held by other variables."
         return self.found(
@@ -191,7 +202,7 @@ class HostOutOfMemory(Rule):
             else "The operating system refused an allocation.",
             why=why,
             evidence=seen.seen,
-            fixes=_advice.fixes(self, seen, batch=not oversized),
+            fixes=_advice.fixes(self, seen, cause),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:

@@ -2,11 +2,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
-from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Link
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Rule
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.padding import RIGHT
+from tfdiag_ipython.probes.tokenizers import TokenizersProbe
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.pad._examples import DECODER, FACTS, SUSPICION
+from tfdiag_ipython.rules.pad._measured import (
+    NOT_MEASURED,
+    Measure,
+    evidence_of,
+    how_to_measure,
+    measure_of,
+    on_click,
+    pad_on,
+)
+from tfdiag_ipython.watch.padding import SUSPECTED
+
+BATCH = """
+batch = tokenizer(["the film was good", "dull plot"], padding=True, return_tensors="pt", return_token_type_ids=False)
+"""
+GENERATED = {**FACTS, "cause": "generation", "method": "generate", "model_class": "GPT2LMHeadModel"}
 
 
 class DecoderPaddedOnTheRight(Rule):
@@ -19,10 +39,14 @@ class DecoderPaddedOnTheRight(Rule):
     Tokenizers pad on the right unless `padding_side="left"` is said.
 
     *How tfdiag confirms it*
-    The library looked at the inputs itself before it warned. tfdiag does not look again.
+    The library looks at the inputs itself before it warns. `%%tfdiag`, `%tfdiag on padding` and `%tfdiag probe padding MODEL INPUTS`
+    generate up to eight tokens, without sampling, from the rows as they are, padded on the left with their mask, and from each row alone; they
+    compare the first token's logits and the tokens, and say nothing where they agree.
 
     *Fixes and their safety*
-    `pad-on-the-left` is only shown: the tokenizer call may stand anywhere, and all batches must be made again.
+    `pad-on-the-left` (unsafe: the generated text changes, which is the point) sets the tokenizer's `padding_side` before the call that
+    pads, runs the cells again, and measures once more; it is only shown where nothing was measured, or the notebook has several
+    tokenizers. `measure` (safe: nothing is changed) measures a call that was too slow to be measured unasked.
 
     *Example*
     `model.generate(**tokenizer(["a", "a longer prompt"], padding=True, return_tensors="pt"))`
@@ -33,12 +57,14 @@ class DecoderPaddedOnTheRight(Rule):
 
     code = "PAD004"
     name = "decoder-padded-on-the-right"
-    kinds = ("warning", "exception")
+    kinds = ("warning", "exception", "check")
     message = re.compile(
-        r"decoder-only architecture is being used, but right-padding was detected"
+        rf"{re.escape(RIGHT)}|{re.escape(SUSPECTED['generation'])}"
+        r"|decoder-only architecture is being used, but right-padding was detected"
         r"|attempting to perform batched generation with padding_side='right'"
     )
-    fixes = (Offer("pad-on-the-left", Applicability.DISPLAY_ONLY, always=True),)
+    needs = (TokenizersProbe,)
+    fixes = (Offer("pad-on-the-left", Applicability.UNSAFE, always=True), Offer("measure", Applicability.SAFE))
     links = (
         Link("Common pitfalls of generation", "https://huggingface.co/docs/transformers/llm_tutorial#common-pitfalls"),
     )
@@ -55,20 +81,83 @@ class DecoderPaddedOnTheRight(Rule):
             "behaviour for Flash Attention version of Tiny.",
             title="left",
         ),
+        Match(
+            failure=Failure.from_finding("padding", RIGHT, GENERATED),
+            certainty=Certainty.CONFIRMED,
+            title="2 of 4 rows go on differently.*cell 3",
+            fixes=("pad-on-the-left",),
+        ),
+        Match(
+            failure=Failure.from_finding("padding", SUSPECTED["generation"], {**SUSPICION, "method": "generate"}),
+            certainty=Certainty.POSSIBLE,
+            title="3 of 4 rows",
+            fixes=("measure",),
+        ),
+        Reproduce(
+            (DECODER + BATCH, "out = model.generate(**batch, max_new_tokens=4, do_sample=False)"),
+            probe="padding model batch",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("pad-on-the-left"),),
+        ),
+        Reproduce(
+            (DECODER + BATCH, "out = model.generate(**batch, max_new_tokens=4, do_sample=False)"),
+            finding=Failure.from_finding("padding", SUSPECTED["generation"], {**SUSPICION, "method": "generate"}),
+            certainty=Certainty.POSSIBLE,
+            fixes=(Try("measure", Status.STILL_FAILING),),
+        ),
+        NoMatch(text=RIGHT),
         NoMatch(text="Padding was detected but no attention mask is passed here."),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        tokenizer = evidence[TokenizersProbe.name].get("tokenizer") or ""
+        if failure.kind == "check":
+            return self._measured(failure.facts, tokenizer)
+        if RIGHT in hit.raised.message or SUSPECTED["generation"] in hit.raised.message:
+            return None
         return self.found(
             "The shorter prompts end in padding, and the model goes on from there: pad on the left",
             Certainty.LIKELY,
             what="A decoder-only model generates after the last position of each row; in the shorter rows that is padding.",
             why="Tokenizers pad on the right unless they are told otherwise.",
-            fixes=(
-                self.offer(
-                    "pad-on-the-left",
-                    'Set tokenizer.padding_side = "left"',
-                    "Before the prompts are tokenized; then make the batch again. For training, the right is fine.",
-                ),
-            ),
+            fixes=(self._left(""),),
         )
+
+    def _measured(self, seen: Mapping[str, Any], tokenizer: str) -> Diagnosis:
+        cell, source = seen["unmasked"][0] if seen["unmasked"] else ("", "")
+        if "tolerance" not in seen:
+            button = self.offer("measure", "Measure it now", "Runs the model; changes nothing.", **measure_of(seen))
+            return self.found(
+                f"{seen['padded']} of {seen['rows']} rows end in padding, from which `{source}` in {cell} goes on",
+                Certainty.POSSIBLE,
+                what=NOT_MEASURED,
+                why=how_to_measure(seen),
+                fixes=(*((button,) if on_click(seen) else ()), self._left("")),
+            )
+        count = len(seen["changed"])
+        where = f" in {cell}" if cell else ""
+        rows = f"{count} of {seen['rows']} rows go" if count > 1 else f"1 of {seen['rows']} rows goes"
+        answer = f"{rows} on differently than alone" if count else "Padded rows have other scores than alone"
+        return self.found(
+            f"{answer}: `generate`{where} continues after padding on the right; pad on the left",
+            Certainty.CONFIRMED,
+            what="A decoder-only model generates after the last position of each row; in the shorter rows that is padding.",
+            why="Tokenizers pad on the right unless they are told otherwise.",
+            evidence=evidence_of(seen),
+            fixes=(self._left(tokenizer, **{key: seen[key] for key in ("model_class",)}, before=seen["asgiven"]),),
+        )
+
+    def _left(self, tokenizer: str, **told: Any) -> Fix:
+        return self.offer(
+            "pad-on-the-left",
+            f'Set {tokenizer or "tokenizer"}.padding_side = "left"',
+            "Before the prompts are tokenized; then make the batch again. For training, the right is fine.",
+            display=not tokenizer,
+            tokenizer=tokenizer,
+            **told,
+        )
+
+    def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
+        if fix.id == "measure":
+            return Measure(scene, fix.parameters)
+        return pad_on("left", str(fix.parameters["tokenizer"]), fix.parameters, scene)

@@ -13,6 +13,15 @@ from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import TOKENIZER
 
+DECODER = """
+from transformers import GPT2Config, GPT2LMHeadModel
+model = GPT2LMHeadModel(GPT2Config(vocab_size=4, n_embd=8, n_layer=1, n_head=1, n_positions=8, bos_token_id=1, eos_token_id=1))
+"""
+ADDED = """{tokenizer}.add_special_tokens({{"pad_token": "[PAD]"}})
+{model}.resize_token_embeddings(len({tokenizer}))
+{model}.config.pad_token_id = {tokenizer}.pad_token_id
+"""
+
 
 class NoPaddingToken(Rule):
     """The tokenizer is asked to pad, and has no token to pad with.
@@ -28,7 +37,8 @@ class NoPaddingToken(Rule):
 
     *Fixes and their safety*
     `pad-with-eos` (unsafe: the end of a text and padding look the same then, so the attention mask must be passed) adds
-    `tokenizer.pad_token = tokenizer.eos_token` before the call.
+    `tokenizer.pad_token = tokenizer.eos_token` before the call. `add-padding-token` (unsafe: the model grows by a row) adds a token of its
+    own, resizes the model's embedding for it and tells the model's configuration, where the notebook has one tokenizer and one model.
 
     *Example*
     `GPT2Tokenizer.from_pretrained("gpt2")(["one", "two words"], padding=True)`
@@ -48,7 +58,7 @@ class NoPaddingToken(Rule):
         r"|Using pad_token, but it is not set yet"
     )
     needs = (TokenizersProbe,)
-    fixes = (Offer("pad-with-eos", Applicability.UNSAFE),)
+    fixes = (Offer("pad-with-eos", Applicability.UNSAFE), Offer("add-padding-token", Applicability.UNSAFE))
     links = (Link("Padding and truncation", "https://huggingface.co/docs/transformers/pad_truncation"),)
     CASES = (
         Match(
@@ -72,6 +82,15 @@ class NoPaddingToken(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("pad-with-eos"),),
         ),
+        Reproduce(
+            (
+                TOKENIZER + DECODER,
+                'batch = tokenizer(["good film", "film"], padding=True, return_tensors="pt")\n'
+                'scores = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits',
+            ),
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("add-padding-token"),),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -88,6 +107,17 @@ class NoPaddingToken(Rule):
                     f"Adds `{statement}`; pass the attention mask to the model, or padding and end look the same.",
                     tokenizer=name,
                     statement=statement,
+                ),
+            )
+        model = seen.get("model") or ""
+        if confirmed and name and model:
+            offered += (
+                self.offer(
+                    "add-padding-token",
+                    "Add a padding token of its own",
+                    f"Adds `[PAD]` to `{name}`, and a row for it to the embedding of `{model}`.",
+                    tokenizer=name,
+                    statement=ADDED.format(tokenizer=name, model=model),
                 ),
             )
         subject = f"`{name}`" if name else "The tokenizer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,14 +20,20 @@ if TYPE_CHECKING:
     from tfdiag_ipython.failure import Failure
 
 CONVERT = "convert-to-safetensors"
+SHARD = re.compile(r"tf_model-\d+-of-\d+\.h5")
+"""One of several files in which a TensorFlow class saved a model."""
 
 
 def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
     """The conversion of the folder's ``tf_model.h5``; only shown, with the reason, where it cannot be carried out."""
-    if not seen or not seen["folder"] or not any(file.name == SOURCE for file in weight_files(seen, "tensorflow")):
+    named = [file.name for file in weight_files(seen, "tensorflow")] if seen and seen["folder"] else []
+    if SOURCE not in named and not any(map(SHARD.fullmatch, named)):
         return ()
     reason = _hindrance(seen)
-    told = reason or f"Writes {TARGET} beside {SOURCE}, without TensorFlow; every name and shape is checked first."
+    told = (
+        reason
+        or f"Writes {TARGET} beside {SOURCE if SOURCE in named else 'the shards'}, without TensorFlow; every name and shape is checked first."
+    )
     fix = rule.offer(CONVERT, f"Convert {SOURCE} to {TARGET}", told, display=bool(reason), folder=seen["folder"])
     differs = "" if reason else differs_from_tensorflow(seen.facts)
     if differs:

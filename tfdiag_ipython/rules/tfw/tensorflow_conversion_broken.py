@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules.tfw._tensorflow_example import TENSORFLOW, TENSORFLOW_SETUP
 from tfdiag_ipython.rules.tfw.tensorflow_not_installed import LOADERS
 
 
@@ -41,7 +42,7 @@ class TensorFlowConversionBroken(Rule):
     specific = True
     message = re.compile(
         r"cannot import name '?(?P<symbol>TF\w+)'? from '(?P<module>transformers(?:\.\w+)*)'(?: \((?P<file>[^)\n]*)\))?"
-        r"|name '(?P<undefined>\w+)' is not defined|(?P<owner>\S+) (?:object )?has no attribute '(?P<attribute>\w+)'"
+        r"|name '(?P<undefined>\w+)' is not defined|(?P<owner>\S+) (?:object )?has no attribute '?(?P<attribute>\w+)"
         r"|unexpected keyword argument '(?P<argument>\w+)'"
     )
     CASES = (
@@ -65,6 +66,18 @@ class TensorFlowConversionBroken(Rule):
             "AttributeError: 'BertForPreTraining' object has no attribute 'bias'",
             code="TFW008",
         ),
+        Reproduce(
+            (
+                TENSORFLOW_SETUP + "from transformers import AutoModelForCausalLM, LlamaConfig\n"
+                "LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9).save_pretrained('llama')\n"
+                "import pathlib\npathlib.Path('llama/tf_model.h5').write_bytes(b'')",
+                "model = AutoModelForCausalLM.from_pretrained('llama', from_tf=True)",
+            ),
+            title="from_tf=True cannot work here: transformers has no TensorFlow class `TFLlamaForCausalLM`",
+            certainty=Certainty.CONFIRMED,
+            needs=TENSORFLOW,
+            isolated=True,
+        ),
         NoMatch(text="NameError: name 'theta_hats' is not defined"),
         NoMatch(text="AttributeError: module 'tensorflow' has no attribute 'placeholder'"),
     )
@@ -79,6 +92,14 @@ class TensorFlowConversionBroken(Rule):
         if not inside and not asked:
             return None
         missing = hit["symbol"] or hit["undefined"] or hit["attribute"] or hit["argument"]
+        twin = inside and re.fullmatch(r"TF[A-Z]\w+", hit["attribute"]) is not None
+        if twin:
+            return self.found(
+                f"from_tf=True cannot work here: transformers has no TensorFlow class `{missing}`",
+                Certainty.CONFIRMED if frames and not failure.stored else Certainty.LIKELY,
+                what="transformers 4 reads TensorFlow weights by building the model's TensorFlow twin, and there is none for this model.",
+                why="Weights of this architecture were never written by TensorFlow: leave from_tf=True out and look for PyTorch's files.",
+            )
         return self.found(
             f"from_tf=True failed inside transformers' own conversion code: `{missing}` is missing there, not in your program",
             Certainty.LIKELY,

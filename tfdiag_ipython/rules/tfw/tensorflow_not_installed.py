@@ -75,7 +75,7 @@ class TensorFlowNotInstalled(Rule):
             title=r"tf_model.h5.*TensorFlow.* not installed",
             certainty=Certainty.CONFIRMED,
             fixes=(Try(CONVERT),),
-            needs=("torch", "transformers<5", "h5py"),
+            needs=("torch", "transformers<5", "h5py", "without tensorflow"),
         ),
     )
 

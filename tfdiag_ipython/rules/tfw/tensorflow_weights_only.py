@@ -12,6 +12,7 @@ from tfdiag_ipython.probes.weights_folder import CHECKPOINT_2, SAVED_MODEL, Weig
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.tfw._convert import (
     CONVERT,
+    SHARD,
     files_told,
     offer_conversion,
     path_told,
@@ -184,7 +185,7 @@ class TensorFlowWeightsOnly(Rule):
             return self._damaged(path_told(seen["path"]), given, seen)
         if not files:
             return None
-        if given is None:
+        if given is None and not any(SHARD.fullmatch(file.name) for file in files):
             return self._other_format(path_told(seen["path"]), main_file(files), seen)
         return self._told(
             failure,

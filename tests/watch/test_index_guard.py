@@ -1,0 +1,250 @@
+"""The index guard: a bad index raises in Python, names itself, and leaves everything as it was; a good one is let through."""
+
+import threading
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import tfdiag_ipython  # noqa: E402
+from tfdiag_ipython.watch.index_guard import GuardedIndexError, GuardWarning  # noqa: E402
+from tfdiag_ipython.watch.index_ranges import IGNORED, Range, Ranges, followers, read  # noqa: E402
+
+functional = torch.nn.functional
+T = torch.tensor
+TABLE = torch.nn.Embedding(4, 2)
+SCORES = torch.zeros(3, 3)
+X = torch.zeros(2, 3)
+
+BAD = {
+    "embedding": (
+        lambda: TABLE(T([[1, 4]])),
+        "embedding in Embedding: `input[0, 1]` is 4, and `weight` has 4 rows (0 to 3)",
+    ),
+    "negative id": (lambda: TABLE(T([-1])), "`input[0]` is -1"),
+    "embedding_bag": (
+        lambda: torch.nn.EmbeddingBag(4, 2)(T([[7]])),
+        "embedding_bag in EmbeddingBag: `input[0, 0]` is 7",
+    ),
+    "cross_entropy": (
+        lambda: functional.cross_entropy(SCORES, T([-100, 1, 3])),
+        "cross_entropy: `target[2]` is 3, and `input` has 3 classes (0 to 2, or the ignored -100)",
+    ),
+    "another ignored value": (
+        lambda: functional.cross_entropy(SCORES, T([-100, 1, -1]), ignore_index=-1),
+        "`target[0]` is -100",
+    ),
+    "classes in dimension 1": (
+        lambda: functional.cross_entropy(torch.zeros(1, 3, 2), T([[1, 3]])),
+        "`target[0, 1]` is 3",
+    ),
+    "a single target": (lambda: functional.cross_entropy(torch.zeros(3), T(3)), "`target` is 3"),
+    "nll_loss": (lambda: functional.nll_loss(SCORES, T([0, 0, -2])), "nll_loss: `target[2]` is -2"),
+    "one_hot": (lambda: functional.one_hot(T([1, 3]), 3), "one_hot: `tensor[1]` is 3"),
+    "one_hot counts": (lambda: functional.one_hot(T([1, -3])), "`tensor[1]` is -3, and classes count from 0."),
+    "gather": (lambda: X.gather(1, T([[3]])), "gather: `index[0, 0]` is 3, and dimension 1 has 3 entries (0 to 2)"),
+    "gather by name": (lambda: torch.gather(input=X, dim=-1, index=T([[-1]])), "`index[0, 0]` is -1, and dimension 1"),
+    "scatter_": (lambda: X.clone().scatter_(1, T([[3]]), 1.0), "scatter_: "),
+    "scatter_add": (lambda: X.scatter_add(0, T([[2]]), torch.ones(1, 1)), "dimension 0 has 2 entries"),
+    "index_select": (lambda: X.index_select(0, T([2])), "index_select: `index[0]` is 2"),
+    "index_add_": (lambda: X.clone().index_add_(0, T([-1]), torch.ones(1, 3)), "index_add_: `index[0]` is -1"),
+    "take_along_dim": (lambda: torch.take_along_dim(X, T([[3]]), 1), "take_along_dim: `indices[0, 0]` is 3"),
+    "take": (lambda: X.take(T([6])), "the tensor has 6 entries (-6 to 5)"),
+    "x[index]": (lambda: X[T([0, 2])], "x[index]: `index[1]` is 2, and dimension 0 has 2 entries (-2 to 1)"),
+    "x[:, index]": (lambda: X[:, T([3])], "`index[1][0]` is 3, and dimension 1"),
+    "x[..., index]": (lambda: X[None, ..., T([3])], "dimension 1 has 3 entries"),
+    "x[mask, index]": (lambda: X[T([True, False]), T([3])], "`index[1][0]` is 3, and dimension 1"),
+    "x[list]": (lambda: X[[0, 2]], "`index[1]` is 2"),
+    "x[index] = 1": (lambda: X.clone().__setitem__(T([2]), 1.0), "x[index] = …: `index[0]` is 2"),
+    "index_put": (lambda: X.clone().index_put_((T([0]), T([3])), T(1.0)), "`index[1][0]` is 3, and dimension 1"),
+}
+GOOD = {
+    "embedding": lambda: TABLE(T([[0, 3]])),
+    "no ids": lambda: TABLE(torch.empty(0, dtype=torch.long)),
+    "meta": lambda: torch.nn.Embedding(4, 2, device="meta")(torch.empty(2, dtype=torch.long, device="meta")),
+    "ignored": lambda: functional.cross_entropy(SCORES, T([-100, 1, 2])),
+    "all ignored": lambda: functional.cross_entropy(SCORES, T([-100, -100, -100])),
+    "another ignored value": lambda: functional.cross_entropy(SCORES, T([7, 1, 2]), ignore_index=7),
+    "probabilities": lambda: functional.cross_entropy(SCORES, torch.full((3, 3), 5.0)),
+    "from the end": lambda: X[T([-2, 1])],
+    "a new dimension": lambda: X[None, :, T([2])],
+    "a mask": lambda: X[X > 0],
+    "slices": lambda: X[1, 0:2],
+    "take from the end": lambda: X.take(T([-6])),
+    "take_along_dim from the end": lambda: torch.take_along_dim(X, T([[-1]]), 1),
+    "index_fill from the end": lambda: X.index_fill(0, T([-1]), 2.0),
+    "one_hot counts": lambda: functional.one_hot(T([1, 3])),
+    "a view": lambda: TABLE(torch.arange(8).view(2, 4)[:1].t()),
+    "vmap": lambda: TABLE.weight[torch.arange(2)],
+}
+
+
+@pytest.mark.parametrize("call, said", BAD.values(), ids=BAD)
+def test_a_bad_index_is_named(call, said):
+    with pytest.raises(IndexError) as raised:
+        with tfdiag_ipython.guard():
+            call()
+    assert isinstance(raised.value, GuardedIndexError) and said in str(raised.value)
+
+
+@pytest.mark.parametrize("call", GOOD.values(), ids=GOOD)
+def test_a_good_index_gives_what_it_gives_without_the_guard(call):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GuardWarning)
+        with tfdiag_ipython.guard():
+            guarded = call()
+    assert guarded.shape == call().shape
+    assert guarded.is_meta or torch.equal(guarded.nan_to_num(), call().nan_to_num())
+
+
+def test_the_call_is_not_made():
+    target = torch.zeros(2)
+    with pytest.raises(IndexError), tfdiag_ipython.guard():
+        target.index_put_((T([0, 5]),), T(1.0))
+    assert target.tolist() == [0, 0]
+
+
+def test_a_training_step_is_the_same_with_and_without():
+    def step():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 3))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = functional.cross_entropy(model(T([1, 8, 3])), T([0, 2, -100]))
+        loss.backward()
+        return [loss.detach(), *(parameter.grad for parameter in model.parameters())]
+
+    plain = step()
+    with tfdiag_ipython.guard() as watching:
+        guarded = step()
+    assert all(map(torch.equal, plain, guarded)) and watching.checked == 2
+
+
+def test_the_module_is_named():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.ModuleDict({"words": torch.nn.Embedding(4, 2)})
+
+        def forward(self, ids):
+            return self.inner["words"](ids)
+
+    with pytest.raises(IndexError, match=r"embedding in `inner\.words` of Net"), tfdiag_ipython.guard():
+        Net()(T([9]))
+
+
+def test_after_the_guard_torch_is_as_before_also_after_an_error():
+    with pytest.raises(IndexError), tfdiag_ipython.guard():
+        TABLE(T([9]))
+    with pytest.raises(IndexError, match="index out of range in self"):
+        TABLE(T([9]))
+
+
+def test_a_guard_inside_a_guard_and_in_another_thread():
+    with tfdiag_ipython.guard(), tfdiag_ipython.guard() as inner:
+        TABLE(T([1]))
+    assert inner.checked == 0
+    said = []
+
+    def work():
+        try:
+            TABLE(T([9]))
+        except IndexError as error:
+            said.append(str(error))
+
+    with tfdiag_ipython.guard():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert said == ["index out of range in self"]  # a guard is its own thread's
+
+
+def test_what_is_compiled_or_traced_is_not_checked_and_that_is_said():
+    compiled = torch.compile(lambda ids: TABLE(ids) * 2, backend="eager")
+    with pytest.warns(GuardWarning, match="what torch.compile compiled"), tfdiag_ipython.guard():
+        assert compiled(T([1])).shape == (1, 2)
+    with pytest.warns(GuardWarning, match="what torch.jit traced"), tfdiag_ipython.guard():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.trace(TABLE, T([1]))
+
+
+@pytest.mark.hf
+def test_transformers_generate_runs_under_the_guard():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=1, n_positions=16, eos_token_id=10, bos_token_id=10)
+    )
+    model.eval()
+    ids = T([[1, 2, 3]])
+    asked = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    plain = model.generate(ids, **asked)
+    with tfdiag_ipython.guard() as watching:
+        assert torch.equal(model.generate(ids, **asked), plain)
+    assert watching.checked > 4
+    with (
+        pytest.raises(IndexError, match=r"in `transformer\.wpe` of GPT2LMHeadModel: `input\[0, 16\]` is 16"),
+        tfdiag_ipython.guard(),
+    ):
+        model(torch.ones(1, 17, dtype=torch.long))
+
+
+# On a device the range of an index is known from where it came; the logic is the same for any tensor that is not in host memory.
+
+
+@pytest.mark.parametrize(
+    "values, found",
+    [
+        ([3, 0, 7], Range(0, 7)),
+        ([-100, 2, 5], Range(2, 5, True)),
+        ([-100, -1], Range(-1, -1, True)),
+        ([-200, 4], Range(-200, 4)),
+    ],
+)
+def test_the_range_of_a_tensor(values, found):
+    assert read(T(values)) == found
+
+
+def test_ignored_values_count_only_for_who_ignores_them():
+    labels = read(T([IGNORED, 2, 5]))
+    assert labels.within(0, 5, IGNORED) and not labels.within(0, 5, None) and not labels.within(0, 4, IGNORED)
+    assert read(T([IGNORED])).within(0, 1, IGNORED) and read(torch.empty(0, dtype=torch.long)).within(0, 1, None)
+
+
+def test_a_range_is_forgotten_when_the_tensor_changes_or_goes_and_holds_for_its_views():
+    ranges = Ranges()
+    ids = T([[1, 2], [3, 4]])
+    ranges.remember(ids, read(ids))
+    assert ranges.bounds(ids) == ranges.bounds(ids[:, 1:]) == Range(1, 4)
+    view = ids.view(-1)
+    view[0] = 9
+    assert ranges.bounds(ids) is None and ranges.bounds(view) is None
+    ranges.remember(ids, read(ids))
+    del ids, view
+    assert not ranges._known
+
+
+def test_labels_keep_their_range_on_the_way_to_the_loss(monkeypatch):
+    """As transformers shifts labels: padded, cut, flattened, moved. Host tensors stand for a device's."""
+    from tfdiag_ipython.watch import index_ranges
+
+    monkeypatch.setattr(index_ranges, "_on_device", lambda tensor: not tensor.is_floating_point())
+    ranges, follow = Ranges(), followers(torch)
+    labels = T([[3, 5, IGNORED], [1, 0, 2]])
+    ranges.remember(labels, read(labels))
+
+    def call(function, *args, **kwargs):
+        result = function(*args, **kwargs)
+        follow[function](ranges, result, args, kwargs)
+        return result
+
+    padded = call(functional.pad, labels, (0, 1), value=IGNORED)
+    shifted = call(torch.Tensor.contiguous, padded[..., 1:])
+    flat = call(torch.Tensor.view, shifted, -1)
+    assert ranges.bounds(flat) == Range(0, 5, True)
+    assert ranges.bounds(call(torch.cat, [labels, labels])) == Range(0, 5, True)
+    assert ranges.bounds(call(torch.arange, 3, 12, 2)) == Range(3, 11)
+    assert ranges.bounds(call(functional.pad, labels, (0, 1), value=9)) == Range(0, 9, True)
+    assert ranges.reads == 0

@@ -1,0 +1,65 @@
+"""What the panel says while a fix is previewed, runs and has ended, as HTML. Whatever a program or file wrote is escaped."""
+
+from __future__ import annotations
+
+import html
+
+from tfdiag_ipython.diagnosis import Verification
+from tfdiag_ipython.fix import Plan, Preview
+from tfdiag_ipython.render.html import inline
+from tfdiag_ipython.render.text import OUTCOMES, TEXT_LIMIT, clean, line
+
+SHOWN_TEXT_LIMIT = 20_000
+"""Characters of a preview, a new source or a report that are sent to the front end."""
+KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
+HEADINGS = {
+    "diff": "This is what would change:",
+    "command": "This is what would be done:",
+    "bytes": "This is what would be freed:",
+    "text": "This is what would be done:",
+}
+
+
+def said(sentence: str) -> str:
+    return f'<p role="status" dir="auto">{inline(line(sentence, TEXT_LIMIT))}</p>'
+
+
+def ended(done: str, verification: Verification) -> str:
+    mark, word = OUTCOMES[verification.status]
+    detail = f": {inline(line(verification.detail, TEXT_LIMIT))}" if verification.detail else ""
+    told = f'<p role="status" class="tfdiag-outcome">{mark} {word}{detail}</p>'
+    return told + (f"<p>{inline(line(done, TEXT_LIMIT))}</p>" if done else "")
+
+
+def preview(preview: Preview) -> str:
+    """What a plan would do, before it does it."""
+    text = clean(preview.text, SHOWN_TEXT_LIMIT)
+    body = "".join(map(_diff_line, text.splitlines())) if preview.kind == "diff" else html.escape(text)
+    note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note else ""
+    return f"<p>{HEADINGS[preview.kind]}</p><pre>{body}</pre>{note}"
+
+
+def _diff_line(text: str) -> str:
+    if text.startswith(("+++", "---")):
+        return f"{html.escape(text)}\n"
+    tag = {"+": "ins", "-": "del"}.get(text[:1], "span")
+    return f"<{tag}>{html.escape(text)}</{tag}>" + ("\n" if tag == "span" else "")
+
+
+def sources(plan: Plan, *, folded: bool) -> str:
+    """The new source of each cell that a plan edits, for copying: the notebook's own text is the person's to change."""
+    sources: tuple[str, ...] = getattr(plan, "sources", ())
+    if not sources:
+        return ""
+    if folded:
+        fields = "".join(copyable(source, "") for source in sources)
+        return f"<details><summary class='tfdiag-quiet'>The new source, to copy</summary>{fields}</details>"
+    return "".join(copyable(source, KEEP) for source in sources)
+
+
+def copyable(text: str, heading: str) -> str:
+    """Read-only text to select. Without the attribute JupyterLab would take Ctrl+A and Ctrl+C for its own commands."""
+    text = clean(text, SHOWN_TEXT_LIMIT)
+    head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
+    size = f'rows="{min(text.count(chr(10)) + 1, 12)}"'
+    return f'{head}<textarea readonly {size} data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'

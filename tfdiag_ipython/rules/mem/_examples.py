@@ -1,0 +1,85 @@
+"""Programs that really run out of the host's memory, under a limit on this process's address space."""
+
+from __future__ import annotations
+
+# One activation is 4 MiB a row: 64 rows keep five of them at once, 32 rows half of that, and the limit lies between.
+WIDE = """
+import tempfile, torch
+from transformers import Trainer, TrainingArguments
+
+torch.set_num_threads(1)
+
+class Wide(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2**20))
+
+    def forward(self, x, labels=None):
+        hidden = torch.sigmoid(torch.tanh(torch.exp(x[:, None] * self.weight)))
+        return {"loss": (hidden.mean(1) - labels).square().mean()}
+
+data = [{"x": 0.1, "labels": 0.5} for _ in range(64)]
+folder = tempfile.mkdtemp()
+warm = TrainingArguments(
+    output_dir=folder, max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True
+)
+Trainer(Wide(), warm, train_dataset=data[:2]).train()
+"""
+# Weights and gradients of 4 × 39 MiB each; AdamW adds twice as much, Adafactor next to nothing.
+STACK = """
+import tempfile, torch
+from transformers import Trainer, TrainingArguments
+
+torch.set_num_threads(1)
+
+class Stack(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weights = torch.nn.ParameterList(torch.full((size, size), 1e-3) for _ in range(4))
+
+    def forward(self, x, labels=None):
+        return {"loss": sum(weight.sum() for weight in self.weights) * (x - labels).square().mean()}
+
+data = [{"x": 0.1, "labels": 0.5} for _ in range(8)]
+folder = tempfile.mkdtemp()
+for optimizer in ("adamw_torch", "adafactor"):
+    warm = TrainingArguments(output_dir=folder, max_steps=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True, optim=optimizer)
+    Trainer(Stack(4), warm, train_dataset=data).train()
+"""
+# Each layer keeps some 80 MiB for the backward pass; with checkpoints, some 20 MiB (measured with 15 rows).
+DEEP = """
+import tempfile, torch
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+torch.set_num_threads(1)
+
+def model(layers):
+    return GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=512, n_embd=32, n_head=1, n_layer=layers))
+
+data = [{"input_ids": [1] * 512, "labels": [1] * 512} for _ in range(15)]
+folder = tempfile.mkdtemp()
+for again in (False, True):
+    warm = TrainingArguments(
+        output_dir=folder, max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True, save_strategy="no",
+        disable_tqdm=True, gradient_checkpointing=again,
+    )
+    Trainer(model(1), warm, train_dataset=data[:2]).train()
+"""
+ARGUMENTS = """
+arguments = TrainingArguments(
+    output_dir=folder, max_steps=1, report_to=[], use_cpu=True,
+    per_device_train_batch_size={batch},  # all at once
+    save_strategy="no", disable_tqdm=True,
+)
+"""
+
+
+def limit(mebibytes: int) -> str:
+    """A cell that lets this process grow by so much and no more."""
+    return f"""
+import libcst, resource
+
+libcst.parse_module("")  # the edit needs it: its native library must be mapped before the limit
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + {mebibytes} * 2**20, resource.RLIM_INFINITY))
+"""

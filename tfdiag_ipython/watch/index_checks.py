@@ -1,0 +1,181 @@
+"""Which argument of which function is an index, and what it may be.
+
+Source: the functions' pages in PyTorch's documentation and what they do on a CPU (torch 2.13): embeddings, losses, ``gather``, ``scatter``,
+``index_select``, ``index_add`` and ``index_copy`` take 0 to N - 1; ``x[index]``, ``take``, ``index_fill``, ``index_put`` and
+``take_along_dim`` also count from the end, from -N.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfdiag_ipython.watch.index_ranges import IGNORED
+
+
+@dataclass(frozen=True)
+class Check:
+    """An index tensor, its name among the arguments, the values it may have, and in words where the limit comes from."""
+
+    argument: str
+    index: Any
+    low: int
+    high: int
+    limit: str
+    ignore: int | None = None
+
+
+Find = Callable[[tuple[Any, ...], Mapping[str, Any]], Iterator[Check]]
+
+
+def checks(torch: Any) -> dict[Any, tuple[str, Find]]:
+    """For each function that takes indices: its name for people, and what finds the checks in a call's arguments."""
+    functional, tensor = torch.nn.functional, torch.Tensor
+    table: dict[Any, tuple[str, Find]] = {
+        functional.embedding: ("embedding", _rows("input", 0, "weight", 1)),
+        torch.embedding: ("embedding", _rows("indices", 1, "weight", 0)),
+        functional.embedding_bag: ("embedding_bag", _rows("input", 0, "weight", 1)),
+        torch.embedding_bag: ("embedding_bag", _rows("indices", 1, "weight", 0)),
+        functional.cross_entropy: ("cross_entropy", _target),
+        functional.nll_loss: ("nll_loss", _target),
+        functional.one_hot: ("one_hot", _one_hot),
+        torch.take_along_dim: ("take_along_dim", _along),
+        tensor.take_along_dim: ("take_along_dim", _along),
+        torch.take: ("take", _take),
+        tensor.take: ("take", _take),
+        tensor.__getitem__: ("x[index]", _item),
+        tensor.__setitem__: ("x[index] = …", _item),
+        torch.index_put: ("index_put", _item),
+        tensor.index_put: ("index_put", _item),
+        tensor.index_put_: ("index_put_", _item),
+    }
+    for name in (
+        "gather",
+        "index_select",
+        "scatter",
+        "scatter_add",
+        "scatter_reduce",
+        "index_add",
+        "index_copy",
+        "index_fill",
+    ):
+        find = _dimension(wraps=name == "index_fill")
+        for owner, full in ((torch, name), (tensor, name), (tensor, f"{name}_")):
+            if hasattr(owner, full):
+                table[getattr(owner, full)] = (full, find)
+    return table
+
+
+def _given(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str, default: Any = None) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def _rows(index: str, at: int, weight: str, weight_at: int) -> Find:
+    def find(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
+        table = _given(args, kwargs, weight_at, weight)
+        rows = int(table.shape[0])
+        yield Check(index, _given(args, kwargs, at, index), 0, rows - 1, f"`{weight}` has {rows:,} rows")
+
+    return find
+
+
+def _target(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
+    scores = _given(args, kwargs, 0, "input")
+    classes = int(scores.shape[1 if scores.dim() > 1 else 0])
+    ignore = int(_given(args, kwargs, 4, "ignore_index", IGNORED))
+    target = _given(args, kwargs, 1, "target")  # of floating point it holds probabilities, which no check looks at
+    yield Check("target", target, 0, classes - 1, f"`input` has {classes:,} classes", ignore)
+
+
+def _one_hot(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
+    classes = int(_given(args, kwargs, 1, "num_classes", -1))
+    index = _given(args, kwargs, 0, "self", kwargs.get("tensor", kwargs.get("input")))
+    if classes < 0:
+        yield Check("tensor", index, 0, sys.maxsize, "classes count from 0")
+    else:
+        yield Check("tensor", index, 0, classes - 1, f"`num_classes` is {classes:,}")
+
+
+def _dimension(*, wraps: bool) -> Find:
+    def find(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
+        yield from _at(
+            _given(args, kwargs, 0, "input"), _given(args, kwargs, 1, "dim"), _given(args, kwargs, 2, "index"), wraps
+        )
+
+    return find
+
+
+def _along(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
+    values, indices = _given(args, kwargs, 0, "input"), _given(args, kwargs, 1, "indices")
+    dim = _given(args, kwargs, 2, "dim")
+    yield from _whole(values, indices, "indices") if dim is None else _at(values, dim, indices, True, "indices")
+
+
+def _take(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
+    yield from _whole(_given(args, kwargs, 0, "input"), _given(args, kwargs, 1, "index"), "index")
+
+
+def _whole(values: Any, index: Any, argument: str) -> Iterator[Check]:
+    count = values.numel()
+    yield Check(argument, index, -count, count - 1, f"the tensor has {count:,} entries")
+
+
+def _at(values: Any, dim: Any, index: Any, wraps: bool, argument: str = "index") -> Iterator[Check]:
+    if not isinstance(dim, int) or isinstance(dim, bool) or not values.dim():  # a named dimension, or a single number
+        return
+    size = int(values.shape[dim])
+    place = dim % values.dim()
+    yield Check(argument, index, -size if wraps else 0, size - 1, f"dimension {place} has {size:,} entries")
+
+
+def _item(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
+    """``x[index]`` takes one index per dimension: tensors and lists among ``None``, ``...``, slices, numbers and masks."""
+    import torch
+
+    values, index = args[0], _given(args, kwargs, 1, "indices")
+    items = tuple(index) if isinstance(index, (tuple, list)) and not _numbers(index) else (index,)
+    takes = [_takes(one, torch) for one in items]
+    if None in takes:
+        return
+    rest = values.dim() - sum(taken or 0 for taken in takes)
+    dimension = 0
+    for position, (one, taken) in enumerate(zip(items, takes, strict=True)):
+        if one is Ellipsis:
+            dimension += rest
+            continue
+        found = _as_tensor(one, torch)
+        if found is not None and dimension < values.dim():
+            name = "index" if len(items) == 1 else f"index[{position}]"
+            yield from (
+                Check(name, found, check.low, check.high, check.limit) for check in _at(values, dimension, found, True)
+            )
+        dimension += taken or 0
+
+
+def _takes(one: Any, torch: Any) -> int | None:
+    """How many dimensions a part of an index takes; ``None`` where that is not known."""
+    if one is None or one is Ellipsis or isinstance(one, bool):
+        return 0
+    if isinstance(one, (int, slice)) or _numbers(one):
+        return 1
+    kind = getattr(one, "dtype", None)
+    if isinstance(one, torch.Tensor):
+        return int(one.dim()) if kind in (torch.bool, torch.uint8) else 1
+    if type(one).__module__ == "numpy" and hasattr(one, "ndim"):
+        return int(one.ndim) if str(kind) == "bool" else 1
+    return None
+
+
+def _numbers(one: Any) -> bool:
+    return isinstance(one, list) and bool(one) and all(type(value) is int for value in one)
+
+
+def _as_tensor(one: Any, torch: Any) -> Any:
+    if isinstance(one, torch.Tensor):
+        return None if one.dtype in (torch.bool, torch.uint8) else one
+    integers = _numbers(one) or (
+        type(one).__module__ == "numpy" and getattr(getattr(one, "dtype", None), "kind", "") == "i"
+    )
+    return torch.as_tensor(one, device="cpu") if integers else None
