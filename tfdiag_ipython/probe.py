@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -125,6 +125,8 @@ class Scene:
         self._seconds = seconds
         self._deadline: Deadline | None = None
         self.unseen = unseen
+        self.tell: Callable[[str], None] = lambda _: None
+        """Says how far a deep probe is; whoever opened the scene may show it."""
         self._exception = exception
 
     @property

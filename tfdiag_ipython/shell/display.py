@@ -49,6 +49,22 @@ def show_line(shell: Any, text: str) -> None:
         print(text)
 
 
+class ProgressLine:
+    """How far something is: one line that is written over, as progress bars do it in notebooks and terminals alike."""
+
+    def __init__(self) -> None:
+        self._width = 0
+
+    def __call__(self, text: str) -> None:
+        print(f"\r{text:<{self._width}}", end="", flush=True)
+        self._width = len(text)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", flush=True)
+
+
 def show_markdown(shell: Any, text: str) -> None:
     if in_kernel(shell):
         publish(shell, {"text/markdown": text, "text/plain": text})

@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.utils.process import arg_split
 
 from tfdiag_ipython.errors import TfdiagError
-from tfdiag_ipython.shell.display import show_line, show_markdown, table
+from tfdiag_ipython.shell.display import ProgressLine, show_line, show_markdown, table
 from tfdiag_ipython.shell.journal import fault, logger
 from tfdiag_ipython.shell.observe import parse_options
 from tfdiag_ipython.shell.scene import history, newest_exception
@@ -168,6 +168,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         extension = self._extension
         host = ShellHost(extension, Failure("check", ()), None)
         scene = extension.scene(newest_exception(), None, host)
+        scene.tell = progress = ProgressLine()
         try:
             evidence = kind().ask(arguments, scene)
         except TfdiagError:
@@ -178,6 +179,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
                 f"The probe {kind.name} failed ({type(error).__name__}); `%tfdiag report` has the details."
             ) from None
         finally:
+            progress.end()
             scene.close()
         if not isinstance(evidence, Evidence):
             logger.error("Probe %s returned %s instead of evidence.", kind.name, type(evidence).__name__)
