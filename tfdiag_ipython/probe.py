@@ -18,7 +18,7 @@ from tfdiag_ipython.errors import BudgetSpent
 
 if TYPE_CHECKING:
     from tfdiag_ipython.failure import Failure
-    from tfdiag_ipython.fix import Host
+    from tfdiag_ipython.fix import Host, Progress
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class Scene:
         self._seconds = seconds
         self._deadline: Deadline | None = None
         self.unseen = unseen
+        self.progress: Progress | None = None  # whom a deep probe tells how far it is
         self._exception = exception
 
     @property

@@ -21,6 +21,11 @@ ASSERTED = RAISES.format("CUDA error: device-side assert triggered")
 CUBLAS = RAISES.format("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`")
 NAMED = "An id is outside the embedding"
 OWN = "The kernel's own words: srcIndex < srcSelectDimSize (Indexing.cu)"
+PREVIEW = """
+from tfdiag_ipython.shell.extension import extension_of
+session = extension_of(get_ipython()).last
+print(session.plan(session.diagnoses[0], session.diagnoses[0].fix("restart-kernel")).preview().text)
+"""
 ECHO = "import sys\nprint(type(getattr(sys.stderr, 'echo', None)).__module__)"
 
 
@@ -50,6 +55,15 @@ def test_a_later_library_call_is_explained_by_them(kernel):
     kernel.run(WRITES)
     ran = kernel.run(CUBLAS)
     assert "IDX004" in ran.text and OWN in ran.text
+
+
+def test_the_restart_says_what_to_run_with_the_guard_on(kernel):
+    kernel.load()
+    kernel.run("x = 1")
+    kernel.run(ASSERTED)
+    told = kernel.run(PREVIEW).text
+    assert "variables are lost" in told and "before cell 2 again" in told
+    assert f"%%tfdiag --guard\n{ASSERTED}" in told
 
 
 def test_what_python_prints_is_no_kernels_word(kernel):

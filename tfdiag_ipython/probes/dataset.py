@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import random
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fix import Cancelled, Progress
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._named import named
 from tfdiag_ipython.probes.dataset_rows import Rows
@@ -24,8 +24,8 @@ FOUND = "The data set holds indices that the model has no place for."
 IGNORED = -100
 SHOWN = 5
 """Offenders that are shown of each column."""
-QUIET = 1.0
-"""Seconds before a bar shows how far it is, and between its steps."""
+STEP = 64
+"""Rows between two reports of how far it is."""
 POSITIONS = frozenset({"position_embeddings", "position_embedding", "wpe", "embed_positions"})
 
 
@@ -122,7 +122,7 @@ class DatasetProbe(Probe):
             raise LookupError(f"`{model_name}` says nothing of its limits: no configuration, no input embedding")
         rows = Rows(held, dataset, frozenset(limit.column for limit in limits), torch)
         with _random_numbers_kept(torch):
-            read, stopped = _check(rows, limits, torch)
+            read, stopped = _check(rows, limits, torch, scene.progress or Progress())
         checked = [limit for limit in limits if limit.checked]
         if not checked:
             if stopped:
@@ -143,41 +143,21 @@ class DatasetProbe(Probe):
         return Evidence(MappingProxyType(facts), observations(facts), missing=told, finding=finding)
 
 
-def _check(rows: Rows, limits: list[Limit], torch: Any) -> tuple[int, bool]:
-    """Look at all rows; how many were looked at, and whether the person interrupted it."""
-    read, bar = 0, _Bar(rows.total)
+def _check(rows: Rows, limits: list[Limit], torch: Any, progress: Progress) -> tuple[int, bool]:
+    """Look at all rows; how many were looked at, and whether the person stopped it."""
+    read = 0
     try:
         for number, row in enumerate(rows):
+            if not number % STEP:
+                progress.report(f"checked {number:,} of {rows.total:,} rows", number / rows.total)
             for limit in limits:
                 if limit.column in row and row[limit.column] is not None:
                     limit.look(number, row[limit.column], torch)
             read = number + 1
-            bar.show(read)
-    except KeyboardInterrupt:
+        progress.report(f"checked {read:,} of {rows.total:,} rows", 1.0)
+    except (KeyboardInterrupt, Cancelled):
         return read, True
     return read, False
-
-
-class _Bar:
-    """IPython's progress bar, for whoever waits longer than a moment."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._next = total, time.perf_counter() + QUIET
-        self._bar: Any = None
-
-    def show(self, done: int) -> None:
-        if done % 64 and done != self._total:
-            return
-        if self._bar is None and (done == self._total or time.perf_counter() < self._next):
-            return
-        if self._bar is None:
-            from IPython.display import ProgressBar
-
-            self._bar = ProgressBar(self._total)
-            self._bar.display()
-        if done == self._total or time.perf_counter() >= self._next:
-            self._next = time.perf_counter() + QUIET
-            self._bar.progress = done
 
 
 @contextlib.contextmanager

@@ -162,12 +162,15 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
 
     def _ask(self, kind: type[Probe], arguments: str) -> Evidence | None:
         from tfdiag_ipython.failure import Failure
+        from tfdiag_ipython.fix import Progress
         from tfdiag_ipython.probe import Evidence
+        from tfdiag_ipython.shell.display import Bar
         from tfdiag_ipython.shell.host import ShellHost
 
         extension = self._extension
         host = ShellHost(extension, Failure("check", ()), None)
         scene = extension.scene(newest_exception(), None, host)
+        scene.progress = Progress(Bar())
         try:
             evidence = kind().ask(arguments, scene)
         except TfdiagError:
