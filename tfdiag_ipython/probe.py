@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +18,7 @@ from tfdiag_ipython.errors import BudgetSpent
 
 if TYPE_CHECKING:
     from tfdiag_ipython.failure import Failure
-    from tfdiag_ipython.fix import Host
+    from tfdiag_ipython.fix import Host, Progress
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,7 @@ class Scene:
         self._seconds = seconds
         self._deadline: Deadline | None = None
         self.unseen = unseen
-        self.tell: Callable[[str], None] = lambda _: None
-        """Says how far a deep probe is; whoever opened the scene may show it."""
+        self.progress: Progress | None = None  # whom a deep probe tells how far it is
         self._exception = exception
 
     @property

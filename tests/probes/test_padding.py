@@ -90,8 +90,8 @@ def test_training_mode_gradients_and_random_state_are_as_before(torch):
     [
         ("", "which model and inputs"),
         ("model", "which model and inputs"),
-        ("nothing batch", "KeyError"),
-        ("model nothing", "KeyError"),
+        ("nothing batch", "there is no variable `nothing`"),
+        ("model nothing", "there is no variable `nothing`"),
         ("batch batch", "is no model"),
         ("model model", "input_ids"),
         ("model __import__('os').system('x')", "no name of a variable"),

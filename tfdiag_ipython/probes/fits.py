@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.fix import Cancelled
+from tfdiag_ipython.fix import Cancelled, Progress
 from tfdiag_ipython.fixes.memory import clear_traceback
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.batch_search import Trial
@@ -121,7 +121,7 @@ def _find(asked: Asked, scene: Scene) -> Fit:
         memory=_size(options["--memory"]) if "--memory" in options else None,
         most=_whole(options, "--at-most", 1) or MOST_ROWS,
         dimension=_whole(options, "--rows-along", 0),
-        tell=scene.tell,
+        tell=(scene.progress or Progress()).report,
     )
 
 

@@ -53,12 +53,12 @@ class IndexTensorsProbe(Probe):
         facts = _call(frames, torch, model)
         asserted = failure.says("device-side assert") is not None
         if model is None and asserted:  # the traceback may end at an innocent line outside the model
-            model = _only_model(scene.namespace, torch)
+            model = only_model(scene.namespace, torch)
         facts["config"] = _numbers(vars(model).get("config")) if model is not None else {}
         facts["cuda"] = bool(torch.cuda.is_initialized())
         facts["length"] = _length(frames, torch)
         facts["model"] = _name_of(scene.namespace, lambda value: value is model) if model is not None else ""
-        facts.update(_tokenizer(scene.namespace))
+        facts.update(tokenizer_of(scene.namespace))
         if "values" not in facts and facts["kind"] != "none":
             facts |= _guarded(scene.exception)
         tensor = facts.pop("tensor", None)
@@ -175,7 +175,7 @@ def _embedding_module(frames: list[LiveFrame], torch: Any, model: Any) -> tuple[
     return name, ""
 
 
-def _only_model(namespace: Mapping[str, Any], torch: Any) -> Any:
+def only_model(namespace: Mapping[str, Any], torch: Any) -> Any:
     """The notebook's model with a configuration, if there is exactly one."""
     found = {
         id(value): value
@@ -274,7 +274,7 @@ def _name_of(namespace: Mapping[str, Any], wanted: Any) -> str:
     return next(names, "")
 
 
-def _tokenizer(namespace: Mapping[str, Any]) -> dict[str, Any]:
+def tokenizer_of(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """The notebook's tokenizer, if there is exactly one: its name and how many tokens it has."""
     found = [
         name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from tfdiag_ipython.fixes.cells import newest_versions
 from tfdiag_ipython.fixes.model_calls import ModelCall, Program, calls_on
 from tfdiag_ipython.fixes.source import lines_bound
 from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.probes.named_values import named_value
 from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, is_mask, padding_of
 from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, Comparison, Incomparable, compare_calls, compare_generation
 
@@ -74,7 +74,7 @@ def named_inputs(arguments: str, scene: Scene) -> tuple[Any, Batch]:
         raise LookupError(
             "torch is not loaded" if torch is None else "CUDA is dead in this process: restart the kernel"
         )
-    model, inputs = (_named(scene.namespace, text) for text in (model_name, inputs_name))
+    model, inputs = (named_value(scene.namespace, text) for text in (model_name, inputs_name))
     if not issubclass(type(model), torch.nn.Module):
         raise LookupError(f"`{model_name}` is no model but a {type(model).__name__}")
     return unwrapped(model), padded_batch(model, inputs, inputs_name, scene)
@@ -290,26 +290,6 @@ def _parameters(model: Any) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _named(namespace: Mapping[str, Any], text: str) -> Any:
-    """The value of a name, attribute or item (``batch["ids"]``, ``trainer.model``); nothing is called."""
-    try:
-        return _value(ast.parse(text, mode="eval").body, namespace)
-    except SyntaxError:
-        raise LookupError(f"`{text}` is no name of a variable: `{USAGE}`") from None
-    except Exception as error:
-        raise LookupError(f"`{text}` cannot be read ({type(error).__name__}): `{USAGE}`") from None
-
-
-def _value(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Name):
-        return namespace[node.id]
-    if isinstance(node, ast.Attribute):
-        return getattr(_value(node.value, namespace), node.attr)
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        return _value(node.value, namespace)[node.slice.value]
-    raise SyntaxError("only names, attributes and items")
 
 
 def picture(facts: Mapping[str, Any]) -> tuple[Observation, ...]:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from tfdiag_ipython.diagnosis import Diagnosis
 
 NARROWEST, WIDEST = 40, 100
+SILENT = 1.0
+"""Seconds before it is shown how far something is."""
 COLUMN = 60
 """Characters to which a column is padded at most."""
 
@@ -50,12 +53,20 @@ def show_line(shell: Any, text: str) -> None:
 
 
 class ProgressLine:
-    """How far something is: one line that is written over, as progress bars do it in notebooks and terminals alike."""
+    """How far something is: one line that is written over, as progress bars do it in notebooks and terminals alike.
+
+    What counts how far it is, is silent for the first second: most of it has ended then.
+    """
 
     def __init__(self) -> None:
         self._width = 0
+        self._since = time.perf_counter()
 
-    def __call__(self, text: str) -> None:
+    def __call__(self, text: str, fraction: float | None = None) -> None:
+        if fraction is not None:
+            if time.perf_counter() - self._since < SILENT:
+                return
+            text = f"{text} ({fraction:.0%})"
         print(f"\r{text:<{self._width}}", end="", flush=True)
         self._width = len(text)
 

@@ -12,6 +12,7 @@ from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Status
 from tfdiag_ipython.shell.crumb import Crumb, predecessor
 from tfdiag_ipython.shell.display import has_widgets, publish, show_diagnoses, show_line
 from tfdiag_ipython.shell.journal import Journal, fault
+from tfdiag_ipython.shell.kernel_words import KernelWords
 from tfdiag_ipython.shell.listener import Listener
 from tfdiag_ipython.shell.magics import TfdiagMagics, complete
 from tfdiag_ipython.shell.observe import Observation, unwrap
@@ -96,6 +97,7 @@ class Extension:
         self.watching: tuple[str, ...] = ()  # watched in every cell
         self.undoable: Plan | None = None  # what was carried out last, until another cell runs
         self.crumb: Crumb | None = None
+        self._words = KernelWords()
         self._warm = False
         self._pending: list[_Pending] = []
         self._magics = TfdiagMagics(shell, self)
@@ -107,6 +109,7 @@ class Extension:
             print(mistake, file=sys.stderr)
         self.journal.attach()
         self.listener.register()
+        self._words.listen()
         self.shell.input_transformers_cleanup.append(unwrap)
         tables = self.shell.magics_manager.magics
         self._magics_before = {kind: tables[kind].get("tfdiag", _ABSENT) for kind in ("line", "cell")}
@@ -123,6 +126,7 @@ class Extension:
 
     def remove(self) -> None:
         self.listener.unregister()
+        self._words.stop()
         if self.crumb is not None:
             self.crumb.close()
         self.shell.input_transformers_cleanup.remove(unwrap)
@@ -202,7 +206,7 @@ class Extension:
         """Something went wrong in a cell of the person's: say what, if a rule knows."""
         from tfdiag_ipython.failure import Failure
 
-        failure = Failure.from_exception(exception, source=cell.source, cell=cell.label)
+        failure = self._words.added_to(Failure.from_exception(exception, source=cell.source, cell=cell.label))
         self.cuda_dead = self.cuda_dead or kills_cuda(failure)
         if failure.top.is_a("IPython.core.error.UsageError"):  # a magic was mistyped: it has said so itself
             return failure

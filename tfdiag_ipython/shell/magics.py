@@ -162,13 +162,15 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
 
     def _ask(self, kind: type[Probe], arguments: str) -> Evidence | None:
         from tfdiag_ipython.failure import Failure
+        from tfdiag_ipython.fix import Progress
         from tfdiag_ipython.probe import Evidence
         from tfdiag_ipython.shell.host import ShellHost
 
         extension = self._extension
         host = ShellHost(extension, Failure("check", ()), None)
         scene = extension.scene(newest_exception(), None, host)
-        scene.tell = progress = ProgressLine()
+        line = ProgressLine()
+        scene.progress = Progress(line)
         try:
             evidence = kind().ask(arguments, scene)
         except TfdiagError:
@@ -179,7 +181,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
                 f"The probe {kind.name} failed ({type(error).__name__}); `%tfdiag report` has the details."
             ) from None
         finally:
-            progress.end()
+            line.end()
             scene.close()
         if not isinstance(evidence, Evidence):
             logger.error("Probe %s returned %s instead of evidence.", kind.name, type(evidence).__name__)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
 from tfdiag_ipython.failure import Failure, Frame, Raised
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.restart import RestartKernel
+from tfdiag_ipython.fixes.restart import RestartKernel, with_guard
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -35,11 +35,13 @@ class DeviceSideAssert(Rule):
     A label outside the classes, a token id outside the embedding, a text longer than the positions, or an index given to `gather`.
 
     *How tfdiag confirms it*
-    It never touches CUDA again. The assertion that the kernel printed names the operation; the frames on the host give the shapes, the model's
+    It never touches CUDA again. The assertion that the kernel printed names the operation (in a notebook it is heard on file descriptor 2, in
+    a terminal it only stands on the screen); the frames on the host give the shapes, the model's
     limits and whatever indices are still in host memory.
 
     *Fixes and their safety*
-    `restart-kernel` (unsafe: all variables are lost). Then run the failing step on the CPU, where the same call names the value.
+    `restart-kernel` (unsafe: all variables are lost). Nothing is run again by itself: it gives the failing cell with `%%tfdiag --guard` on
+    top, which stops the bad index before the GPU sees it and names it; on the CPU the same call names the value, too.
 
     *Example*
     `torch.nn.functional.cross_entropy(scores.cuda(), torch.tensor([5]).cuda())` with three classes.
@@ -172,17 +174,20 @@ class DeviceSideAssert(Rule):
         if operation:
             what = f"The kernel's own words: {operation.words} ({operation.file}). {what}"
         fix: Fix = self.offer(
-            "restart-kernel", "Restart the kernel", "All variables are lost; then run the failing step on the CPU."
+            "restart-kernel",
+            "Restart the kernel",
+            "All variables are lost; then run the failing cell with the guard on.",
         )
         return self.found(
             f"{answer}; CUDA is unusable in this process: restart the kernel",
             Certainty.LIKELY,
             what=what,
-            why="Run the failing step on the CPU after the restart (`model.to('cpu')`, inputs too): there the same call names the value.",
+            why="After the restart put `%%tfdiag --guard` on top of the failing cell: the guard stops the bad index before it reaches the GPU, and "
+            "names argument, value and limit. Or run the step on the CPU (`model.to('cpu')`, inputs too): there the call names the value.",
             evidence=seen.seen,
             fixes=(fix,),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         assert scene.host is not None
-        return RestartKernel(scene.host)
+        return RestartKernel(scene.host, with_guard(scene.cell))

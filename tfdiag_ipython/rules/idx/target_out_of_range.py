@@ -209,7 +209,7 @@ class TargetOutOfRange(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "set-num-labels":
             count = int(fix.parameters["count"])
-            plan = edit_cells(scene, lambda source: _set_num_labels(source, count))
+            plan = edit_cells(scene, lambda source: set_num_labels(source, count))
             if not any("num_labels" in source for source in plan.sources):
                 raise PlanError("The cell that makes the model was not found: pass num_labels where the model is made.")
             return plan
@@ -225,7 +225,7 @@ def _why(values: Mapping[str, int], limit: int, has: str) -> str:
     return f"{has} {limit} classes, and the labels need {values['largest'] + 1}."
 
 
-def _set_num_labels(source: str, count: int) -> str:
+def set_num_labels(source: str, count: int) -> str:
     """Where the model or its configuration is made, ask for so many classes."""
     import libcst as cst
 
