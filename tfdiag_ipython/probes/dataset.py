@@ -81,7 +81,7 @@ class Limit:
 class DatasetProbe(Probe):
     """Checks all rows of a data set against a model's limits (``%tfdiag probe dataset train model``); interrupting it stops it.
 
-    Facts: ``dataset``, ``model`` (expressions), ``rows`` (of the data set), ``read`` (rows that were checked), ``columns`` (for each
+    Facts: ``dataset``, ``model`` (expressions), ``rows`` (of the data set), ``read`` (rows that were checked), ``wrong`` (rows that hold an offender), ``columns`` (for each
     checked column ``column``, ``kind`` (``label``, ``id``, ``type``, ``length``), ``limit``, ``origin`` of the limit, ``count`` of
     offending values, ``rows`` that hold them, ``smallest``, ``largest``, ``first`` (pairs of row and value)), ``tokenizer`` and
     ``tokenizer_length``. Labels of -100 are ignored. Rows are asked for as training would: the data set's own code runs; random
@@ -122,7 +122,7 @@ class DatasetProbe(Probe):
             raise LookupError(f"`{model_name}` says nothing of its limits: no configuration, no input embedding")
         rows = Rows(held, dataset, frozenset(limit.column for limit in limits), torch)
         with _random_numbers_kept(torch):
-            read, stopped = _check(rows, limits, torch, scene.progress or Progress())
+            read, wrong, stopped = _check(rows, limits, torch, scene.progress or Progress())
         checked = [limit for limit in limits if limit.checked]
         if not checked:
             if stopped:
@@ -134,30 +134,32 @@ class DatasetProbe(Probe):
             "model": model_name,
             "rows": rows.total,
             "read": read,
+            "wrong": wrong,
             "columns": tuple(vars(limit) | {"first": tuple(limit.first)} for limit in checked),
             **tokenizer_of(scene.namespace),
         }
-        wrong = any(limit.count for limit in checked)
         finding = Failure.from_finding(self.name, FOUND, facts) if wrong else None
         told = f"stopped after {read:,} of {rows.total:,} rows" if stopped else ""
         return Evidence(MappingProxyType(facts), observations(facts), missing=told, finding=finding)
 
 
-def _check(rows: Rows, limits: list[Limit], torch: Any, progress: Progress) -> tuple[int, bool]:
-    """Look at all rows; how many were looked at, and whether the person stopped it."""
-    read = 0
+def _check(rows: Rows, limits: list[Limit], torch: Any, progress: Progress) -> tuple[int, int, bool]:
+    """Look at all rows; how many were looked at, how many hold an offender, and whether the person stopped it."""
+    read = wrong = 0
     try:
         for number, row in enumerate(rows):
             if not number % STEP:
                 progress.report(f"checked {number:,} of {rows.total:,} rows", number / rows.total)
+            noted = sum(limit.rows for limit in limits)
             for limit in limits:
                 if limit.column in row and row[limit.column] is not None:
                     limit.look(number, row[limit.column], torch)
+            wrong += sum(limit.rows for limit in limits) > noted
             read = number + 1
         progress.report(f"checked {read:,} of {rows.total:,} rows", 1.0)
     except (KeyboardInterrupt, Cancelled):
-        return read, True
-    return read, False
+        return read, wrong, True
+    return read, wrong, False
 
 
 @contextlib.contextmanager

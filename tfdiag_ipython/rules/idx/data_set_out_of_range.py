@@ -32,6 +32,7 @@ FACTS: dict[str, Any] = {
     "model": "model",
     "rows": 6,
     "read": 6,
+    "wrong": 2,
     "columns": (LABELS,),
     "tokenizer": "",
     "tokenizer_length": 0,
@@ -137,7 +138,7 @@ class DataSetOutOfRange(Rule):
             f"`{seen['dataset']}` holds {column['count']:,} {noun}{more}: the first is {told}, and "
             f"{column['origin']}{others}",
             Certainty.CONFIRMED,
-            what=f"{column['rows']:,} of {seen['rows']:,} rows cannot be used as they are; on a GPU one of them ends the whole session.",
+            what=f"{seen['wrong']:,} of {seen['read']:,} rows cannot be used as they are; on a GPU one of them ends the whole session.",
             why=_why(column),
             evidence=observations(seen),
             fixes=tuple(fix for one in wrong for fix in self._remedies(one, seen)),

@@ -14,7 +14,7 @@ from tfdiag_ipython.fixes.less_memory import set_training
 from tfdiag_ipython.fixes.memory import FreeMemory
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.rule import Offer
-from tfdiag_ipython.rules.mem._causes import FRAGMENTED, OCCUPIED, OPTIMIZER, OVERSIZED, WEIGHTS, Cause
+from tfdiag_ipython.rules.mem._causes import BATCH, FRAGMENTED, OCCUPIED, OPTIMIZER, OVERSIZED, WEIGHTS, Cause
 from tfdiag_ipython.sizes import memory_size
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ OFFERS = (
     Offer("smaller-optimizer", Applicability.UNSAFE),
     Offer("free-failed-cell", Applicability.SAFE),
     Offer("delete-variable", Applicability.UNSAFE),
+    Offer("find-largest-batch", Applicability.DISPLAY_ONLY),
 )
 """The fixes that help on every device."""
 CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
@@ -79,6 +80,14 @@ def fixes(rule: Rule, seen: Evidence, cause: Cause) -> tuple[Fix, ...]:
                 f"Delete `{name}` ({memory_size(size)})",
                 "Deletes it, every other name of the same object and what the failed cell holds. It cannot be undone.",
                 names=[name],
+            )
+        )
+    if cause.kind == BATCH or any(fix.id == "halve-batch" for fix in offered):
+        offered.append(
+            rule.offer(
+                "find-largest-batch",
+                "Find the largest batch that fits",
+                "`%tfdiag probe fits MODEL BATCH --optimizer OPTIMIZER` predicts it from two small steps and tries it; everything is put back.",
             )
         )
     return tuple(offered)

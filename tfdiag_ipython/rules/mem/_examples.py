@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+TRAINED = {"trains": True, "batch": {"call": "TrainingArguments", "size": 16, "steps": 1, "cell": "cell 3"}}
+"""What the memory probe knows of a training loop, its sizes apart."""
+
 # One activation is 4 MiB a row: 64 rows keep five of them at once, 32 rows half of that, and the limit lies between.
 WIDE = """
 import tempfile, torch

@@ -11,6 +11,7 @@ from tfdiag_ipython.probes.memory import MemoryProbe, observations
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.mem import _advice
 from tfdiag_ipython.rules.mem._causes import BATCH, HELD, LEAKED, UNKNOWN, cause_of
+from tfdiag_ipython.rules.mem._examples import TRAINED
 from tfdiag_ipython.rules.mem._gpu_examples import (
     GPU_DEEP,
     GPU_LEAKS,
@@ -68,7 +69,7 @@ class DeviceOutOfMemory(Rule):
     more time) and `half-precision` (unsafe: 16 bits; offered in the kind that the device has) edit the training's arguments, as does
     `smaller-optimizer` (unsafe: training takes another course; in 8 bits where bitsandbytes is installed). `expandable-segments` (safe) writes the allocator's setting for the
     next start. `free-failed-cell` (safe) clears the failed cell's frames; `delete-variable` (unsafe) deletes one that would make a
-    difference. Each says what it should save, and afterwards what was measured.
+    difference. Each says what it should save, and afterwards what was measured. `find-largest-batch` names the probe that predicts and tries.
 
     *Example*
     `CUDA out of memory. Tried to allocate 496.00 MiB. GPU 0 has a total capacity of 14.75 GiB of which 235.06 MiB is free.`
@@ -100,6 +101,12 @@ class DeviceOutOfMemory(Rule):
     )
     links = (Link("Memory management", "https://pytorch.org/docs/stable/notes/cuda.html#memory-management"),)
     CASES = (
+        Match(
+            text="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 496.00 MiB. GPU 0 has a total capacity of 14.75 GiB of "
+            "which 235.06 MiB is free.",
+            evidence={"memory": TRAINED},
+            fixes=("halve-batch", "find-largest-batch"),
+        ),
         Match(
             text="RuntimeError: CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 7.79 GiB total capacity; 6.20 GiB already "
             "allocated; 11.50 MiB free; 6.40 GiB reserved in total by PyTorch)",

@@ -12,7 +12,7 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TORCH, TRANSFORMERS, passes
 from tfdiag_ipython.rules.mem import _advice
 from tfdiag_ipython.rules.mem._causes import HELD, LEAKED, OPTIMIZER, OVERSIZED, WEIGHTS, Cause, cause_of
-from tfdiag_ipython.rules.mem._examples import ARGUMENTS, DEEP, STACK, WIDE, limit
+from tfdiag_ipython.rules.mem._examples import ARGUMENTS, DEEP, STACK, TRAINED, WIDE, limit
 from tfdiag_ipython.rules.mem._messages import read
 from tfdiag_ipython.sizes import memory_size
 
@@ -50,6 +50,7 @@ class HostOutOfMemory(Rule):
     `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `checkpoint-activations` (safe: the same numbers, a third
     more time) sets `gradient_checkpointing`. `smaller-optimizer` (unsafe: training takes another course) sets `optim="adafactor"`.
     `free-failed-cell` (safe) clears the failed cell's frames. `delete-variable` (unsafe) deletes a variable that would make a difference.
+    `find-largest-batch` names the probe that predicts and tries.
 
     *Example*
     `torch.empty(2**46)`: 256 TiB.
@@ -82,6 +83,8 @@ class HostOutOfMemory(Rule):
             "allocate 90177536 bytes. Error code 12 (Cannot allocate memory)",
             certainty=Certainty.LIKELY,
             title=r"86 MiB",
+            evidence={"memory": TRAINED},
+            fixes=("halve-batch", "find-largest-batch"),
         ),
         Match(
             text="RuntimeError: [enforce fail at ..\\c10\\core\\CPUAllocator.cpp:72] data. DefaultCPUAllocator: not enough memory: you "
