@@ -36,6 +36,10 @@ def test_a_mistyped_magic_is_not_the_last_failure(run):
         ("%tfdiag config pannel=off", "tfdiag has no setting 'pannel'. Did you mean panel?"),
         ("%tfdiag config panel=maybe", "'maybe' is no value for panel: it takes on or off."),
         ("%tfdiag config shown=9", "'9' is no value for shown: it takes a whole number from 1 to 3."),
+        (
+            "%tfdiag config watch=paddin",
+            "'paddin' is no value for watch: it takes hub, padding, warnings, separated by commas, or none.",
+        ),
         ("%tfdiag config panel", "%tfdiag config takes NAME=VALUE"),
         ("%tfdiag migrate --dif", "%tfdiag migrate has no option '--dif'. Did you mean --diff?"),
         ("%tfdiag config 'open", "%tfdiag cannot read"),

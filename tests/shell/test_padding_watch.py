@@ -113,10 +113,20 @@ def test_the_fix_is_a_button_only_where_the_observed_call_itself_can_be_edited(r
 
 def test_every_cell_is_watched_between_on_and_off(run):
     assert "every cell for unmasked padding" in run(SETUP, "%tfdiag on padding")
+    assert "watch     padding" in run("%tfdiag config")
     assert "PAD001" in run("logits = model(ids).logits") and "PAD001" in run("again = model(ids).logits")
     assert run("right = model(**batch).logits") == ""  # nothing is said of a cell that is well
     assert "KeyError" in run("{}['key']")
     assert "PAD001" not in run("%tfdiag off padding", "logits = model(ids).logits")
+
+
+def test_a_session_can_begin_with_every_cell_watched(bare, capsys):
+    bare.config.TfdiagSettings.watch = {"padding"}
+    bare.run_line_magic("load_ext", "tfdiag_ipython")
+    bare.run_cell(SETUP)
+    bare.run_cell("logits = model(ids).logits")
+    bare.run_line_magic("unload_ext", "tfdiag_ipython")
+    assert "PAD001" in capsys.readouterr().out
 
 
 def test_on_and_off_themselves_are_as_before_and_a_wrong_name_is_a_sentence(run, shell):

@@ -94,7 +94,6 @@ class Extension:
         self.last: ShellSession | None = None  # the last failure, known or not
         self.diagnosed: ShellSession | None = None
         self.cuda_dead = False
-        self.watching: tuple[str, ...] = ()  # watched in every cell
         self.undoable: Plan | None = None  # what was carried out last, until another cell runs
         self.crumb: Crumb | None = None
         self._words = KernelWords()

@@ -95,7 +95,7 @@ class Listener:
         identity = getattr(info, "cell_id", None) or self._id_from_kernel()
         self._running = _Running(source, str(identity or ""), bool(info.store_history), time.perf_counter(), None)
         self.extension.note(source, bool(info.store_history))
-        always = self.extension.watching
+        always = sorted(self.extension.settings.watch)
         if always or source.lstrip().startswith("%%tfdiag"):
             self._running.observation = observe(source, always)
 

@@ -108,7 +108,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
     def _on(self, rest: str) -> None:
         if rest:
             name = _watch("on", rest)
-            self._extension.watching = tuple(dict.fromkeys((*self._extension.watching, name)))
+            self._extension.settings.watch = self._extension.settings.watch | {name}
             self._say(f"tfdiag watches every cell for {_watched(name)}, until `%tfdiag off {name}`.")
             return
         self._extension.settings.enabled = True
@@ -117,7 +117,7 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
     def _off(self, rest: str) -> None:
         if rest:
             name = _watch("off", rest)
-            self._extension.watching = tuple(other for other in self._extension.watching if other != name)
+            self._extension.settings.watch = self._extension.settings.watch - {name}
             self._say(f"tfdiag watches for {_watched(name)} only in cells under `%%tfdiag`.")
             return
         self._extension.settings.enabled = False

@@ -28,12 +28,26 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     patience = Float(
         2.0, min=0.0, max=600.0, help="Seconds that measuring may take when a watched cell has ended."
     ).tag(config=True)
+    watch = Set(
+        Unicode(),
+        help="What is watched in every cell (hub, padding, warnings), separated by commas; see `%tfdiag on padding`.",
+    ).tag(config=True)
     ignored = Set(Unicode(), help="Codes of rules that stay silent, separated by commas.").tag(config=True)
 
     @validate("ignored")  # type: ignore[untyped-decorator]
     def _as_codes(self, proposal: Any) -> set[str]:
         """Codes as the rules spell them, whichever way they came in."""
         return {code.upper() for code in proposal["value"]}
+
+    @validate("watch")  # type: ignore[untyped-decorator]
+    def _as_watches(self, proposal: Any) -> set[str]:
+        """Names of watches; raises ``TraitError`` with one sentence."""
+        from tfdiag_ipython.watch import WATCHERS
+
+        for name in proposal["value"]:
+            if name not in WATCHERS:
+                raise TraitError(f"There is no watch {name!r}. There are {', '.join(sorted(WATCHERS))}.")
+        return set(proposal["value"])
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value and meaning of each setting."""
@@ -44,7 +58,7 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
         """The settings, in the order in which they are listed."""
         return [
             name
-            for name in ("enabled", "panel", "quiet", "shown", "budget", "patience", "ignored")
+            for name in ("enabled", "panel", "quiet", "shown", "budget", "patience", "watch", "ignored")
             if name in cls.class_trait_names()
         ]
 
@@ -69,9 +83,9 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
             raise UsageError(f"tfdiag has no setting {name!r}. {hint}")
         trait = self.traits()[name]
         try:
-            setattr(self, name, _value(trait, text.strip()))
+            setattr(self, name, _value(name, trait, text.strip()))
         except (TraitError, ValueError):
-            raise UsageError(f"{text.strip()!r} is no value for {name}: it takes {_takes(trait)}.") from None
+            raise UsageError(f"{text.strip()!r} is no value for {name}: it takes {_takes(name, trait)}.") from None
 
     def _told(self, name: str) -> str:
         value = getattr(self, name)
@@ -82,7 +96,7 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
         return str(value)
 
 
-def _value(trait: Any, text: str) -> object:
+def _value(name: str, trait: Any, text: str) -> object:
     if isinstance(trait, Bool):
         if text.lower() not in (*_YES, *_NO):
             raise ValueError(text)
@@ -94,16 +108,21 @@ def _value(trait: Any, text: str) -> object:
         if not math.isfinite(number):
             raise ValueError(text)
         return number
-    codes = {code.upper() for code in re.split(r"[,\s]+", text) if code and code.lower() != "none"}
+    words = {word for word in re.split(r"[,\s]+", text) if word and word.lower() != "none"}
+    if name == "watch":
+        return {word.lower() for word in words}
+    codes = {word.upper() for word in words}
     if not all(re.fullmatch(r"[A-Z]{3,}\d{3}", code) for code in codes):
         raise ValueError(text)
     return codes
 
 
-def _takes(trait: Any) -> str:
+def _takes(name: str, trait: Any) -> str:
     if isinstance(trait, Bool):
         return "on or off"
     if isinstance(trait, (Int, Float)):
         kind = "a whole number" if isinstance(trait, Int) else "a number"
         return f"{kind} from {trait.min} to {trait.max}"
+    if name == "watch":
+        return "hub, padding, warnings, separated by commas, or none"
     return "codes such as IDX001, separated by commas, or none"
