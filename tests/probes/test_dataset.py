@@ -157,6 +157,7 @@ class Raises:
         ([], "no rows"),
         ([{"text": "a"}], "holds indices"),
         ({"text": ["a"]}, "holds indices"),
+        ({"train": [{"labels": 0}], "test": []}, 'name one of them, such as `train["train"]`'),
         ([(1, 2)], "named columns"),
         ("text", "named columns"),
         (7, "run through"),
