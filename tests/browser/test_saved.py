@@ -1,0 +1,36 @@
+"""A notebook that was saved with a diagnosis, opened again without the kernel that made it."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from tests.browser import lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.hf, pytest.mark.kernel]
+CELLS = ("%load_ext tfdiag", "from transformers import AutoTokenizr")
+ANSWER = "AutoTokenizer"
+
+
+def test_the_diagnosis_is_still_there_and_nothing_looks_broken(tmp_path):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = notebooks / "saved.ipynb"
+    nbformat.write(notebook, path)
+    before = path.stat().st_size
+    with lab.server(notebooks, tmp_path) as address, lab.browser(tmp_path) as page:
+        lab.open_notebook(page, address, "saved.ipynb")
+        lab.run_to_first_panel(page)
+        lab.command(page, "docmanager:save")
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        lab.open_notebook(page, address, "saved.ipynb")
+        answer = page.locator(".tfdiag-answer").first
+        answer.wait_for()
+        assert ANSWER in answer.inner_text()
+        broken = page.get_by_text("Error displaying widget")
+        broken.wait_for(state="attached")  # the server's answer: no kernel has the panel any more
+        assert not broken.is_visible() and page.get_by_text("Write AutoTokenizer").is_visible()
+        assert page.locator(".tfdiag-panel").count() == 0
+    assert path.stat().st_size - before < 10_000
