@@ -79,12 +79,12 @@ class EditCells(Plan):
                 if self.forgotten
                 else "Nothing was run"
             )
-            raise PlanError(f"{since}: to go back, run your cells again; their text was not changed.")
+            raise PlanError(f"{since}: to go back, run your cells again as they were.")
         again = self._to_run_again(bindings.lost)
         told = [self.put_back(_bound(again))]
         told += [self._as_it_stands(cell) for cell in again]
         bindings.restore()  # once more: those cells bind plain values, too
-        return " ".join([*told, "Your cells' text was not changed."]).strip()
+        return " ".join(told).strip()
 
     def _as_it_stands(self, cell: Cell) -> str:
         result = self.host.run(cell)

@@ -12,6 +12,7 @@ from tfdiag_ipython.render.text import OUTCOMES, TEXT_LIMIT, clean, line
 SHOWN_TEXT_LIMIT = 20_000
 """Characters of a preview, a new source or a report that are sent to the front end."""
 KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
+AS_IT_WAS = "Your cells' text was not changed."
 HEADINGS = {
     "diff": "This is what would change:",
     "command": "This is what would be done:",
@@ -46,8 +47,15 @@ def _diff_line(text: str) -> str:
     return f"<{tag}>{html.escape(text)}</{tag}>" + ("\n" if tag == "span" else "")
 
 
+def written(cells: str) -> str:
+    """The notebook's own text holds the fix."""
+    return (
+        f'<p role="status" class="tfdiag-quiet">The text of {inline(cells)} now holds the fix; Undo takes it back.</p>'
+    )
+
+
 def sources(plan: Plan, *, folded: bool) -> str:
-    """The new source of each cell that a plan edits, for copying: the notebook's own text is the person's to change."""
+    """The new source of each cell that a plan edits, for copying."""
     sources: tuple[str, ...] = getattr(plan, "sources", ())
     if not sources:
         return ""
