@@ -46,8 +46,8 @@ def copy_notebooks(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def server(notebooks: Path, home: Path) -> Iterator[str]:
-    """JupyterLab on these notebooks, with settings under ``home`` alone; gives the address with its token."""
+def server(notebooks: Path, home: Path, application: str = "jupyterlab") -> Iterator[str]:
+    """JupyterLab (or Notebook 7: ``notebook``) on these notebooks, with settings under ``home`` alone; gives the address with its token."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -59,9 +59,10 @@ def server(notebooks: Path, home: Path) -> Iterator[str]:
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     environment |= {"IPYTHONDIR": str(home / "ipython")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}"]
+    command = [sys.executable, "-m", application, "--no-browser", "--allow-root", f"--ServerApp.port={port}"]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}", "--ServerApp.ip=127.0.0.1"]
-    command += ["--LabApp.expose_app_in_browser=True"]
+    name, page = ("LabApp", "doc/tree") if application == "jupyterlab" else ("JupyterNotebookApp", "notebooks")
+    command += [f"--{name}.expose_app_in_browser=True"]
     quiet = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
@@ -69,7 +70,7 @@ def server(notebooks: Path, home: Path) -> Iterator[str]:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home)
     try:
         _wait_for(f"http://127.0.0.1:{port}/api/status?token={token}", process, home / "server.log")
-        yield f"http://127.0.0.1:{port}/doc/tree/{{}}?token={token}&reset"
+        yield f"http://127.0.0.1:{port}/{page}/{{}}?token={token}&reset"
     finally:
         process.terminate()
         try:
@@ -86,7 +87,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds
             with urllib.request.urlopen(address, timeout=5):
                 return
         time.sleep(0.3)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+    raise RuntimeError(f"The server did not start:\n{log.read_text()[-3000:]}")
 
 
 @contextlib.contextmanager
