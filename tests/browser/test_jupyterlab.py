@@ -90,16 +90,19 @@ def test_a_failing_cell_is_diagnosed_fixed_and_verified(page):
     assert "Verified" in panel.locator(".tfdiag-outcome").inner_text()
     check_looks(page)
 
-    field = panel.locator("textarea")
-    field.click()
-    page.keyboard.press("Control+a")
-    script = "field => field.value.slice(field.selectionStart, field.selectionEnd)"
-    assert "AutoModelForImageClassification.from_pretrained" in field.evaluate(script)
+    panel.get_by_text("now holds the fix").wait_for()
+    cells = "() => [...window.jupyterapp.shell.currentWidget.model.cells].map(cell => cell.sharedModel.getSource())"
+    assert any("AutoModelForImageClassification.from_pretrained" in source for source in page.evaluate(cells))
 
     panel.get_by_role("button", name="Explain this rule").click()
     panel.get_by_role("heading", name="How tfdiag confirms it").wait_for()
     panel.get_by_role("button", name="Show report to copy").click()
     panel.get_by_text("The report, as Markdown").wait_for()
+    field = panel.locator("textarea")
+    field.click()
+    page.keyboard.press("Control+a")
+    script = "field => field.value.slice(field.selectionStart, field.selectionEnd)"
+    assert "CFG001" in field.evaluate(script)
     check_looks(page)
 
     panel.get_by_role("button", name="Undo").click()

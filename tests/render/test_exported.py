@@ -12,6 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+DIAGNOSED = [path for path in NOTEBOOKS if path.stem != "what_fits"]  # where nothing is wrong
 SIZE = 10_000
 """Bytes that one diagnosis may add to a saved notebook, its buttons included."""
 
@@ -31,7 +32,7 @@ def words(text):
     return re.sub(r"\W+", "", html.unescape(text))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DIAGNOSED, ids=lambda path: path.stem)
 def test_a_diagnosis_adds_little_to_a_saved_notebook(path):
     found = list(diagnosed(nbformat.read(path, as_version=4)))
     assert found

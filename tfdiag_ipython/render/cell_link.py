@@ -7,6 +7,7 @@ none, or ``unable``, and the person copies the text as before.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import sys
@@ -99,6 +100,20 @@ class CellLink:
     def _forget(self, number: int) -> None:
         if self._waiting.pop(number, None) is not None:
             self._widget.request = {}
+
+
+def scratch_cell() -> Callable[[str], None] | None:
+    """Colab's own function that opens a cell beside the notebook, once the person has agreed to it; ``None`` elsewhere.
+
+    Source: ``create_scratch_cell`` in ``google/colab/_frontend.py`` of googlecolab/colabtools. It waits for the person; Stop ends that.
+    """
+    if "google.colab" not in sys.modules:
+        return None
+    try:
+        frontend = importlib.import_module("google.colab._frontend")
+    except ImportError:
+        return None
+    return getattr(frontend, "create_scratch_cell", None)
 
 
 @cache

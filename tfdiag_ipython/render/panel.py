@@ -21,9 +21,10 @@ from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Veri
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import asks_first
-from tfdiag_ipython.render.cell_link import Change, cell_link, changes_of
+from tfdiag_ipython.render.cell_link import scratch_cell
 from tfdiag_ipython.render.html import inline, resource
-from tfdiag_ipython.render.panel_markup import AS_IT_WAS, copyable, ended, preview, said, sources, written
+from tfdiag_ipython.render.panel_cells import NotebookText
+from tfdiag_ipython.render.panel_markup import copyable, ended, preview, said, sources, wrapped
 from tfdiag_ipython.render.text import SAFETY, SHOWN, TITLE_LIMIT, line, silenced
 
 LIVE_PANELS = 20
@@ -85,7 +86,7 @@ class Panel:
         self._fixes: dict[str, Any] = {}
         self._aside_of = ""
         self._works = False
-        self._written: tuple[Change, ...] = ()  # into the notebook, by the newest fix
+        self._text = NotebookText()
         self._stage = self._box([])
         self._aside = self._box([])
         first, *others = session.diagnoses[:SHOWN]
@@ -138,8 +139,7 @@ class Panel:
         if self._must_wait():
             return
         plan = self.session.plan(diagnosis, fix)
-        if changes_of(plan):
-            cell_link()  # the page gets ready for it meanwhile
+        self._text.begin(plan)
         if fix.applicability is Applicability.SAFE and not asks_first(plan):
             self._run(plan)
             return
@@ -160,7 +160,6 @@ class Panel:
         if self._must_wait() or not _running.acquire(blocking=False):
             return
         self._works = True
-        self._written = ()
         try:
             told = self._html("")
             progress = Progress(_Teller(told, "" if threaded else "The kernel's Stop button cancels it."))
@@ -202,37 +201,14 @@ class Panel:
                 buttons.append(self._button("Check it now", partial(self._check, plan)))
         if plan.undoable and (outcome == STOPPED or not isinstance(outcome, str)):
             buttons.append(self._button("Undo", partial(self._undo, plan)))
+        elsewhere = scratch_cell() if not isinstance(outcome, str) else None
+        if elsewhere is not None and (new := "\n\n".join(getattr(plan, "sources", ()))):
+            buttons.append(self._button("Open in a scratch cell", partial(elsewhere, new)))
         text = self._html("" if isinstance(outcome, str) else sources(plan, folded=False))
         rows = [self._html(shown), self._row(buttons), text] if buttons else [self._html(shown), text]
         self._fill(self._stage, [*rows, captured])
-        if not isinstance(outcome, str) and outcome[1].status in (Status.VERIFIED, Status.PENDING):
-            self._write(plan, text)
-
-    def _write(self, plan: Plan, text: Any) -> None:
-        """Put the fix into the notebook's cells where the page can; until it says so, the new source stands there to be copied."""
-        changes, link = changes_of(plan), cell_link()
-        if not changes or link is None:
-            return
-
-        def told(refusal: str) -> None:
-            self._written = () if refusal else changes
-            shown = said(refusal) + sources(plan, folded=False) if refusal else written(_cells(changes))
-            text.value = _wrapped(shown)
-
-        link.write(changes, told)
-
-    def _write_back(self, undone: str) -> None:
-        """Put the notebook's cells back, too."""
-        changes, link = self._written, cell_link()
-        self._written = ()
-        if not changes or link is None:
-            self._say(f"{undone} {AS_IT_WAS}")
-            return
-        self._say(undone)
-        link.write(
-            [change.back for change in changes],
-            lambda refusal: self._say(f"{undone} {refusal or f'The text of {_cells(changes)} is as it was.'}"),
-        )
+        if not isinstance(outcome, str):
+            self._text.write(plan, outcome[1], text)
 
     def _undo(self, plan: Plan) -> None:
         if self._must_wait():
@@ -241,7 +217,7 @@ class Panel:
         self._fill(self._stage, [self._html(said("Undoing …")), captured])
         with captured:  # cells may run again as they stand
             told = plan.undo()
-        self._write_back(told)
+        self._text.write_back(told, self._say)
 
     def _must_wait(self) -> bool:
         """Whether a fix runs; this panel's own goes on showing its progress."""
@@ -283,7 +259,7 @@ class Panel:
         self._fill(self._stage, [self._html(said(sentence))])
 
     def _html(self, markup: str) -> Any:
-        return widgets.HTML(_wrapped(markup), layout=self._layout)
+        return widgets.HTML(wrapped(markup), layout=self._layout)
 
     def _box(self, children: Sequence[Any]) -> Any:
         return widgets.VBox(children, layout=self._layout)
@@ -364,16 +340,7 @@ class _Teller:
         self._next = now + PROGRESS_EVERY
         bar = "" if fraction is None else f' <progress max="1" value="{fraction:.2f}"></progress>'
         told = f'<p role="status">{inline(line(text))}{bar}</p><p class="tfdiag-quiet">{self._hint}</p>'
-        self._told.value = _wrapped(told)
-
-
-def _wrapped(markup: str) -> str:
-    return f'<div class="tfdiag-say">{markup}</div>'
-
-
-def _cells(changes: Sequence[Change]) -> str:
-    """ "cell 3", or "cell 3 and cell 5"."""
-    return " and ".join(change.label for change in changes)
+        self._told.value = wrapped(told)
 
 
 def _main_shell(data: object, default: str | None) -> None:

@@ -21,6 +21,11 @@ HEADINGS = {
 }
 
 
+def wrapped(markup: str) -> str:
+    """What a widget of the panel shows, in the panel's own style."""
+    return f'<div class="tfdiag-say">{markup}</div>'
+
+
 def said(sentence: str) -> str:
     return f'<p role="status" dir="auto">{inline(line(sentence, TEXT_LIMIT))}</p>'
 

@@ -1,0 +1,57 @@
+"""What a panel does with the text of the notebook's cells: a fix is written into them, taken back, or opened where it can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfdiag_ipython.diagnosis import Status, Verification
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.render.cell_link import Change, cell_link, changes_of
+from tfdiag_ipython.render.panel_markup import AS_IT_WAS, said, sources, wrapped, written
+
+WRITES = (Status.VERIFIED, Status.PENDING)
+"""How a fix ends that belongs into the notebook: it was seen to work, or runs when the person runs the cell."""
+
+
+class NotebookText:
+    """The notebook's text, as far as the newest fix of a panel changed it."""
+
+    def __init__(self) -> None:
+        self._written: tuple[Change, ...] = ()
+
+    def begin(self, plan: Plan) -> None:
+        """A fix is about to be carried out: the page gets ready for it meanwhile."""
+        self._written = ()
+        if changes_of(plan):
+            cell_link()
+
+    def write(self, plan: Plan, verification: Verification, shown: Any) -> None:
+        """Write a fix into its cells where the page can; until it says so, the new source stands in ``shown`` to be copied."""
+        changes = changes_of(plan) if verification.status in WRITES else ()
+        link = cell_link() if changes else None
+        if link is None:
+            return
+
+        def told(refusal: str) -> None:
+            self._written = () if refusal else changes
+            kept = said(refusal) + sources(plan, folded=False) if refusal else written(_cells(changes))
+            shown.value = wrapped(kept)
+
+        link.write(changes, told)
+
+    def write_back(self, undone: str, say: Callable[[str], None]) -> None:
+        """Put the cells' text back after an Undo, of which ``undone`` tells."""
+        changes, self._written = self._written, ()
+        link = cell_link() if changes else None
+        if link is None:
+            say(f"{undone} {AS_IT_WAS}")
+            return
+        say(undone)
+        back = [change.back for change in changes]
+        link.write(back, lambda refusal: say(f"{undone} {refusal or f'The text of {_cells(changes)} is as it was.'}"))
+
+
+def _cells(changes: Sequence[Change]) -> str:
+    """Such as ``cell 3 and cell 5``."""
+    return " and ".join(change.label for change in changes)
