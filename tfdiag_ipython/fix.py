@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, MutableMapping
+from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -51,8 +51,8 @@ class Host(Protocol):
     def delete(self, name: str) -> None:
         """Delete a variable (or ``Out[3]``) with every other name that the shell keeps for the same object."""
 
-    def restart(self) -> None:
-        """Restart the kernel after this callback; raises ``PlanError`` where that is impossible."""
+    def restart(self, again: Sequence[Cell] = ()) -> None:
+        """Restart the kernel after this callback, and tell it which cells are to be run again; raises ``PlanError`` where that is impossible."""
 
 
 class Cancelled(TfdiagError):
@@ -138,10 +138,14 @@ class Plan(ABC):
             bindings.settle()
             self.bindings = bindings
 
+    def run(self, cell: Cell) -> RunResult:
+        """How :meth:`verify` runs a cell."""
+        return self.host.run(cell)
+
     def _run_again(self, progress: Progress) -> Verification:
         for number, cell in enumerate(self.reruns):
             progress.report(f"Running {cell.label} …", number / len(self.reruns))
-            result = self.host.run(cell)
+            result = self.run(cell)
             if result.deferred:
                 return Verification(Status.PENDING, result.deferred)
             if result.failure is not None and result.failure.top.is_a("KeyboardInterrupt"):

@@ -16,7 +16,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -80,7 +80,7 @@ class PlainHost:
         for other in [other for other, kept in self.namespace.items() if kept is value]:
             del self.namespace[other]
 
-    def restart(self) -> None:
+    def restart(self, again: Sequence[Cell] = ()) -> None:
         self.restarted = True
 
     def scene(self) -> Scene:

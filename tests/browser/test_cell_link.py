@@ -144,3 +144,18 @@ def test_two_pages_of_one_notebook_are_both_written(page, address):
         panel.get_by_text("The text of cell 2 now holds the fix").wait_for()
         other.locator(".tfdiag-panel").get_by_text("The text of cell 2 now holds the fix").wait_for()
         assert sources(page)[FAILS] == sources(other)[FAILS] == RIGHT
+
+
+def test_the_next_failure_is_diagnosed_in_the_panel_and_both_fixes_come_into_the_cell(page, address):
+    lab.open_notebook(page, address, "8.ipynb")
+    both = WRONG + "\nfrom transformers import BertModell"
+    page.evaluate(f"() => window.jupyterapp.shell.currentWidget.model.cells.get(1).sharedModel.setSource({both!r})")
+    panel = lab.run_to_first_panel(page)
+    panel.get_by_role("button", name="Write AutoTokenizer").click()
+    second = panel.get_by_role("button", name="Write BertModel")
+    second.wait_for()
+    assert "Another failure" in panel.inner_text()
+    second.click()
+    panel.get_by_text("Verified").wait_for()
+    panel.get_by_text("now holds the fix").nth(1).wait_for()
+    assert sources(page)[FAILS] == RIGHT + "\nfrom transformers import BertModel"

@@ -11,7 +11,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.memory import FreeMemory
-from tfdiag_ipython.fixes.restart import RestartKernel
+from tfdiag_ipython.fixes.restart import restart
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.rule import Hit, Offer, Rule
 
@@ -89,7 +89,7 @@ class BrokenWidget(Rule):
         if fix.id == "free":
             return FreeMemory(scene.host)
         if fix.id == "restart":
-            return RestartKernel(scene.host)
+            return restart(scene)
         if fix.id == "later":
             return _Deferred(scene.host)
         return edit_cells(scene, lambda source: source.replace("'broken'", "'whole'"))

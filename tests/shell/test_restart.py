@@ -18,8 +18,18 @@ print(plan.preview().text, session.apply(plan, Progress())[0])
 """
 
 
+SPOKEN = "The widget of size 7 is broken"
+RUN = """
+session = extension_of(get_ipython()).last
+plan = session.plan(session.diagnoses[0], session.diagnoses[0].fix('run-again'))
+print(plan.preview().text)
+print(session.apply(plan, Progress())[1].detail)
+"""
+IMPORTS = "from tfdiag_ipython.fix import Progress\nfrom tfdiag_ipython.shell.extension import extension_of"
+
+
 async def result_of(client, code):
-    """What the cell printed."""
+    """What the cell printed and displayed, as text."""
     identity = client.execute(code, stop_on_error=False)
     printed = ""
     while True:
@@ -28,6 +38,8 @@ async def result_of(client, code):
             continue
         if got["msg_type"] == "stream":
             printed += got["content"]["text"]
+        if got["msg_type"] == "display_data":
+            printed += got["content"]["data"].get("text/plain", "")
         if got["msg_type"] == "status" and got["content"]["execution_state"] == "idle":
             return printed
 
@@ -57,18 +69,23 @@ async def restart_by_click():
     client.start_channels()
     try:
         await client.wait_for_ready(timeout=60)
-        for cell in (LOAD, ASSEMBLE, FAILS):
+        for cell in (LOAD, "before = 41", ASSEMBLE, FAILS):
             await result_of(client, cell)
         told = await result_of(client, CLICK)
         await asyncio.wait_for(ended.wait(), 30)
         await alive_again(client)
-        return told, await result_of(client, "print('assemble' in globals())")
+        after = (IMPORTS, "print('assemble' in globals())", LOAD, RUN, "print(before)")
+        return [told, *[await result_of(client, cell) for cell in after]]
     finally:
         client.stop_channels()
         await manager.shutdown_kernel(now=True)
 
 
-def test_the_click_is_answered_and_a_fresh_kernel_comes():
-    told, left = asyncio.run(restart_by_click())
-    assert "variables are lost. The kernel restarts." in told
+def test_a_fresh_kernel_comes_lists_the_cells_to_run_again_and_runs_them_when_asked():
+    told, _, left, listed, ran, value = asyncio.run(restart_by_click())
+    assert "variables are lost. Then `%load_ext tfdiag` lists" in told and "The kernel restarts." in told
     assert left.strip() == "False"
+    assert "The kernel was restarted: run again" in listed and "KER001" in listed
+    assert "before = 41" in ran and FAILS in ran  # shown before they run
+    assert SPOKEN in ran and "raised" in ran  # the failing cell fails again, and is diagnosed where the output stands
+    assert value.strip() == "41"

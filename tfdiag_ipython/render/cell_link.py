@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from IPython.core.getipython import get_ipython
-
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import CellEdit
 from tfdiag_ipython.render.html import resource
@@ -80,7 +78,7 @@ class CellLink:
         self._waiting = {number: (tuple(changes), told)}
         asked = [{"id": one.id, "before": one.before, "after": one.after} for one in changes]
         self._widget.request = {"number": number, "changes": asked}
-        kernel = getattr(get_ipython(), "kernel", None)
+        kernel = getattr(self._widget.comm, "kernel", None)
         if kernel is not None:
             kernel.io_loop.call_later(FORGET_AFTER, self._forget, number)
 

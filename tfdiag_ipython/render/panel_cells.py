@@ -10,8 +10,9 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.render.cell_link import Change, cell_link, changes_of
 from tfdiag_ipython.render.panel_markup import AS_IT_WAS, said, sources, wrapped, written
 
-WRITES = (Status.VERIFIED, Status.PENDING)
-"""How a fix ends that belongs into the notebook: it was seen to work, or runs when the person runs the cell."""
+WRITES = (Status.VERIFIED, Status.OTHER_FAILURE, Status.PENDING)
+"""How a fix ends that belongs into the notebook: the failure is gone (even if the next one came to light), or it shows when the person
+runs the cell."""
 
 
 class NotebookText:

@@ -93,8 +93,8 @@ class Crumb:
 
     def _sweep(self) -> None:
         """Remove what kernels left that are gone for good: their connection files are."""
-        for file in self.path.parent.glob(f"kernel-*{SUFFIX}"):
-            if file != self.path and not file.with_suffix(".json").exists():
+        for file in self.path.parent.glob(f"kernel-*{SUFFIX}*"):
+            if file.stem != self.path.stem and not file.with_suffix(".json").exists():
                 file.unlink(missing_ok=True)
 
     def _count(self) -> None:

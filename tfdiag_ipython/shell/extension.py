@@ -18,6 +18,7 @@ from tfdiag_ipython.shell.magics import TfdiagMagics, complete
 from tfdiag_ipython.shell.observe import Observation, unwrap
 from tfdiag_ipython.shell.scene import Mark, cells_up_to, kills_cuda
 from tfdiag_ipython.shell.settings import TfdiagSettings
+from tfdiag_ipython.shell.successor import take
 
 if TYPE_CHECKING:
     from tfdiag_ipython.engine import Engine
@@ -121,6 +122,8 @@ class Extension:
         note = predecessor(self.crumb)
         if note is not None:
             self._tell_of(note)
+        if self.crumb is not None:
+            self._tell_again(take(self.crumb.path))
         self.shell.configurables.append(self.settings)  # where `%config` looks
 
     def remove(self) -> None:
@@ -165,6 +168,17 @@ class Extension:
         if self.crumb is not None:
             inputs = getattr(getattr(self.shell, "history_manager", None), "input_hist_raw", ())
             self.crumb.begin(source, len(inputs) if stored else 0)  # the counter is ahead of it in IPython 9
+
+    def _tell_again(self, cells: Sequence[Cell]) -> None:
+        """This kernel was restarted from a panel: say which cells are to be run again."""
+        if not cells:
+            return
+        try:
+            from tfdiag_ipython.rules.ker.kernel_restarted import restarted
+
+            self.diagnose(restarted(*((cell.number, cell.source) for cell in cells)), None, None, None)
+        except Exception:
+            fault("What the kernel before left to be run could not be told.")
 
     def _tell_of(self, note: Mapping[str, Any]) -> None:
         """The kernel before this one was ended in the middle of a cell: say what is known of it."""

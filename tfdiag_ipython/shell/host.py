@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from tfdiag_ipython.fix import RunResult
 from tfdiag_ipython.fixes.memory import clear_traceback
 from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.shell.scene import Mark, Released, is_new, mark, newest_exception, put
+from tfdiag_ipython.shell.successor import leave
 
 if TYPE_CHECKING:
     from tfdiag_ipython.shell.extension import Extension
@@ -38,6 +39,7 @@ class ShellHost:
         self.extension = extension
         self.failure = failure
         self.seen = seen
+        self.failed: tuple[Failure, Cell] | None = None  # the newest that a fix ran
 
     @property
     def namespace(self) -> MutableMapping[str, Any]:
@@ -65,6 +67,7 @@ class ShellHost:
             return RunResult()
         failure = Failure.from_exception(exception, source=cell.source, cell=cell.label)
         self._recognize(exception, failure)
+        self.failed = failure, cell
         if failure.top.is_a("EOFError", "StdinNotImplementedError") and "input(" in cell.source:
             return RunResult(deferred=ASKS)
         return RunResult(failure)
@@ -108,12 +111,14 @@ class ShellHost:
         if released:
             shell.last_execution_result = None
 
-    def restart(self) -> None:
-        """End this kernel; whoever started it (Jupyter's server, Colab) starts it again."""
+    def restart(self, again: Sequence[Cell] = ()) -> None:
+        """End this kernel; whoever started it (Jupyter's server, Colab) starts it again, and the new one is told what to run."""
         kernel = getattr(self.extension.shell, "kernel", None)
         loop = getattr(kernel, "io_loop", None)
         if kernel is None or loop is None or not hasattr(kernel, "do_shutdown"):
             raise PlanError(RESTART_BY_HAND)
+        if again and self.extension.crumb is not None:
+            leave(self.extension.crumb.path, again)
         loop.call_later(RESTART_AFTER, kernel.do_shutdown, True)
 
 

@@ -9,7 +9,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.shell.host import ShellHost
-from tfdiag_ipython.shell.scene import Mark, still
+from tfdiag_ipython.shell.scene import Mark, mark_of, newest_exception, still
 
 if TYPE_CHECKING:
     from tfdiag_ipython.shell.extension import Extension
@@ -49,7 +49,21 @@ class ShellSession:
         self._extension.undoable = plan
         if verification.status is Status.PENDING:
             self.expect(plan)
+        if verification.status is Status.OTHER_FAILURE:
+            self._look_at_the_other()
         return done, verification
+
+    def _look_at_the_other(self) -> None:
+        """The fix led to another failure: its diagnosis is shown where the fix's output stands."""
+        failed, exception = self._host.failed, newest_exception()
+        if failed is None or exception is None:
+            return
+        failure, cell = failed
+        seen = mark_of(exception)
+        try:
+            self._extension.diagnose(failure, exception, cell, seen)
+        finally:
+            del exception
 
     def expect(self, plan: Plan | None = None) -> Verification:
         """Check the failing cell when the person runs it next, under the id or with the source that it has then."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
 from tfdiag_ipython.failure import Failure, Frame, Raised
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.restart import RestartKernel, with_guard
+from tfdiag_ipython.fixes.restart import restart
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -40,8 +40,9 @@ class DeviceSideAssert(Rule):
     limits and whatever indices are still in host memory.
 
     *Fixes and their safety*
-    `restart-kernel` (unsafe: all variables are lost). Nothing is run again by itself: it gives the failing cell with `%%tfdiag --guard` on
-    top, which stops the bad index before the GPU sees it and names it; on the CPU the same call names the value, too.
+    `restart-kernel` (unsafe: all variables are lost). Nothing is run again by itself: in the new kernel `%load_ext tfdiag`
+    lists the cells to run again and runs them on a click, the failing one under `%%tfdiag --guard`, which stops the bad index before the
+    GPU sees it and names it; on the CPU the same call names the value, too.
 
     *Example*
     `torch.nn.functional.cross_entropy(scores.cuda(), torch.tensor([5]).cuda())` with three classes.
@@ -189,5 +190,4 @@ class DeviceSideAssert(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        assert scene.host is not None
-        return RestartKernel(scene.host, with_guard(scene.cell))
+        return restart(scene, guarded=True)

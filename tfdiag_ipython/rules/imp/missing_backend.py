@@ -7,11 +7,11 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, S
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.install import REQUIREMENTS
-from tfdiag_ipython.fixes.restart import RestartKernel
+from tfdiag_ipython.fixes.restart import restart
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.imp._packages import INSTALL_LOCALLY, host_of, package_of, plan_install
+from tfdiag_ipython.rules.imp._packages import INSTALL_LOCALLY, package_of, plan_install
 from tfdiag_ipython.rules.imp._symbols import older
 
 
@@ -287,7 +287,7 @@ class MissingBackend(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "restart-kernel":
-            return RestartKernel(host_of(scene))
+            return restart(scene)
         modules, needed = str(fix.parameters["modules"]).split(), str(fix.parameters["needed"])
         return plan_install(scene, *modules, asked_by="transformers", releases={modules[0]: needed})
 

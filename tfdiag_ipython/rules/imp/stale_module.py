@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Status
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.restart import RestartKernel
+from tfdiag_ipython.fixes.restart import restart
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.installed_symbols import WANTED
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.imp._packages import host_of
 from tfdiag_ipython.rules.imp._symbols import read, stale
 
 
@@ -88,4 +87,4 @@ class StaleModule(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        return RestartKernel(host_of(scene))
+        return restart(scene)

@@ -1,0 +1,38 @@
+"""A fix that leads to another failure says so, and the diagnosis of that one stands where the fix's output does, with its own buttons."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+pytestmark = [pytest.mark.kernel, pytest.mark.hf]
+
+
+@pytest.fixture
+def page():
+    from jupyter_client.manager import start_new_kernel
+    from page import Page
+
+    manager, client = start_new_kernel()
+    try:
+        yield Page(client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_the_second_misspelling_is_diagnosed_when_the_first_is_mended(page):
+    page.run("%load_ext tfdiag")
+    page.run("from transformers import AutoTokenizr\nfrom transformers import BertModell")
+    page.click(page.button("Write AutoTokenizer"))
+    assert any("Another failure" in str(state.get("value")) for state in page.widgets.values())
+    second = page.button("Write BertModel")
+    assert second, list(page.buttons())
+    page.click(second)
+    assert "Verified" in page.text()
+    assert [item for item in page.run("BertModel.__name__") if "data" in item]

@@ -1,0 +1,1 @@
+"""The kernel itself: what is to be done after a restart."""
