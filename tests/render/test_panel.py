@@ -76,6 +76,7 @@ class Session:
         return PLANS[fix.id](None)
     def apply(self, plan, progress):
         return plan.execute(progress), plan.verify(progress)
+    def on_main_thread(self, action): return False
     def report(self): return "# report </textarea>"
     def reject(self, code):
         state["rejected"] = code

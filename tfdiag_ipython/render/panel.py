@@ -48,6 +48,9 @@ class Session(Protocol):
     def apply(self, plan: Plan, progress: Progress) -> tuple[str, Verification]:
         """Carry it out: what was done, and how it ended; raises ``TfdiagError`` with one sentence."""
 
+    def on_main_thread(self, action: Callable[[], None]) -> bool:
+        """Have the main thread do this once it is free, if this is another; whether it will."""
+
     def report(self) -> str:
         """The redacted report, as Markdown."""
 
@@ -300,6 +303,12 @@ class Panel:
         action = self._actions.get(button.model_id)
         if action is None:
             return
+        # ipykernel 7.0 to 7.3 lets JupyterLab's clicks come on another thread, beside a cell that runs and out of Stop's reach
+        cancels = getattr(action, "__func__", None) is Progress.cancel
+        if cancels or not self.session.on_main_thread(partial(self._do, action)):
+            self._do(action)
+
+    def _do(self, action: Callable[[], None]) -> None:
         try:
             action()
         except KeyboardInterrupt:

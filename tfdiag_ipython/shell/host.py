@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class ShellHost:
         self.failure = failure
         self.seen = seen
         self.failed: tuple[Failure, Cell] | None = None  # the newest that a fix ran
+        self._runs_no_cells = False
 
     @property
     def namespace(self) -> MutableMapping[str, Any]:
@@ -52,7 +53,7 @@ class ShellHost:
     def run(self, cell: Cell) -> RunResult:
         """Run a cell as the shell would, outside the history; its traceback is shown as always where it fails."""
         shell = self.extension.shell
-        if threading.current_thread() is not threading.main_thread():
+        if self._runs_no_cells or threading.current_thread() is not threading.main_thread():
             return RunResult(deferred=ELSEWHERE)
         if _loop_runs() and _awaits(shell, cell.source):
             return RunResult(deferred=AWAITS)
@@ -71,6 +72,14 @@ class ShellHost:
         if failure.top.is_a("EOFError", "StdinNotImplementedError") and "input(" in cell.source:
             return RunResult(deferred=ASKS)
         return RunResult(failure)
+
+    def without_cells(self, action: Callable[[], None]) -> None:
+        """Do this, and run no cell meanwhile."""
+        self._runs_no_cells = True
+        try:
+            action()
+        finally:
+            self._runs_no_cells = False
 
     def _recognize(self, exception: BaseException, failure: Failure) -> None:
         """A cell that fails as before takes over the identity of the failure, so that its scene can be looked at again."""

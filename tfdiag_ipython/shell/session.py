@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tfdiag_ipython.diagnosis import Diagnosis, Fix, Status, Verification
@@ -64,6 +66,17 @@ class ShellSession:
             self._extension.diagnose(failure, exception, cell, seen)
         finally:
             del exception
+
+    def on_main_thread(self, action: Callable[[], None]) -> bool:
+        """Have the kernel's main thread do this once no cell runs, if this is another thread; whether it will.
+
+        Cells that it would run are left to the person: what they print would not reach the page from there.
+        """
+        loop = getattr(getattr(self._extension.shell, "kernel", None), "io_loop", None)
+        if loop is None or threading.current_thread() is threading.main_thread():
+            return False
+        loop.add_callback(self._host.without_cells, action)
+        return True
 
     def expect(self, plan: Plan | None = None) -> Verification:
         """Check the failing cell when the person runs it next, under the id or with the source that it has then."""
