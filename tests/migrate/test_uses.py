@@ -182,3 +182,32 @@ def test_an_import_that_shares_its_line_is_told():
 def test_new_lines_end_as_the_others_do():
     new = look("from transformers import AdamW, Trainer\r\nAdamW(p)\r\n").sources()[0]
     assert new.count("\n") == new.count("\r\n") == 3
+
+
+def test_what_a_class_keeps_of_its_own_is_followed():
+    source = (
+        "from transformers import AutoTokenizer\n\nclass Reader:\n    def __init__(self, name):\n        self.words = None\n"
+        "        self.words = AutoTokenizer.from_pretrained(name)\n        self.other = name\n\n    def read(self, text):\n"
+        "        return self.words.encode_plus(text), self.other.encode_plus(text)\n"
+    )
+    assert look(source).sources() == {0: source.replace("self.words.encode_plus(text)", "self.words(text)")}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class A:\n    def __init__(self): self.t = AutoTokenizer.from_pretrained('a')\nclass B:\n    def f(self): self.t.encode_plus('x')",
+        "class A:\n    def __init__(self, own):\n        self.t = AutoTokenizer.from_pretrained('a')\n        self.t = own\n    def f(self): self.t.encode_plus('x')",
+        "class A:\n    def __init__(self): self.t = AutoTokenizer.from_pretrained('a')\n    def f(self, other): other.t.encode_plus('x')",
+    ],
+)
+def test_anothers_attribute_of_the_same_name_is_left_alone(source):
+    assert look(f"from transformers import AutoTokenizer\n{source}").findings == ()
+
+
+def test_what_the_successor_does_not_take_is_said_and_not_edited_as_if_it_meant_the_same():
+    found = look("from transformers import AdamW\nAdamW(p, correct_bias=False)")
+    (finding,) = found.findings
+    assert "`correct_bias=False` has no counterpart" in finding.edit and found.sources() == {}
+    assert found.sources(unsafe=True) == {0: "from torch.optim import AdamW\nAdamW(p, eps=1e-6, weight_decay=0.0)"}
+    assert look("from transformers import AdamW\nAdamW(p, correct_bias=True)").sources() != {}

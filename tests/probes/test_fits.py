@@ -311,7 +311,7 @@ def generator():
         ("model batch --optimizer torch.optim.LBFGS", "a step of 2 rows fails by itself: TypeError"),
         ("batch batch", "`batch` is no model but a Tensor"),
         ("trainer batch", "`trainer` is no model but a Trainer: name `trainer.model`"),
-        ("nothing batch", "`nothing` cannot be read (KeyError)"),
+        ("nothing batch", "there is no variable `nothing`"),
         ("model __import__('os').getcwd()", "is no name of a variable"),
         ("model generator", "a generator gives its batches away one by one"),
         ("model loader", "a DataLoader gives its batches away one by one"),

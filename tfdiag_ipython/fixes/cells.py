@@ -84,7 +84,7 @@ class EditCells(Plan):
         told = [self.put_back(_bound(again))]
         told += [self._as_it_stands(cell) for cell in again]
         bindings.restore()  # once more: those cells bind plain values, too
-        return " ".join(told).strip()
+        return " ".join(told).strip() or "No variable of yours had been bound anew."
 
     def _as_it_stands(self, cell: Cell) -> str:
         result = self.host.run(cell)

@@ -56,6 +56,7 @@ class Calls:
     def __init__(self, program: Program, live: Mapping[str, str]) -> None:
         self.program = program
         self.live = live
+        self._assigned: dict[cst.ClassDef, Mapping[tuple[str, str], list[cst.BaseExpression]]] = {}
 
     def names(self, call: cst.Call) -> frozenset[str]:
         """The words for what this call goes to; none where it is not Transformers."""
@@ -87,7 +88,8 @@ class Calls:
         if isinstance(node, cst.Call):
             return self._made(node, depth + 1)
         if isinstance(node, cst.Attribute):
-            return _PARTS.get((self.kind(node.value, depth + 1), node.attr.value), "")
+            own = self._of_self(node, depth + 1)
+            return own or _PARTS.get((self.kind(node.value, depth + 1), node.attr.value), "")
         if not isinstance(node, cst.Name) or self.program.imported(node):
             return ""
         bound = self.program.bindings(node)
@@ -95,6 +97,37 @@ class Calls:
         if len(kinds) == 1 and "" not in kinds:
             return kinds.pop()
         return self.live.get(node.value, "") if self.program.is_global(node) and kinds <= {""} else ""
+
+    def _of_self(self, node: cst.Attribute, depth: int) -> str:
+        """The kind of ``self.name`` in a method: what every assignment to it in this class gives; empty where they differ."""
+        import libcst as cst
+
+        made = self.program.above(node, cst.ClassDef)
+        if made is None or not isinstance(node.value, cst.Name):
+            return ""
+        values = self._attributes(made).get((node.value.value, node.attr.value), [])
+        kinds = {self.kind(value, depth) for value in values if not _is_none(value)}
+        return kinds.pop() if len(kinds) == 1 else ""
+
+    def _attributes(self, made: cst.ClassDef) -> Mapping[tuple[str, str], list[cst.BaseExpression]]:
+        """What the methods of a class assign to their first parameter's attributes, by its name and theirs."""
+        import libcst as cst
+
+        if made not in self._assigned:
+            found: dict[tuple[str, str], list[cst.BaseExpression]] = {}
+            for target in self.program.nodes(cst.AssignTarget):
+                attribute = target.target
+                if not isinstance(attribute, cst.Attribute) or not isinstance(attribute.value, cst.Name):
+                    continue
+                method = self.program.above(target, cst.FunctionDef)
+                if method is None or self.program.above(method, cst.ClassDef) is not made or not method.params.params:
+                    continue
+                if method.params.params[0].name.value == attribute.value.value:
+                    name = (attribute.value.value, attribute.attr.value)
+                    assigned = cst.ensure_type(self.program.parent(target), cst.Assign)
+                    found.setdefault(name, []).append(assigned.value)
+            self._assigned[made] = found
+        return self._assigned[made]
 
     def _made(self, call: cst.Call, depth: int) -> str:
         """The kind of what a call returns."""
@@ -148,7 +181,7 @@ class Calls:
             value = parent.value
         elif isinstance(parent, cst.Element):
             value = self._unpacked(parent)
-        if isinstance(value, cst.Name) and value.value == "None":
+        if value is not None and _is_none(value):
             return "none"
         return self.kind(value, depth) if value is not None else ""
 
@@ -168,6 +201,10 @@ class Calls:
 
     def _annotated(self, annotation: cst.Annotation | None) -> str:
         return kind_of_class(self.class_of(annotation.annotation, 0)) if annotation is not None else ""
+
+
+def _is_none(node: cst.BaseExpression) -> bool:
+    return getattr(node, "value", "") == "None"
 
 
 def _inside_class(module: str) -> bool:

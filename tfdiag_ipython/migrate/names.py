@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tfdiag_ipython.data import moved_to, table
 from tfdiag_ipython.diagnosis import Applicability
 from tfdiag_ipython.fixes.source import with_defaults
-from tfdiag_ipython.migrate.edits import Edit, import_edit, module_edit, name_edit, source_of
+from tfdiag_ipython.migrate.edits import Edit, import_edit, keyword, module_edit, name_edit, source_of
 from tfdiag_ipython.migrate.finder import BY_HAND, Change, Finder, Finding
 from tfdiag_ipython.migrate.program import root_of
 from tfdiag_ipython.rules.imp._symbols import Removal, Wanted, removal
@@ -58,6 +58,7 @@ class Names(Finder):
                 kept = self._kept_defaults(module, old)
                 edits += kept
                 bound = source_of(alias.asname.name) if alias.asname is not None else old
+                finding = self._without_counterpart(finding, old, [call for call, _ in kept])
                 if old in _with_defaults() and self._used_otherwise(bound, {call for call, _ in kept}):
                     told = f"{finding.edit} where it is called here; elsewhere the new ones hold: {gone.note}"
                     finding = replace(finding, edit=told, applicability=Applicability.UNSAFE)
@@ -122,7 +123,9 @@ class Names(Finder):
             edits: tuple[tuple[Any, Edit], ...] = ()
             if has_edit:
                 target = f"{source_of(root)}.{gone.new}" if at_hand else f"{gone.module}.{gone.new}"
-                edits = ((node, name_edit(target)), *self._kept_defaults(module, old, only=node))
+                kept = self._kept_defaults(module, old, only=node)
+                finding = self._without_counterpart(finding, old, [call for call, _ in kept])
+                edits = ((node, name_edit(target)), *kept)
             yield Change(finding, edits, (gone.module,) if edits and not at_hand else ())
 
     def _uses(self, module: str, old: str) -> list[cst.Name]:
@@ -165,6 +168,19 @@ class Names(Finder):
             for call in self.all_calls
             if self.program.imported(call.func) == f"{module}.{old}" and (only is None or call.func is only)
         ]
+
+    def _without_counterpart(self, finding: Finding, old: str, calls: list[Any]) -> Finding:
+        """The finding, which is no longer the same where a call passes something that the successor does not take."""
+        lost = [
+            f"`{name}={source_of(given.value)}`"
+            for call in calls
+            for name, harmless in _with_defaults()[old].get("dropped", {}).items()
+            if (given := keyword(call, name)) is not None and harmless not in ("", source_of(given.value))
+        ]
+        if not lost:
+            return finding
+        told = f"{finding.edit}; {' and '.join(dict.fromkeys(lost))} has no counterpart there and is left out"
+        return replace(finding, edit=told, applicability=Applicability.UNSAFE)
 
 
 def _with_defaults() -> Mapping[str, Any]:

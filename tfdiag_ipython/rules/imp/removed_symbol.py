@@ -52,7 +52,8 @@ class RemovedSymbol(Rule):
 
     *Fixes and their safety*
     `use-replacement` (safe) imports the successor instead; for AdamW it writes out the old defaults
-    (`weight_decay=0.0`, `eps=1e-6`) in the calls of the cell. `use-pytorch-class` (unsafe: another framework, other
+    (`weight_decay=0.0`, `eps=1e-6`) in the calls of the cell. `use-nearest-replacement` (unsafe) is the same where a call says something that
+    the successor does not take (`correct_bias=False`), which is left out. `use-pytorch-class` (unsafe: another framework, other
     tensors) drops `TF` or `Flax`. `adapt-calls` is shown only: the successor takes other arguments.
 
     *Example*
@@ -69,6 +70,7 @@ class RemovedSymbol(Rule):
     needs = (InstalledSymbolsProbe, PackageVersionsProbe)
     fixes = (
         Offer("use-replacement", Applicability.SAFE),
+        Offer("use-nearest-replacement", Applicability.UNSAFE),
         Offer("use-pytorch-class", Applicability.UNSAFE),
         Offer("adapt-calls", Applicability.DISPLAY_ONLY),
     )
@@ -106,7 +108,7 @@ class RemovedSymbol(Rule):
             (TRAIN,),
             title=r"`AdamW` is gone from transformers \d.*: use `torch.optim.AdamW`",
             certainty=Certainty.CONFIRMED,
-            fixes=(Try("use-replacement"),),
+            fixes=(Try("use-nearest-replacement"),),
         ),
         Reproduce(
             ("import transformers", "kind = transformers.AutoModelForVision2Seq"),
@@ -170,6 +172,10 @@ class RemovedSymbol(Rule):
             label = f"Write {known.new}, the PyTorch class"
             note = f"The code after it must speak PyTorch: other tensors, no {known.other_framework} training loop."
             return (self.offer("use-pytorch-class", label, note, display=elsewhere, **values),)
+        lost = _left_out(failure, name.symbol)
+        if lost:
+            told = f"{known.note} {lost} has no counterpart there and is left out."
+            return (self.offer("use-nearest-replacement", f"Use {known.target}", told, display=elsewhere, **values),)
         return (self.offer("use-replacement", f"Use {known.target}", known.note, display=elsewhere, **values),)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
@@ -187,6 +193,16 @@ class RemovedSymbol(Rule):
 
         note = f"{known['note']} The calls in the edited cell keep the old values." if defaults else ""
         return edit_cells(scene, change, note=note)
+
+
+def _left_out(failure: Failure, symbol: str) -> str:
+    """The arguments in the failing cell that the successor of a class does not take, where they say other than what it does."""
+    dropped = table("symbols")["removed"].get(symbol, {}).get("dropped", {})
+    given = (
+        re.search(rf"\b{name}\s*=\s*(\w+)", failure.source or "") for name, harmless in dropped.items() if harmless
+    )
+    found = [f"`{match[0]}`" for match in given if match and match[1] not in dropped.values()]
+    return " and ".join(found)
 
 
 def _wrong(known: Removal, seen: Evidence) -> bool:
