@@ -34,3 +34,20 @@ def test_the_diagnosis_is_still_there_and_nothing_looks_broken(tmp_path):
         assert not broken.is_visible() and page.get_by_text("Write AutoTokenizer").is_visible()
         assert page.locator(".tfdiag-panel").count() == 0
     assert path.stat().st_size - before < 10_000
+
+
+@pytest.mark.parametrize("application", ["jupyterlab", "notebook"])
+def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp_path, application):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, notebooks / "restarted.ipynb")
+    with lab.server(notebooks, tmp_path, application) as address, lab.browser(tmp_path) as page:
+        lab.open_notebook(page, address, "restarted.ipynb")
+        panel = lab.run_to_first_panel(page)
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+        panel.locator(".tfdiag-row").first.wait_for(state="hidden")
+        assert not [button for button in panel.get_by_role("button").all() if button.is_visible()]
+        said = panel.evaluate("panel => getComputedStyle(panel, '::after').content")
+        assert "run the cell again" in said and page.locator(".tfdiag-answer").is_visible()
