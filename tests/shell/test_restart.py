@@ -54,7 +54,7 @@ async def alive_again(client):
     raise TimeoutError("no new kernel came")
 
 
-async def restart_by_click():
+async def restart_by_click(after, *options):
     from jupyter_client.ioloop import AsyncIOLoopKernelManager
     from traitlets.config import Config
 
@@ -62,6 +62,7 @@ async def restart_by_click():
     config.KernelRestarter.time_to_dead = 0.3
     manager = AsyncIOLoopKernelManager(autorestart=True, config=config)
     manager._kernel_spec = specification()
+    manager._kernel_spec.argv = [*manager._kernel_spec.argv, *options]
     await manager.start_kernel(env=environment(), cwd=str(ROOT))
     ended = asyncio.Event()
     manager.add_restart_callback(ended.set, "restart")
@@ -74,7 +75,6 @@ async def restart_by_click():
         told = await result_of(client, CLICK)
         await asyncio.wait_for(ended.wait(), 30)
         await alive_again(client)
-        after = (IMPORTS, "print('assemble' in globals())", LOAD, RUN, "print(before)")
         return [told, *[await result_of(client, cell) for cell in after]]
     finally:
         client.stop_channels()
@@ -82,10 +82,17 @@ async def restart_by_click():
 
 
 def test_a_fresh_kernel_comes_lists_the_cells_to_run_again_and_runs_them_when_asked():
-    told, _, left, listed, ran, value = asyncio.run(restart_by_click())
+    told, _, left, listed, ran, value = asyncio.run(
+        restart_by_click((IMPORTS, "print('assemble' in globals())", LOAD, RUN, "print(before)"))
+    )
     assert "variables are lost. Then `%load_ext tfdiag` lists" in told and "The kernel restarts." in told
     assert left.strip() == "False"
     assert "The kernel was restarted: run again" in listed and "KER001" in listed
     assert "before = 41" in ran and FAILS in ran  # shown before they run
     assert SPOKEN in ran and "raised" in ran  # the failing cell fails again, and is diagnosed where the output stands
     assert value.strip() == "41"
+
+
+def test_a_kernel_that_loads_tfdiag_by_itself_lists_them_below_its_first_cell():
+    _, first, second = asyncio.run(restart_by_click(("1 + 1", "2 + 2"), "--IPKernelApp.extensions=tfdiag_ipython"))
+    assert "The kernel was restarted: run again" in first and "KER001" not in second

@@ -97,6 +97,7 @@ class Extension:
         self.cuda_dead = False
         self.undoable: Plan | None = None  # what was carried out last, until another cell runs
         self.crumb: Crumb | None = None
+        self._left: tuple[Mapping[str, Any] | None, list[Cell]] = (None, [])
         self._words = KernelWords()
         self._warm = False
         self._pending: list[_Pending] = []
@@ -119,11 +120,9 @@ class Extension:
         for key in COMPLETED:
             self.shell.set_hook("complete_command", complete, str_key=key)
         self.crumb = Crumb.of(self.shell)
-        note = predecessor(self.crumb)
-        if note is not None:
-            self._tell_of(note)
-        if self.crumb is not None:
-            self._tell_again(take(self.crumb.path))
+        self._left = predecessor(self.crumb), take(self.crumb.path) if self.crumb is not None else []
+        if _in_a_cell(self.shell):
+            self._tell_news()
         self.shell.configurables.append(self.settings)  # where `%config` looks
 
     def remove(self) -> None:
@@ -168,6 +167,13 @@ class Extension:
         if self.crumb is not None:
             inputs = getattr(getattr(self.shell, "history_manager", None), "input_hist_raw", ())
             self.crumb.begin(source, len(inputs) if stored else 0)  # the counter is ahead of it in IPython 9
+
+    def _tell_news(self) -> None:
+        """Tell once what the kernel before this one left: below a cell, for what is shown before the first one goes nowhere."""
+        (note, cells), self._left = self._left, (None, [])
+        if note is not None:
+            self._tell_of(note)
+        self._tell_again(cells)
 
     def _tell_again(self, cells: Sequence[Cell]) -> None:
         """This kernel was restarted from a panel: say which cells are to be run again."""
@@ -279,8 +285,8 @@ class Extension:
 
     @property
     def waits(self) -> bool:
-        """Whether some check is due when a cell has run."""
-        return bool(self._pending)
+        """Whether something is due when a cell has run: a check, or what the kernel before left to be told."""
+        return bool(self._pending) or any(self._left)
 
     def expect(self, failure: Failure, cells: Sequence[Cell]) -> None:
         """Say under one of these cells, when it runs next, whether this failure is gone."""
@@ -290,6 +296,7 @@ class Extension:
         """A cell has ended: settle the checks that were waiting for it."""
         from tfdiag_ipython.fix import compare
 
+        self._tell_news()
         due = [pending for pending in self._pending if pending.is_about(cell)]
         if not due:
             return
@@ -355,3 +362,14 @@ def _put_back(table: dict[str, Any], key: str, before: object) -> None:
         table.pop(key, None)
     else:
         table[key] = before
+
+
+def _in_a_cell(shell: Any) -> bool:
+    """Whether a cell runs: an extension of the configuration file is loaded before there is one."""
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return True
+    try:
+        return bool(kernel.get_parent("shell").get("header"))
+    except Exception:  # there has been no request yet, or the kernel has its own ways
+        return False
