@@ -211,3 +211,73 @@ def test_what_the_successor_does_not_take_is_said_and_not_edited_as_if_it_meant_
     assert "`correct_bias=False` has no counterpart" in finding.edit and found.sources() == {}
     assert found.sources(unsafe=True) == {0: "from torch.optim import AdamW\nAdamW(p, eps=1e-6, weight_decay=0.0)"}
     assert look("from transformers import AdamW\nAdamW(p, correct_bias=True)").sources() != {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "TrainingArguments(**{'output_dir': 'o', 'evaluation_strategy': 'epoch'})",
+        "options = {'output_dir': 'o', 'evaluation_strategy': 'epoch'}\nTrainingArguments(**options)",
+        "options = dict(output_dir='o',  # here\n               evaluation_strategy='epoch')\nTrainingArguments(**options)",
+        "def run():\n    options = dict(evaluation_strategy='epoch')\n    return TrainingArguments('o', **options)",
+    ],
+)
+def test_arguments_from_a_dictionary_are_followed(source):
+    source = f"from transformers import TrainingArguments\n{source}"
+    found = look(source)
+    assert [finding.title for finding in found.findings] == [
+        "`evaluation_strategy` of TrainingArguments is now `eval_strategy`"
+    ]
+    assert found.sources() == {0: source.replace("evaluation_strategy", "eval_strategy")}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "options = {'evaluation_strategy': 'no'}\nprint(options)\nTrainingArguments('o', **options)",
+        "options = {'evaluation_strategy': 'no', 'eval_strategy': 'no'}\nTrainingArguments('o', **options)",
+        "TrainingArguments('o', eval_strategy='no', **{'evaluation_strategy': 'no'})",
+        "TrainingArguments('o', **{'tpu_num_cores': 8, 'logging_dir': 'logs'})",
+    ],
+)
+def test_a_dictionary_that_cannot_be_edited_alone_is_told(source):
+    found = look(f"from transformers import TrainingArguments\n{source}")
+    assert found.findings and all(finding.by_hand for finding in found.findings) and found.sources() == {}
+
+
+def test_a_dictionary_that_is_not_written_here_is_left_alone():
+    sources = (
+        "options = load()",
+        "options = {'evaluation_strategy': 1}\noptions = {}",
+        "dict = list\noptions = dict(evaluation_strategy=1)",
+    )
+    for source in sources:
+        assert titles(f"from transformers import TrainingArguments\n{source}\nTrainingArguments('o', **options)") == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def load():\n    return AutoTokenizer.from_pretrained('a')\nwords = load()\nwords.encode_plus('x')",
+        "def load(name):\n    tok = AutoTokenizer.from_pretrained(name)\n    return object(), tok\nmodel, words = load('a')\nwords.encode_plus('x')",
+        "def load():\n    if x:\n        return AutoTokenizer.from_pretrained('a')\n    return AutoTokenizer.from_pretrained('b')\nload().encode_plus('x')",
+    ],
+)
+def test_what_a_function_returns_is_followed(source):
+    source = f"from transformers import AutoTokenizer\n{source}"
+    assert look(source).sources() == {0: source.replace(".encode_plus('x')", "('x')")}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def load():\n    if x:\n        return AutoTokenizer.from_pretrained('a')\n    return mine()\nload().encode_plus('x')",
+        "def load():\n    def inner():\n        return AutoTokenizer.from_pretrained('a')\nload().encode_plus('x')",
+        "async def load():\n    return AutoTokenizer.from_pretrained('a')\nload().encode_plus('x')",
+        "def load():\n    yield 1\n    return AutoTokenizer.from_pretrained('a')\nload().encode_plus('x')",
+        "@cached\ndef load():\n    return AutoTokenizer.from_pretrained('a')\nload().encode_plus('x')",
+        "def load():\n    return load()\nload().encode_plus('x')",
+    ],
+)
+def test_a_function_that_may_return_something_else_is_left_alone(source):
+    assert look(f"from transformers import AutoTokenizer\n{source}").findings == ()

@@ -7,7 +7,7 @@ A class of Transformers is known by its import, an object by the class that made
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tfdiag_ipython.migrate.program import Program
@@ -145,7 +145,10 @@ class Calls:
             if kind == "tokenizer" and method in {"encode_plus", "batch_encode_plus"}:
                 return "batch"
             return kind if kind == "model" and method in _SAME else ""
-        return "batch" if self.kind(call.func, depth) == "tokenizer" else ""
+        if self.kind(call.func, depth) == "tokenizer":
+            return "batch"
+        kinds = {self.kind(value, depth) for value in returned(self.program, call.func)}
+        return kinds.pop() if len(kinds) == 1 else ""
 
     def class_of(self, node: cst.BaseExpression, depth: int = 0) -> str:
         """The class or function of Transformers that an expression names, or from which a class of the person's derives."""
@@ -173,34 +176,48 @@ class Calls:
         if isinstance(target, cst.Param):
             return self._annotated(target.annotation)
         parent = self.program.parent(target)
-        value: cst.BaseExpression | None = None
-        if isinstance(parent, cst.AssignTarget):
+        if isinstance(parent, cst.Element):
+            values = list(self._unpacked(parent))
+        elif isinstance(parent, cst.AssignTarget):
             statement = self.program.parent(parent)
-            value = statement.value if isinstance(statement, cst.Assign) else None
-        elif isinstance(parent, cst.AnnAssign):
-            value = parent.value
-        elif isinstance(parent, cst.Element):
-            value = self._unpacked(parent)
-        if value is not None and _is_none(value):
+            values = [statement.value] if isinstance(statement, cst.Assign) else []
+        else:
+            values = [parent.value] if isinstance(parent, cst.AnnAssign) and parent.value is not None else []
+        if values and all(map(_is_none, values)):
             return "none"
-        return self.kind(value, depth) if value is not None else ""
+        kinds = {self.kind(value, depth) for value in values}
+        return kinds.pop() if len(kinds) == 1 else ""
 
-    def _unpacked(self, element: cst.Element) -> cst.BaseExpression | None:
-        """The value for one name of ``a, b = x, y``."""
+    def _unpacked(self, element: cst.Element) -> Iterator[cst.BaseExpression]:
+        """What may be given to one name of ``a, b = x, y``, or of ``a, b = f()`` with what ``f`` returns; nothing if unknown."""
         import libcst as cst
 
         names = self.program.parent(element)
         assign = self.program.above(element, cst.Assign)
-        if not isinstance(names, cst.Tuple) or assign is None or not isinstance(assign.value, cst.Tuple):
-            return None
-        if len(assign.value.elements) != len(names.elements):
-            return None
+        if not isinstance(names, cst.Tuple) or assign is None:
+            return
         place = list(names.elements).index(element)
-        value: cst.BaseExpression = assign.value.elements[place].value
-        return value
+        given = returned(self.program, assign.value.func) if isinstance(assign.value, cst.Call) else [assign.value]
+        if all(isinstance(value, cst.Tuple) and len(value.elements) == len(names.elements) for value in given):
+            yield from (cst.ensure_type(value, cst.Tuple).elements[place].value for value in given)
 
     def _annotated(self, annotation: cst.Annotation | None) -> str:
         return kind_of_class(self.class_of(annotation.annotation, 0)) if annotation is not None else ""
+
+
+def returned(program: Program, func: cst.BaseExpression) -> list[cst.BaseExpression]:
+    """The values that a plain function of the program returns; none where it is not at hand, or also something else is."""
+    import libcst as cst
+
+    bound = program.bindings(func) if isinstance(func, cst.Name) else []
+    made = bound[0] if len(bound) == 1 else None
+    if not isinstance(made, cst.FunctionDef) or made.asynchronous is not None or made.decorators:
+        return []
+    own = [node for node in program.nodes(cst.Return) if program.above(node, cst.FunctionDef) is made]
+    if any(program.above(node, cst.FunctionDef) is made for node in program.nodes(cst.Yield)):
+        return []
+    values = [node.value for node in own if node.value is not None]
+    return values if len(values) == len(own) else []
 
 
 def _is_none(node: cst.BaseExpression) -> bool:

@@ -59,6 +59,7 @@ class Program:
             joined += text
             line += text.count("\n")
         self.module = cst.parse_module(joined)
+        self._of_kind: dict[type[Any], list[Any]] = {}
 
     @functools.cached_property
     def _metadata(self) -> Mapping[Any, Mapping[Any, Any]]:
@@ -108,7 +109,9 @@ class Program:
 
     def nodes(self, kind: type[Any]) -> list[Any]:
         """Every node of this kind, in the order of the text."""
-        return [node for node in self._parents if isinstance(node, kind)]
+        if kind not in self._of_kind:
+            self._of_kind[kind] = [node for node in self._parents if isinstance(node, kind)]
+        return self._of_kind[kind]
 
     def imported(self, node: cst.CSTNode) -> str:
         """The dotted name that a name or attribute chain stands for where it comes from an import; else empty."""
@@ -135,6 +138,18 @@ class Program:
         last = self._last(name, scope)
         found = [last] if last is not None else list(scope[name.value])
         return [node for node in (getattr(assignment, "node", None) for assignment in found) if node is not None]
+
+    def assigned(self, name: cst.Name) -> tuple[cst.BaseExpression | None, int]:
+        """What a name's only assignment gives it, and how often it is used; ``None`` where others may bind it, too."""
+        import libcst as cst
+
+        scope = self._scopes.get(name)
+        found = list(scope[name.value]) if scope is not None else []
+        target = self.parent(getattr(found[0], "node", None)) if len(found) == 1 else None
+        statement = self.parent(target)
+        if not isinstance(target, cst.AssignTarget) or not isinstance(statement, cst.Assign):
+            return None, 0
+        return statement.value, len(found[0].references)
 
     def is_global(self, name: cst.Name) -> bool:
         from libcst.metadata import GlobalScope

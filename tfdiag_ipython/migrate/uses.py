@@ -21,6 +21,7 @@ from tfdiag_ipython.migrate.edits import (
     unwrapped,
 )
 from tfdiag_ipython.migrate.finder import BY_HAND, Change, Finder
+from tfdiag_ipython.migrate.spread import spread
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -43,6 +44,7 @@ class Uses(Finder):
             for word in words:
                 for change in known.get(word, ()):
                     yield from self._argument(call, word, change)
+                    yield from self._entry(call, word, change)
             if "pipeline" in words:
                 yield from self._task(call)
 
@@ -74,6 +76,25 @@ class Uses(Finder):
             told = f"`{statement}` before it"
         needed = (change.needs,) if change.needs and (written or change.before) else ()
         yield Change(self.finding(given, title, told, Applicability.SAFE, **more), tuple(edits), needed)
+
+    def _entry(self, call: cst.Call, word: str, change: Argument) -> Iterator[Change]:
+        """The same for an argument that the call takes from a dictionary."""
+        for entry in spread(self.program, call):
+            if entry.name != change.old:
+                continue
+            more = {"changed": change.silent, "since": change.since if change.edit else "", "guide": change.guide}
+            title = f"`{change.old}` of {_spoken(word, call)} {change.told}"
+            others = {other.name for other in spread(self.program, call)}
+            taken = keyword(call, change.new) is not None or change.new in others
+            if change.renamed and entry.own and not taken:
+                finding = self.finding(entry.node, title, f"the key `{change.new}`", Applicability.SAFE, **more)
+                yield Change(finding, ((entry.node, entry.renamed(change.new)),))
+                continue
+            told = change.note or f"the key `{change.new}` in its place" if not taken else ""
+            told = told or f"leave one of `{change.old}` and `{change.new}` out"
+            if change.renamed and not entry.own:
+                told += ": this dictionary is used elsewhere, too"
+            yield Change(self.finding(entry.node, title, told, BY_HAND, **more))
 
     def defaults(self, *, certain: bool) -> Iterator[Change]:
         """Calls that rely on a default that changed; ``certain`` says that the program was written before."""
