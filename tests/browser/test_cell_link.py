@@ -24,7 +24,7 @@ def address(request, tmp_path_factory):
     notebooks.mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    for number in range(9):
+    for number in range(12):
         nbformat.write(notebook, notebooks / f"{number}.ipynb")
     with lab.server(notebooks, home, request.param) as address:
         yield address
@@ -159,3 +159,46 @@ def test_the_next_failure_is_diagnosed_in_the_panel_and_both_fixes_come_into_the
     panel.get_by_text("Verified").wait_for()
     panel.get_by_text("now holds the fix").nth(1).wait_for()
     assert sources(page)[FAILS] == RIGHT + "\nfrom transformers import BertModel"
+
+
+OUTPUT = """() => JSON.stringify(window.jupyterapp.shell.currentWidget.model.cells.get(1).toJSON().outputs)"""
+
+
+def test_the_mended_cell_runs_in_the_notebook_and_its_output_takes_the_place_of_the_error(page, address):
+    panel = failed(page, address, "9.ipynb")
+    page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.widgets[1].inputHidden = true; }")
+    panel.get_by_role("button", name="Write AutoTokenizer").click()
+    panel.get_by_role("button", name="Run cell 2 in the notebook").click()
+    page.get_by_text("tfdiag: Verified: Cell 3 ran without an error.").wait_for()
+    assert "ImportError" not in page.evaluate(OUTPUT) and page.locator(".tfdiag-panel").count() == 0
+    assert sources(page)[FAILS] == RIGHT
+
+
+def test_of_two_pages_the_one_with_the_click_runs_the_cell(page, address):
+    panel = failed(page, address, "10.ipynb")
+    lab.command(page, "docmanager:save")
+    with page.context.new_page() as other:
+        lab.open_notebook(other, address, "10.ipynb")
+        seen = other.locator(".tfdiag-panel")
+        seen.wait_for()
+        panel.get_by_role("button", name="Write AutoTokenizer").click()
+        seen.get_by_role("button", name="Run cell 2 in the notebook").click()
+        other.get_by_text("tfdiag: Verified: Cell 3 ran without an error.").wait_for()
+        other.wait_for_timeout(2000)
+        counted = "() => [...window.jupyterapp.shell.currentWidget.model.cells].map(cell => cell.executionCount)"
+        assert other.evaluate(counted)[1] == 3
+        lab.command(other, "notebook:run-cell")
+        assert other.evaluate(counted)[1] == 4  # the kernel's next number: it ran once
+
+
+def test_where_the_page_cannot_run_the_cell_a_sentence_says_what_to_do(page, address):
+    panel = failed(page, address, "11.ipynb")
+    panel.get_by_role("button", name="Write AutoTokenizer").click()
+    run = panel.get_by_role("button", name="Run cell 2 in the notebook")
+    run.wait_for()
+    page.evaluate("""() => window.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") { event.stopImmediatePropagation(); event.preventDefault(); }
+    }, true)""")
+    run.click()
+    panel.get_by_text("The page did not run it").wait_for()
+    assert panel.get_by_role("button", name="Undo").is_visible() and "Verified" in panel.inner_text()

@@ -1,4 +1,4 @@
-"""Puts the new text of cells into the notebook that the person has open, through the page's own undo.
+"""Puts the new text of cells into the notebook that the person has open, through the page's own undo, and runs them there.
 
 A kernel cannot write into a notebook; a widget's code in the page can. One widget a kernel, never displayed, is that link. It is made
 with anywidget (0.9 and later), where that is installed in the kernel and in the server; whether the page can do it shows in its answer:
@@ -26,6 +26,9 @@ REFUSED = {
     "locked": "{cell} is read-only, so its text was left alone.",
 }
 """Why nothing was written, by the page's answer."""
+RUN = "tfdiag-run"
+"""The class of the panel's button that runs cells in the page, by which the page knows that it was clicked there."""
+UNABLE = "The page did not run it: click into the cell and press Shift+Enter."
 FORGET_AFTER = 10.0
 """Seconds after which a request that nobody answered is taken back, so that a page opened later does not carry it out."""
 
@@ -74,10 +77,20 @@ class CellLink:
 
     def write(self, changes: Sequence[Change], told: Told) -> None:
         """Ask the page to write these texts, all or none; where it cannot, ``told`` is never called."""
+        asked = [{"id": one.id, "before": one.before, "after": one.after} for one in changes]
+        self._ask({"changes": asked}, changes, told)
+
+    def run(self, ids: Sequence[str], told: Told) -> None:
+        """Ask the page in which the panel's button (class ``RUN``) was clicked to run these cells, in order, as a person would.
+
+        ``told`` is called, with a sentence, where it could not.
+        """
+        self._ask({"run": list(ids)}, (), told)
+
+    def _ask(self, request: dict[str, Any], changes: Sequence[Change], told: Told) -> None:
         number = next(self._numbers)
         self._waiting = {number: (tuple(changes), told)}
-        asked = [{"id": one.id, "before": one.before, "after": one.after} for one in changes]
-        self._widget.request = {"number": number, "changes": asked}
+        self._widget.request = {"number": number, **request}
         kernel = getattr(self._widget.comm, "kernel", None)
         if kernel is not None:
             kernel.io_loop.call_later(FORGET_AFTER, self._forget, number)
@@ -92,6 +105,8 @@ class CellLink:
         refused = next((one.label for one in changes if one.id == content.get("id")), "The cell")
         if outcome == "replaced":
             told("")
+        elif outcome == "unable" and not changes:
+            told(UNABLE)
         elif outcome in REFUSED:
             told(REFUSED[outcome].format(cell=refused[:1].upper() + refused[1:]))
 

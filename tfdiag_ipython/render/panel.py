@@ -21,9 +21,9 @@ from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Veri
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import asks_first
-from tfdiag_ipython.render.cell_link import scratch_cell
+from tfdiag_ipython.render.cell_link import RUN, scratch_cell
 from tfdiag_ipython.render.html import inline, resource
-from tfdiag_ipython.render.panel_cells import NotebookText
+from tfdiag_ipython.render.panel_cells import NotebookText, to_run
 from tfdiag_ipython.render.panel_markup import copyable, ended, preview, said, sources, wrapped
 from tfdiag_ipython.render.text import SAFETY, SHOWN, TITLE_LIMIT, line, silenced
 
@@ -47,6 +47,9 @@ class Session(Protocol):
 
     def apply(self, plan: Plan, progress: Progress) -> tuple[str, Verification]:
         """Carry it out: what was done, and how it ended; raises ``TfdiagError`` with one sentence."""
+
+    def expect(self, plan: Plan) -> Verification:
+        """Say under the failing cell, when it runs next, whether the failure is gone."""
 
     def on_main_thread(self, action: Callable[[], None]) -> bool:
         """Have the main thread do this once it is free, if this is another; whether it will."""
@@ -208,10 +211,23 @@ class Panel:
         if elsewhere is not None and (new := "\n\n".join(getattr(plan, "sources", ()))):
             buttons.append(self._button("Open in a scratch cell", partial(elsewhere, new)))
         text = self._html("" if isinstance(outcome, str) else sources(plan, folded=False))
-        rows = [self._html(shown), self._row(buttons), text] if buttons else [self._html(shown), text]
-        self._fill(self._stage, [*rows, captured])
+        row = self._row(buttons)
+        self._fill(self._stage, [self._html(shown), row, text, captured])
         if not isinstance(outcome, str):
-            self._text.write(plan, outcome[1], text)
+            self._text.write(plan, outcome[1], text, partial(self._offer_run, plan, row))
+
+    def _offer_run(self, plan: Plan, row: Any) -> None:
+        """The cells hold the fix: a button runs them in the notebook, so that their output there is the new one."""
+        if cells := to_run(plan):
+            run = partial(self._run_in_notebook, plan)
+            button = self._button(f"Run {cells} in the notebook", run, classes=("tfdiag-button", RUN))
+            row.children = (*row.children, button)
+
+    def _run_in_notebook(self, plan: Plan) -> None:
+        if self._must_wait():
+            return
+        self.session.expect(plan)
+        self._text.run(plan, lambda sentence: self._fill(self._aside, [self._html(said(sentence))]))
 
     def _undo(self, plan: Plan) -> None:
         if self._must_wait():

@@ -1,4 +1,4 @@
-"""What a panel does with the text of the notebook's cells: a fix is written into them, taken back, or opened where it can be used."""
+"""What a panel does with the notebook's cells: a fix is written into their text and taken back, and they are run there."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ class NotebookText:
         if changes_of(plan):
             cell_link()
 
-    def write(self, plan: Plan, verification: Verification, shown: Any) -> None:
-        """Write a fix into its cells where the page can; until it says so, the new source stands in ``shown`` to be copied."""
+    def write(self, plan: Plan, verification: Verification, shown: Any, wrote: Callable[[], None]) -> None:
+        """Write a fix into its cells where the page can; until it says so, the new source stands in ``shown`` to be copied.
+
+        ``wrote`` is called when the cells hold it.
+        """
         changes = changes_of(plan) if verification.status in WRITES else ()
         link = cell_link() if changes else None
         if link is None:
@@ -38,8 +41,16 @@ class NotebookText:
             self._written = () if refusal else changes
             kept = said(refusal) + sources(plan, folded=False) if refusal else written(_cells(changes))
             shown.value = wrapped(kept)
+            if not refusal:
+                wrote()
 
         link.write(changes, told)
+
+    def run(self, plan: Plan, say: Callable[[str], None]) -> None:
+        """Have the page run the cells that a plan runs, whose output then takes the place of the old one; says why it could not."""
+        link = cell_link()
+        if link is not None:
+            link.run([cell.id for cell in plan.reruns], say)
 
     def write_back(self, undone: str, say: Callable[[str], None]) -> None:
         """Put the cells' text back after an Undo, of which ``undone`` tells."""
@@ -51,6 +62,12 @@ class NotebookText:
         say(undone)
         back = [change.back for change in changes]
         link.write(back, lambda refusal: say(f"{undone} {refusal or f'The text of {_cells(changes)} is as it was.'}"))
+
+
+def to_run(plan: Plan) -> str:
+    """The cells that a plan runs, where the page can find each of them; else empty."""
+    ids = [cell.id for cell in plan.reruns]
+    return " and ".join(cell.label for cell in plan.reruns) if all(ids) else ""
 
 
 def _cells(changes: Sequence[Change]) -> str:
