@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 class Cell:
     """A cell that was run: its number in the execution history, its source as typed, the front end's id of it, and how long it ran.
 
-    ``seconds`` is 0 where nobody took the time.
+    ``seconds`` is 0 where nobody took the time; ``failed`` says that it ended with an error.
     """
 
     number: int
     source: str
     id: str = ""
     seconds: float = field(default=0.0, compare=False)
+    failed: bool = field(default=False, compare=False)
 
     @property
     def label(self) -> str:

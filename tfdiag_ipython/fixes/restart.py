@@ -45,7 +45,8 @@ def restart(scene: Scene, *, guarded: bool = False) -> RestartKernel:
     """The restart after which the cells of this scene are to be run again; raises :class:`PlanError` without a host."""
     if scene.host is None:
         raise PlanError("The program that failed is not known here: restart the kernel by hand.")
-    cells = newest_versions(scene.cells)
+    ended_well = [cell for cell in scene.cells[:-1] if not cell.failed]  # what failed before would end the run early
+    cells = newest_versions([*ended_well, *scene.cells[-1:]])
     if cells and guarded:
         cells[-1] = replace(cells[-1], source=with_guard(cells[-1].source))
     return RestartKernel(scene.host, cells, guarded=guarded)

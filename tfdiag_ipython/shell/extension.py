@@ -213,7 +213,7 @@ class Extension:
         return Scene(
             self.shell.user_ns,
             exception=exception,
-            cells=cells_up_to(self.shell, self.listener.ids, cell, self.listener.unstored),
+            cells=cells_up_to(self.shell, self.listener.ids, cell, self.listener.unstored, self.listener.failed),
             host=host,
             live=True,
             cuda_dead=self.cuda_dead,

@@ -40,6 +40,8 @@ class Listener:
         self.ids: dict[int, str] = {}
         self.unstored: list[str] = []
         """Cells run so far where nothing goes into the history, which is how nbval runs a notebook."""
+        self.failed: set[int] = set()
+        """The numbers of the cells that ended with an error."""
         self._depth = 0
         self._running: _Running | None = None
         self._deaf: int | None = None
@@ -122,6 +124,7 @@ class Listener:
         failure: Failure | None = None
         if exception is not None:
             seen = mark(exception)
+            self.failed.add(number)
             failure = self.extension.on_failure(exception, cell, seen) if self.extension.settings.enabled else None
             del exception
         self.extension.on_settled(cell, failure)

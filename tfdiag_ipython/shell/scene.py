@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def kills_cuda(failure: Failure) -> bool:
     )
 
 
-def history(shell: Any, ids: Mapping[int, str], unstored: Sequence[str] = ()) -> list[Cell]:
+def history(
+    shell: Any, ids: Mapping[int, str], unstored: Sequence[str] = (), failed: Collection[int] = ()
+) -> list[Cell]:
     """The cells in the execution history, oldest first, without those that only talk to tfdiag; ``unstored`` where it is empty."""
     from tfdiag_ipython.probe import Cell
 
@@ -97,18 +99,24 @@ def history(shell: Any, ids: Mapping[int, str], unstored: Sequence[str] = ()) ->
     if len(inputs) <= 1:
         inputs = ["", *unstored]
     return [
-        Cell(number, source, ids.get(number, ""))
+        Cell(number, source, ids.get(number, ""), failed=number in failed)
         for number, source in enumerate(inputs)
         if number and isinstance(source, str) and not all(_OWN.match(line) for line in source.splitlines())
     ]
 
 
-def cells_up_to(shell: Any, ids: Mapping[int, str], failing: Cell | None, unstored: Sequence[str] = ()) -> list[Cell]:
+def cells_up_to(
+    shell: Any,
+    ids: Mapping[int, str],
+    failing: Cell | None,
+    unstored: Sequence[str] = (),
+    failed: Collection[int] = (),
+) -> list[Cell]:
     """The history up to the failing cell, which stands last even when it is not in the history.
 
     Of what was run since, only newer versions of those cells count: the program now has what they left.
     """
-    cells = history(shell, ids, unstored)
+    cells = history(shell, ids, unstored, failed)
     if failing is None:
         return cells
     before = [cell for cell in cells if not failing.number or cell.number < failing.number]

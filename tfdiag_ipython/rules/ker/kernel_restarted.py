@@ -25,7 +25,8 @@ class KernelRestarted(Rule):
     """The kernel was restarted from a panel, and the cells up to the one that had failed are to be run again.
 
     *What it means*
-    All variables are gone. The cells are listed in the order in which they were run; of one that was run several times, its newest version.
+    All variables are gone. The cells are listed in the order in which they were run; of one that was run several times, its newest
+    version. Cells that had ended with an error are left out, but for the last.
 
     *Why it happens*
     A dead CUDA context, or a module that is loaded in an old version, leaves no other way.
