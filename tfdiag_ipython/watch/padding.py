@@ -34,7 +34,7 @@ MOST = 8
 LOOKS = 200
 """Calls of one model that are looked at closely: a long training loop shows in its first calls what it does."""
 COMPARED = 100
-"""Calls of one model whose mask is compared with the padding; after that every fourth, which keeps the price of a call down."""
+"""Calls of one model with a mask that are compared with the padding; after that every fourth, which keeps the price of a call down."""
 WARNINGS = re.compile(
     r"input_ids may be padded|right-padding was detected|attention mask (?:and the pad token id were|is) not set"
 )
@@ -81,7 +81,7 @@ class PaddingWatch:
         self._calls: dict[tuple[int, str, str], list[Call]] = {}
         self._pads: dict[int, int | None] = {}
         self._looks: dict[int, int] = {}
-        self._compared: dict[int, int] = {}
+        self._masked: dict[int, int] = {}
         self._measured = 0
         self._depth = threading.local()  # generate calls the model
         self._undo = contextlib.ExitStack()
@@ -112,7 +112,7 @@ class PaddingWatch:
         kept, self._calls = self._calls, {}
         self._pads.clear()
         self._looks.clear()
-        self._compared.clear()
+        self._masked.clear()
         return [call for calls in kept.values() for call in calls]
 
     def answers(self, finding: Failure) -> bool:
@@ -171,21 +171,22 @@ class PaddingWatch:
         """A few microseconds: this looks at every call. Of ids in device memory only what needs no reading."""
         if self._every or not ids.is_cpu:
             return True
+        mask = named.get("attention_mask")
+        if mask is not None:
+            seen = self._masked[id(model)] = self._masked.get(id(model), 0) + 1
+            if seen > COMPARED and seen % 4:
+                return False
         count: Any = sys.modules["numpy"].count_nonzero  # the fastest way to ask an array this small
         here = ids.numpy() == pad
         if not count(here):
             decoder = named.get("decoder_input_ids")
             return decoder is not None and bool(count(decoder.numpy()[:, :2] == pad))
-        mask = named.get("attention_mask")
         if mask is None:
             return True
         if method == "generate" and not model.config.is_encoder_decoder and count(here[:, -1]):
             return True
         if method == "__call__" and count(here[:, 0]):
             return True
-        seen = self._compared[id(model)] = self._compared.get(id(model), 0) + 1
-        if seen > COMPARED and seen % 4:
-            return False
         return bool(count(mask.numpy()[here])) or named.get("decoder_input_ids") is not None
 
     def _finding(self, call: Call, scene: Scene) -> Failure | None:
