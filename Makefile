@@ -64,7 +64,7 @@ $(MAIN): pyproject.toml constraints.txt
 $(V4): pyproject.toml constraints/v4.txt
 	$(PYTHON) -m venv .venvs/v4
 	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt torch
-	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt -e ".[hf]" accelerate ipykernel nbclient nbval pytest sentencepiece
+	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt -e ".[hf]" accelerate ipykernel nbclient nbval numexpr pytest sentencepiece
 	touch $@
 
 $(COLAB): pyproject.toml constraints/colab.txt

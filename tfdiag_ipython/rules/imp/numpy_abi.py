@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Rule
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
 
 
 class NumpyAbi(Rule):
@@ -39,6 +39,7 @@ class NumpyAbi(Rule):
     message = re.compile(
         r"A module that was compiled using NumPy 1\.x cannot be run in\s+NumPy (?P<numpy>[\d.]+\d)"
         r"|(?P<torch>Numpy is not available)"
+        r"|(?P<array>numpy\.(?P<underscore>_?)core\.multiarray failed to import)"
         r"|(?P<layout>numpy\.\w+ size changed, may indicate binary incompatibility)"
         r"(?:\. Expected (?P<built>\d+) from C header, got (?P<here>\d+) from PyObject)?"
     )
@@ -64,6 +65,21 @@ class NumpyAbi(Rule):
             text="ValueError: numpy.ndarray size changed, may indicate binary incompatibility. Expected 88 from C header, got 80 from PyObject",
             title="A compiled package was built for a later NumPy than is installed",
         ),
+        Reproduce(
+            ("import numexpr",),
+            needs=("numexpr<2.9", "numpy>=2"),  # its extension was built for NumPy 1
+            title=r"numexpr was built for NumPy 1, here is NumPy 2\.",
+            certainty=Certainty.LIKELY,
+        ),
+        Match(
+            text="ImportError: numpy.core.multiarray failed to import",
+            certainty=Certainty.LIKELY,
+            title="A compiled package was built for another NumPy than is installed",
+        ),
+        Match(
+            text="ImportError: numpy._core.multiarray failed to import",
+            title="A compiled package was built for a later NumPy than is installed: upgrade NumPy",
+        ),
         Match(text="RuntimeError: Numpy is not available", title="torch was built for another NumPy"),
         NoMatch(text="ModuleNotFoundError: No module named 'numpy'"),
         NoMatch(text="ImportError: Unable to import required dependencies: numpy"),
@@ -73,10 +89,15 @@ class NumpyAbi(Rule):
         seen = evidence[PackageVersionsProbe.name]
         number = hit["numpy"] or (seen["packages"]["numpy"]["installed"] if seen else "")
         fixes = True
+        later = hit["layout"] and (hit["built"], hit["here"]) not in {("96", "88"), ("", "")}
+        if hit["array"]:  # what was built for NumPy 2 asks for `_core`; with 1 installed, the package wants a later 1
+            later = bool(hit["underscore"]) or number.startswith("1.")
         if hit["torch"]:
             title = "torch was built for another NumPy than is installed, or NumPy is missing"
             title += f" (here: NumPy {number})" if number else ""
-        elif hit["layout"] and (hit["built"], hit["here"]) not in {("96", "88"), ("", "")}:
+        elif hit["array"] and not later and not number:
+            title, fixes = f"{_package(failure)} was built for another NumPy than is installed: upgrade it", False
+        elif later:
             title = f"{_package(failure)} was built for a later NumPy than is installed{f' ({number})' if number else ''}: upgrade NumPy"
             fixes = False
         else:
