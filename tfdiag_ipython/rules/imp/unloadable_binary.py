@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Rule
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
 
 FAMILY = re.compile(
     r"(?:^|(?<!paddlenlp)[/\\\s\"'(])(?P<package>flash_attn\w*|bitsandbytes|xformers|deepspeed|tokenizers|safetensors|torchvision|torchaudio"
@@ -58,6 +58,16 @@ class UnloadableBinary(Rule):
             certainty=Certainty.LIKELY,
             title="flash_attn .*libcudart.so.12",
             fixes=("reinstall",),
+        ),
+        Reproduce(
+            (
+                "import pathlib, sys, tempfile\nsite = pathlib.Path(tempfile.mkdtemp(), 'site-packages')\n"
+                "(site / 'flash_attn').mkdir(parents=True)\n"
+                "(site / 'flash_attn/__init__.py').write_text('import ctypes\\nctypes.CDLL(\"libcudart.so.99\")')",
+                "sys.path.insert(0, str(site))\ntry:\n    import flash_attn\nfinally:\n    sys.path.pop(0)",
+            ),
+            certainty=Certainty.LIKELY,
+            title=r"flash_attn cannot be loaded: libcudart\.so\.99 is not found",
         ),
         Match(
             text="ImportError: /x/site-packages/flash_attn_2_cuda.cpython-310-x86_64-linux-gnu.so: undefined symbol: _ZN3c10",
