@@ -51,3 +51,32 @@ def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp
         assert not [button for button in panel.get_by_role("button").all() if button.is_visible()]
         said = panel.evaluate("panel => getComputedStyle(panel, '::after').content")
         assert "run the cell again" in said and page.locator(".tfdiag-answer").is_visible()
+
+
+SLOW = "import pathlib, time\nif pathlib.Path('slow').exists():\n    time.sleep(120)\nfrom transformers import AutoTokenizr"
+
+
+def test_a_kernel_restarted_while_a_fix_runs_loses_nothing(tmp_path):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (CELLS[0], SLOW)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, notebooks / "slow.ipynb")
+    with lab.server(notebooks, tmp_path) as address, lab.browser(tmp_path) as page:
+        lab.open_notebook(page, address, "slow.ipynb")
+        panel = lab.run_to_first_panel(page)
+        (notebooks / "slow").touch()
+        panel.get_by_role("button", name="Write AutoTokenizer").click()
+        panel.get_by_role("button", name="Apply").click()
+        panel.get_by_text("Running cell 2").wait_for()
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+        panel.locator(".tfdiag-row").first.wait_for(state="hidden")
+        assert "run the cell again" in panel.evaluate("panel => getComputedStyle(panel, '::after').content")
+        text = "() => window.jupyterapp.shell.currentWidget.model.cells.get(1).sharedModel.getSource()"
+        assert page.evaluate(text) == SLOW
+        (notebooks / "slow").unlink()
+        lab.command(page, "notebook:run-all-cells")
+        panel = page.locator(".tfdiag-panel").first
+        panel.get_by_role("button", name="Write AutoTokenizer").click()
+        panel.get_by_role("button", name="Apply").click()
+        panel.get_by_text("Verified").wait_for()

@@ -30,7 +30,8 @@ from tfdiag_ipython.render.text import SAFETY, SHOWN, TITLE_LIMIT, line, silence
 LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
 PROGRESS_EVERY = 0.5
-"""Seconds between two progress messages: pip prints hundreds of lines."""
+PROGRESS_AT_ONCE = 20
+"""Seconds between two progress messages once so many were shown: pip prints hundreds of lines, a run of cells names each in turn."""
 STOPPED = "Cancelled before its end."
 AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
 SEND = "A report of it, redacted, to copy into an issue (nothing is sent by itself):"
@@ -351,18 +352,20 @@ class Panel:
 
 
 class _Teller:
-    """Shows progress, at most every ``PROGRESS_EVERY`` seconds."""
+    """Shows progress: ``PROGRESS_AT_ONCE`` messages, and one more for every ``PROGRESS_EVERY`` seconds that have gone by."""
 
     def __init__(self, told: Any, hint: str) -> None:
         self._told = told
         self._hint = hint
-        self._next = 0.0
+        self._left = float(PROGRESS_AT_ONCE)
+        self._last = time.monotonic()
 
     def __call__(self, text: str, fraction: float | None) -> None:
-        now = time.monotonic()
-        if now < self._next:
+        before, self._last = self._last, time.monotonic()
+        self._left = min(PROGRESS_AT_ONCE, self._left + (self._last - before) / PROGRESS_EVERY)
+        if self._left < 1:
             return
-        self._next = now + PROGRESS_EVERY
+        self._left -= 1
         bar = "" if fraction is None else f' <progress max="1" value="{fraction:.2f}"></progress>'
         told = f'<p role="status">{inline(line(text))}{bar}</p><p class="tfdiag-quiet">{self._hint}</p>'
         self._told.value = wrapped(told)
