@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdiag_ipython.fixes.model_calls import Program, add_mask, calls_on
+from tfdiag_ipython.fixes.model_calls import Program, add_mask, calls_on, inputs_written
 
 PROGRAM = Program("model", "batch", given=True)
 MASK = 'batch["attention_mask"]'
@@ -53,3 +53,20 @@ def test_only_what_the_source_shows_is_claimed(source, masked):
 def test_a_mask_of_none_is_replaced():
     after = add_mask('model(batch["input_ids"], attention_mask=None)', PROGRAM, MASK)
     assert after == f'model(batch["input_ids"], attention_mask={MASK})'
+
+
+@pytest.mark.parametrize(
+    ("source", "variable"),
+    [
+        ("scores = model(part['input_ids'].to(device)).logits", ("part", True)),
+        ("preds.append(model(input_ids=part.input_ids))", ("part", True)),
+        ("for part in loader: model(part)", ("part", False)),
+        ("model.generate(**part, max_new_tokens=3)", ("part", True)),
+        ("model(part['input_ids'], **others)", ("part", True)),
+        ("model(rows[0])", None),
+        ("model(a); model(b)", None),
+        ("scores = model(", None),
+    ],
+)
+def test_the_variable_whose_ids_a_line_passes(source, variable):
+    assert inputs_written(source, "model") == variable

@@ -150,6 +150,73 @@ def test_texts_that_all_end_with_the_token_that_also_pads_are_not_padded():
     assert watched("model.generate(ended[:1], max_new_tokens=2)", model=model, ended=ended) == []
 
 
+@pytest.mark.parametrize(("name", "begins"), [("gpt2", []), ("llama", [5])])
+def test_blocks_cut_from_joined_texts_are_not_padded(name, begins):
+    model = made(name, eos_token_id=0)
+    torch.manual_seed(1)
+    texts = [[*begins, *torch.randint(6, 40, (length,)).tolist(), 0] for length in (3, 5, 4, 6, 3, 5, 4) * 4]
+    stream = torch.tensor([token for text in texts for token in text])
+    blocks = stream[: len(stream) // 8 * 8].reshape(-1, 8)
+    assert bool((blocks[:, 0] == 0).any()) and bool(
+        (blocks[:, -1] == 0).any()
+    )  # some begin, some end with the end of a text
+    assert watched("for part in blocks.split(4):\n    model(part, labels=part)", model=model, blocks=blocks) == []
+    turns = torch.tensor([[5, 6, 7, 0], [5, 6, 7, 8]])
+    assert watched("model.generate(turns, max_new_tokens=2)", model=model, turns=turns) == []
+
+
+LOOP = "for part in loader:\n    scores = model(part['input_ids'].to('cpu'))"
+
+
+@pytest.mark.parametrize(
+    ("fields", "mask"),
+    [(("input_ids",), '(part["input_ids"] != 0).long()'), (("input_ids", "attention_mask"), 'part["attention_mask"]')],
+)
+def test_a_batch_of_a_loop_goes_by_the_name_in_the_call(fields, mask):
+    ids = torch.tensor([*ROWS, ROWS[0], ROWS[0]])
+    rows = [{"input_ids": row, "attention_mask": (row != 0).long()} for row in ids]
+    loader = torch.utils.data.DataLoader([{name: row[name] for name in fields} for row in rows], batch_size=2)
+    (found,) = watched(LOOP, model=made("bert"), loader=loader, ids=None, batch=None)
+    assert (found.facts["inputs"], found.facts["mask"], found.facts["editable"]) == ("part", mask, True)
+
+
+def test_ids_in_a_mapping_without_a_mask_give_one_by_their_key():
+    (found,) = watched("model(part['input_ids'])", model=made("bert"), part={"input_ids": torch.tensor(ROWS)})
+    assert found.facts["mask"] == '(part["input_ids"] != 0).long()'
+
+
+def test_what_torch_compile_makes_of_a_model_is_watched():
+    fast = torch.compile(made("bert"), backend="eager")
+    (found,) = watched("fast(ids)", fast=fast)
+    assert (found.facts["cause"], found.facts["model"]) == ("mask", "fast")
+
+
+def test_what_a_model_counts_and_keeps_is_what_the_cell_left():
+    class Counting(transformers.BertForSequenceClassification):
+        calls, kept = 0, None
+
+        def forward(self, input_ids=None, attention_mask=None, **others):
+            result = super().forward(input_ids=input_ids, attention_mask=attention_mask, **others)
+            self.calls, self.kept = self.calls + 1, result.logits
+            self.seen.append(tuple(input_ids.shape))
+            self.steps += 1
+            return result
+
+    model = Counting(made("bert").config).eval()
+    model.seen = []
+    model.register_buffer("steps", torch.tensor(0))
+    (found,) = watched("model(ids)", model=model)
+    assert found.facts["cause"] == "mask"
+    assert (model.calls, model.seen, int(model.steps), model.kept.shape[0]) == (1, [(2, 6)], 1, 2)
+
+
+def test_a_model_with_hooks_of_the_persons_own_is_not_run_unasked():
+    model, seen = made("bert"), []
+    model.bert.encoder.layer[0].register_forward_hook(lambda module, given, result: seen.append(1))
+    (found,) = watched("model(ids)", model=model)
+    assert len(seen) == 1 and "tolerance" not in found.facts and found.facts["unmeasured"] == "hooks"
+
+
 def test_a_single_padding_token_counts_where_the_tokenizer_pads_with_it():
     ids = torch.tensor([[2, 3, 4, 5], [6, 7, 8, 0]])
     assert watched("model(short)", model=made("bert"), short=ids) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +49,41 @@ class _Look:
     by_name: bool
     moves: str
     generates: bool
+
+
+def inputs_written(source: str, model: str) -> tuple[str, bool] | None:
+    """The variable whose ids the only call of this model in a line passes, and whether it is a mapping that holds them.
+
+    ``None`` where the line does not show one plain variable.
+    """
+    found = []
+    for text in (source, f"{source} pass"):  # the head of a loop is no statement by itself
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse(text.strip())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in (model, f"{model}.generate"):
+                    found.append(node)
+            break
+    return _variable(found[0]) if len(found) == 1 else None
+
+
+def _variable(call: ast.Call) -> tuple[str, bool] | None:
+    named = [word.value for word in call.keywords if word.arg in ("input_ids", "inputs")]
+    positional = [value for value in call.args if not isinstance(value, ast.Starred)]
+    spread = [word.value for word in call.keywords if word.arg is None]
+    value: ast.expr | None = next(iter([*named, *positional, *spread]), None)
+    mapping = value in spread
+    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _MOVES:
+        value = value.func.value
+    if _takes_ids(value):
+        value, mapping = value.value, True  # type: ignore[union-attr]
+    return (value.id, mapping) if isinstance(value, ast.Name) else None
+
+
+def _takes_ids(value: ast.expr | None) -> bool:
+    """Whether it is ``batch["input_ids"]`` or ``batch.input_ids``."""
+    if isinstance(value, ast.Subscript):
+        return isinstance(value.slice, ast.Constant) and value.slice.value == "input_ids"
+    return isinstance(value, ast.Attribute) and value.attr == "input_ids"
 
 
 def calls_on(source: str, program: Program) -> list[ModelCall]:

@@ -16,7 +16,7 @@ from tfdiag_ipython.fixes.model_calls import ModelCall, Program, calls_on
 from tfdiag_ipython.fixes.source import lines_bound
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.named_values import named_value
-from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, is_mask, padding_of
+from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, is_mask, padding_of, placed
 from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, Comparison, Incomparable, compare_calls, compare_generation
 
 USAGE = "%tfdiag probe padding MODEL INPUTS"
@@ -269,7 +269,7 @@ def described(batch: Batch, name: str, mapping: bool, beside: Any, padding: Padd
     if holds and gives(beside, batch):
         return replace(batch, expression=f'{name}["attention_mask"]', holds_mask=True)
     expression = f'{name}["input_ids"]' if mapping else name
-    plain = padding is not None and bool(((batch.ids != padding.token).long() == batch.mask).all())
+    plain = padding is not None and " " not in name and bool(((batch.ids != padding.token).long() == batch.mask).all())
     return replace(
         batch,
         expression=f"({expression} != {padding.token}).long()" if plain and padding is not None else "",
@@ -337,6 +337,6 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
         Observation(
             "rows that change their answer",
             changed,
-            f"{facts['rows']} rows, {facts['padded']} padded on the {facts['side']}",
+            f"{facts['rows']} rows, {facts['padded']} padded {placed(facts['side'])}",
         ),
     )

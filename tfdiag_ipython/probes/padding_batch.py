@@ -56,6 +56,11 @@ class Batch:
         return "both sides" if len(sides) == 2 else sides[0] if sides else "inside"
 
 
+def placed(side: str) -> str:
+    """The side of a batch in words: ``on the left``, ``on both sides``, ``inside``."""
+    return {"both sides": "on both sides", "inside": "inside"}.get(side, f"on the {side}")
+
+
 def padding_of(model: Any, namespace: Mapping[str, Any]) -> Padding | None:
     """The padding token of a model, else of the notebook's tokenizers where they agree; ``None`` where nothing names one."""
     config = vars(model).get("config")
@@ -91,9 +96,10 @@ def _is_id(value: object) -> bool:
 def text_mask(ids: Any, padding: Padding, *, asked: bool = False, starts: bool = False) -> Any:
     """1 at text and 0 at padding for ids of shape (rows, length); ``None`` where the token does not stand for padding there.
 
-    A token that ends texts, too, is padding only beyond what every row has of it at that edge. A token that no tokenizer pads with is
-    padding in runs of two or more only: toy programs draw ids from the whole vocabulary, 0 included (``asked``: a person says that
-    there is padding). ``starts``: what all rows have of it at their start starts a decoder, as some models want it.
+    A token that ends texts, too, is padding only beyond what every row has of it at that edge, and where some row has two more: one
+    alone ends a text, as in blocks that were cut from joined documents. A token that no tokenizer pads with is padding in runs of
+    two or more only: toy programs draw ids from the whole vocabulary, 0 included (``asked``: a person says that there is padding).
+    ``starts``: what all rows have of it at their start starts a decoder, as some models want it.
     """
     torch: Any = sys.modules["torch"]  # the ids are its tensors
     if not ids.numel():
@@ -106,6 +112,8 @@ def text_mask(ids: Any, padding: Padding, *, asked: bool = False, starts: bool =
             here &= ~((place >= left[:, None]) & (place < first))
     if padding.shared:
         right = right - right.min()
+        least = 1 if starts else 2
+        left, right = (run if int(run.max()) >= least else run * 0 for run in (left, right))
     if not bool(here.any()):
         return None
     edge = ((place < left[:, None]) | (place >= ids.shape[1] - right[:, None])) & here

@@ -1,6 +1,7 @@
 """Runs a model on padded rows: as given, with the mask, and each row alone without padding, which is the truth.
 
-Differences are taken at text only. The model runs in eval mode and without gradients; training flags and random states are put back.
+Differences are taken at text only. The model runs in eval mode and without gradients; its flags, buffers and attributes and the random
+states are put back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfdiag_ipython.probes.padding_batch import Batch
+from tfdiag_ipython.probes.training_state import TrainingState
 
 MOST_ROWS = 16
 """Rows that are run alone: each costs a forward pass."""
@@ -364,22 +366,18 @@ def _counts_padding(positions: Any, real: Any) -> bool:
 
 @contextlib.contextmanager
 def quiet(model: Any, torch: Any) -> Iterator[None]:
-    """Eval mode without gradients and without the library's warnings; flags and random states are put back.
+    """Eval mode without gradients and without the library's warnings; all that a run changes in the model is put back.
 
-    The flags are set one by one: ``eval()`` may be the person's own method.
+    The flags are set one by one: ``eval()`` may be the person's own method, and so may ``forward``, which may count or keep what it likes.
     """
-    flags = [(module, module.training) for module in model.modules()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     logger = logging.getLogger("transformers")
     level = logger.level
-    try:
-        logger.setLevel(logging.CRITICAL)
-        for module, _ in flags:
-            module.training = False
-        with torch.random.fork_rng(devices=devices), torch.no_grad(), warnings.catch_warnings():
+    with TrainingState(torch, model, weights=False), torch.no_grad(), warnings.catch_warnings():
+        try:
+            logger.setLevel(logging.CRITICAL)
             warnings.simplefilter("ignore")
+            for module in model.modules():
+                module.training = False
             yield
-    finally:
-        for module, training in flags:
-            module.training = training
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)

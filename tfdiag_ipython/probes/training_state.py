@@ -32,11 +32,14 @@ class TrainingState:
     """The state of a model, and of its optimizer if there is one, at one moment.
 
     Raises ``LookupError``, with one sentence, for what cannot be put back exactly. Used as a context it puts everything back at its
-    end; it holds references only until then. ``bytes``: what is copied into the file.
+    end; it holds references only until then. ``bytes``: what is copied into the file. ``weights=False`` leaves the parameters out, for
+    what only runs the model forward.
     """
 
-    def __init__(self, torch: Any, model: Any, optimizer: Any = None) -> None:
+    def __init__(self, torch: Any, model: Any, optimizer: Any = None, *, weights: bool = True) -> None:
         self._torch = torch
+        self._weights = weights
+        self._devices = {parameter.device for parameter in model.parameters()}
         self._fields: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: dict[int, tuple[Any, Any]] = {}
         self._tensors: dict[int, tuple[Any, Any, bool, Any, int | None]] = {}
@@ -118,7 +121,7 @@ class TrainingState:
                 _set_version(set_version, tensor, version)
 
     def _forget(self) -> None:
-        for held in (self._fields, self._containers, self._tensors, self._storages):
+        for held in (self._fields, self._containers, self._tensors, self._storages, self._devices):
             held.clear()
         if self._file is not None:
             self._file.close()
@@ -144,6 +147,8 @@ class TrainingState:
     def _tensor(self, tensor: Any) -> None:
         if id(tensor) in self._tensors or tensor.device.type == "meta":
             return
+        if not self._weights and issubclass(type(tensor), self._torch.nn.Parameter):
+            return
         version = None if tensor.is_inference() else int(tensor._version)
         self._tensors[id(tensor)] = (tensor, tensor.detach(), bool(tensor.requires_grad), _grad(tensor), version)
 
@@ -164,7 +169,8 @@ class TrainingState:
         yield from whole.split(CHUNK) if whole.numel() else ()
 
     def _on_cuda(self) -> list[Any]:
-        return sorted({tensor.device for tensor, *_ in self._tensors.values() if tensor.device.type == "cuda"}, key=str)
+        devices = {*self._devices, *(tensor.device for tensor, *_ in self._tensors.values())}
+        return sorted((device for device in devices if device.type == "cuda"), key=str)
 
 
 def _grad(tensor: Any) -> Any:

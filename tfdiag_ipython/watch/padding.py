@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from tfdiag_ipython.failure import CELL_FILE, Failure
+from tfdiag_ipython.fixes.model_calls import inputs_written
 from tfdiag_ipython.probe import Scene
-from tfdiag_ipython.probes.padding import described, gives, measure
-from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, padding_of
+from tfdiag_ipython.probes.padding import described, gives, measure, unwrapped
+from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, is_mask, padding_of
 from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, TooSlow
 from tfdiag_ipython.watch.imports import after_import
 from tfdiag_ipython.watch.model_calls import by_name, calls_of
@@ -31,6 +32,13 @@ SUSPECTED = {
 """What is said where nothing was measured."""
 MOST = 8
 """Calls kept of one cell and line."""
+WATCHED = {
+    "transformers.modeling_utils": "PreTrainedModel",
+    "transformers.generation.utils": "GenerationMixin",
+    "torch._dynamo.eval_frame": "OptimizedModule",  # what `torch.compile` makes of a model; its calls go past the model's own
+}
+"""Classes whose calls are seen, by module."""
+LIBRARIES = ("torch", "transformers", "accelerate", "peft")
 LOOKS = 200
 """Calls of one model that are looked at closely: a long training loop shows in its first calls what it does."""
 COMPARED = 100
@@ -87,12 +95,13 @@ class PaddingWatch:
         self._undo = contextlib.ExitStack()
 
     def start(self) -> None:
-        self._undo.enter_context(after_import("transformers.modeling_utils", partial(self._watch, "PreTrainedModel")))
-        self._undo.enter_context(after_import("transformers.generation.utils", partial(self._watch, "GenerationMixin")))
+        for name, kind in WATCHED.items():
+            self._undo.enter_context(after_import(name, partial(self._watch, kind)))
 
     def _watch(self, name: str, module: ModuleType) -> None:
         kind, method = getattr(module, name), "generate" if name == "GenerationMixin" else "__call__"
-        self._undo.enter_context(calls_of(kind, partial(self._see, method), method, self._depth))
+        see = self._see_compiled if name == "OptimizedModule" else partial(self._see, method)
+        self._undo.enter_context(calls_of(kind, see, method, self._depth))
 
     def stop(self, scene: Scene) -> list[Failure]:
         calls = self.calls()
@@ -118,6 +127,11 @@ class PaddingWatch:
     def answers(self, finding: Failure) -> bool:
         """transformers' own warnings about padding, once the calls were measured."""
         return bool(self._measured) and finding.kind == "warning" and bool(WARNINGS.search(finding.top.message))
+
+    def _see_compiled(self, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], None] | None:
+        inner = unwrapped(model)
+        known = any(base.__name__ == "PreTrainedModel" for base in type(inner).__mro__)
+        return self._see("__call__", inner, args, kwargs) if known else None
 
     def _see(
         self, method: str, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -200,7 +214,8 @@ class PaddingWatch:
         if generates and not _generation_may_differ(model, batch, padding):
             return None
         within = scene.deadline.left
-        if call.seconds <= within:
+        hooks = has_own_hooks(model)
+        if call.seconds <= within and not hooks:
             run = partial(measure, generates=generates, tokens=call.tokens, within=within)
             with contextlib.suppress(TooSlow):
                 measured = run(model, batch, name, inputs, scene, observed)
@@ -213,7 +228,19 @@ class PaddingWatch:
         facts = {"model": name, "inputs": inputs, "unmasked": observed, "rows": rows, "padded": padded}
         told = {"method": "generate" if generates else "call", "side": batch.side, "model_class": type(model).__name__}
         edit = {"mask": batch.expression, "given": batch.holds_mask, "editable": False}
+        edit["unmeasured"] = "hooks" if hooks else "slow"
         return Failure.from_finding("padding", SUSPECTED[cause], {**facts, **told, **edit})
+
+
+def has_own_hooks(model: Any) -> bool:
+    """Whether the person put hooks into a model: they would see each run of a measurement, and may keep what they see."""
+    hooks = (
+        hook
+        for module in model.modules()
+        for name in ("_forward_hooks", "_forward_pre_hooks")
+        for hook in vars(module).get(name, {}).values()
+    )
+    return any(str(getattr(hook, "__module__", "")).split(".")[0] not in LIBRARIES for hook in hooks)
 
 
 def prepare(call: Call, scene: Scene, *, asked: bool = False) -> tuple[Any, Batch, Padding, str, str] | None:
@@ -222,16 +249,16 @@ def prepare(call: Call, scene: Scene, *, asked: bool = False) -> tuple[Any, Batc
     padding = None if model is None else padding_of(model, scene.namespace)
     if model is None or padding is None:
         return None
-    name, inputs, beside = _names(model, call, scene)
-    mask = None if beside is None else beside[1]
-    batch = batch_of(model, call.given, padding, asked=asked, mask=mask)
+    names = _names(model, call, scene)
+    batch = batch_of(model, call.given, padding, asked=asked, mask=names.mask)
     if batch is None:
         return None
-    mapping = beside is not None and beside[0] == inputs
-    expressed = described(batch, inputs, mapping, mask, padding)
-    if beside is not None and not mapping and gives(mask, batch):
-        expressed = replace(expressed, expression=f'{beside[0]}["attention_mask"]')
-    return model, expressed, padding, name, inputs
+    beside = names.mask if names.holder == names.inputs else None
+    expressed = described(batch, names.inputs, names.mapping, beside, padding)
+    if names.passes or (beside is None and gives(names.mask, batch)):
+        holder = names.holder or names.inputs
+        expressed = replace(expressed, expression=f'{holder}["attention_mask"]', holds_mask=names.passes)
+    return model, expressed, padding, names.model, names.inputs
 
 
 def _generation_may_differ(model: Any, batch: Batch, padding: Padding) -> bool:
@@ -271,24 +298,53 @@ def _place() -> tuple[str, int]:
     return "", 0
 
 
-def _names(model: Any, call: Call, scene: Scene) -> tuple[str, str, tuple[str, Any] | None]:
-    """The notebook's names of the model and of the inputs, and the name and mask of a mapping that holds a mask beside these ids.
+@dataclass(frozen=True)
+class _Names:
+    """What the program calls a watched call's model and inputs.
 
-    The inputs go by the name that stands in the call's line where they have several; words stand for what has no name.
+    ``mapping``: the inputs are a mapping that holds the ids; ``holder``: the mapping that holds a mask beside these very ids, ``mask``;
+    ``passes``: the inputs hold a mask, though the name is bound to another batch by now, as after a loop.
     """
+
+    model: str
+    inputs: str
+    mapping: bool = False
+    holder: str = ""
+    mask: Any = None
+    passes: bool = False
+
+
+def _names(model: Any, call: Call, scene: Scene) -> _Names:
+    """The names by the notebook's variables; of several, those in the call's line. Words stand for what has no name."""
     ids = call.given["input_ids"]
     names = [name for name in scene.namespace if not name.startswith("_")]
-    name = next((name for name in names if scene.namespace[name] is model), "the model")
-    found: list[str] = []
-    beside: tuple[str, Any] | None = None
+    models = [name for name in names if _is_model(scene.namespace[name], model)]
+    written = [name for name in models if re.search(rf"\b{re.escape(name)}\s*[(.]", call.source)]
+    name = (written or models or ["the model"])[0]
+    found: dict[str, Mapping[str, Any] | None] = {}
     for inputs in names:
-        value = scene.namespace[inputs]
-        fields = vars(value).get("data") if hasattr(type(value), "convert_to_tensors") else value
-        held: Any = fields.get("input_ids") if type(fields) is dict else value
-        if type(held) is not type(ids) or held.shape != ids.shape or held.data_ptr() != ids.data_ptr():
-            continue
-        found.append(inputs)
-        if type(fields) is dict and fields.get("attention_mask") is not None:
-            beside = inputs, fields["attention_mask"]
-    written = [inputs for inputs in found if re.search(rf"\b{re.escape(inputs)}\b", call.source)]
-    return name, (written or ([beside[0]] if beside is not None else found) or ["its inputs"])[0], beside
+        fields, held = _held(scene.namespace[inputs])
+        if type(held) is type(ids) and held.shape == ids.shape and held.data_ptr() == ids.data_ptr():
+            found[inputs] = fields
+    holders = [
+        name for name, fields in found.items() if fields is not None and fields.get("attention_mask") is not None
+    ]
+    holder = holders[-1] if holders else ""
+    mask = (found[holder] or {})["attention_mask"] if holder else None
+    named = [inputs for inputs in found if re.search(rf"\b{re.escape(inputs)}\b", call.source)]
+    if not found and (looped := inputs_written(call.source, name)) is not None and looped[0] in scene.namespace:
+        fields, held = _held(scene.namespace[looped[0]])
+        other = (fields or {}).get("attention_mask")
+        return _Names(name, looped[0], looped[1] and fields is not None, passes=is_mask(other, held))
+    inputs = (named or ([holder] if holder else list(found)) or ["its inputs"])[0]
+    return _Names(name, inputs, found.get(inputs) is not None, holder, mask)
+
+
+def _held(value: Any) -> tuple[Mapping[str, Any] | None, Any]:
+    """The fields of a mapping of inputs, and the ids in it; of a plain tensor no fields, and itself."""
+    fields = vars(value).get("data") if hasattr(type(value), "convert_to_tensors") else value
+    return (fields, fields.get("input_ids")) if type(fields) is dict else (None, value)
+
+
+def _is_model(value: Any, model: Any) -> bool:
+    return value is model or (type(value).__name__ == "OptimizedModule" and unwrapped(value) is model)

@@ -62,5 +62,5 @@ SUSPICION = MappingProxyType(
         key: FACTS[key]
         for key in ("unmasked", "rows", "padded", "model", "inputs", "method", "side", "mask", "given", "model_class")
     }
-    | {"editable": False}
+    | {"editable": False, "unmeasured": "slow"}
 )

@@ -13,11 +13,14 @@ from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.fixes.statements import insert_before_call
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import REMEDIES, PaddingProbe, measure, picture, size
+from tfdiag_ipython.probes.padding_batch import placed
 from tfdiag_ipython.watch.padding import PaddingWatch, prepare
 
-NOT_MEASURED = (
-    "It was not measured whether the padding changes the outputs: the model takes too long to be run unasked."
-)
+NOT_MEASURED = "It was not measured whether the padding changes the outputs: {}."
+REASONS = {
+    "slow": "the model takes too long to be run unasked",
+    "hooks": "your hooks in the model would see every run",
+}
 
 
 def evidence_of(seen: Mapping[str, Any]) -> tuple[Observation, ...]:
@@ -35,7 +38,7 @@ def evidence_of(seen: Mapping[str, Any]) -> tuple[Observation, ...]:
         Observation("largest difference put right", size(cured(seen), seen), where),
         *(Observation("the call", source, cell) for cell, source in seen["unmasked"]),
         Observation("rows that change their answer", changed, where),
-        Observation("padding", f"{seen['padded']} of {seen['rows']} rows, on the {seen['side']}", seen["inputs"]),
+        Observation("padding", f"{seen['padded']} of {seen['rows']} rows, {placed(seen['side'])}", seen["inputs"]),
     )
 
 
@@ -53,6 +56,14 @@ def on_click(seen: Mapping[str, Any]) -> str:
 def measure_of(seen: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a fix that is :class:`Measure`."""
     return {"arguments": on_click(seen), "method": seen["method"]}
+
+
+def not_measured(seen: Mapping[str, Any]) -> str:
+    return NOT_MEASURED.format(REASONS[seen["unmeasured"]])
+
+
+def what_it_does(seen: Mapping[str, Any]) -> str:
+    return f"Runs the model{', your hooks included' if seen['unmeasured'] == 'hooks' else ''}; changes nothing."
 
 
 def how_to_measure(seen: Mapping[str, Any]) -> str:

@@ -13,13 +13,14 @@ from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import DECODER, FACTS, SUSPICION
 from tfdiag_ipython.rules.pad._measured import (
-    NOT_MEASURED,
     Measure,
     evidence_of,
     how_to_measure,
     measure_of,
+    not_measured,
     on_click,
     pad_on,
+    what_it_does,
 )
 from tfdiag_ipython.watch.padding import SUSPECTED
 
@@ -126,11 +127,11 @@ class DecoderPaddedOnTheRight(Rule):
     def _measured(self, seen: Mapping[str, Any], tokenizer: str) -> Diagnosis:
         cell, source = seen["unmasked"][0] if seen["unmasked"] else ("", "")
         if "tolerance" not in seen:
-            button = self.offer("measure", "Measure it now", "Runs the model; changes nothing.", **measure_of(seen))
+            button = self.offer("measure", "Measure it now", what_it_does(seen), **measure_of(seen))
             return self.found(
                 f"{seen['padded']} of {seen['rows']} rows end in padding, from which `{source}` in {cell} goes on",
                 Certainty.POSSIBLE,
-                what=NOT_MEASURED,
+                what=not_measured(seen),
                 why=how_to_measure(seen),
                 fixes=(*((button,) if on_click(seen) else ()), self._left("")),
             )

@@ -13,13 +13,14 @@ from tfdiag_ipython.probes.padding import CONTRADICTED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION
 from tfdiag_ipython.rules.pad._measured import (
-    NOT_MEASURED,
     Measure,
     Remeasured,
     evidence_of,
     how_to_measure,
     measure_of,
+    not_measured,
     on_click,
+    what_it_does,
 )
 from tfdiag_ipython.watch.padding import SUSPECTED
 
@@ -98,11 +99,11 @@ class MaskCountsPadding(Rule):
             return None
         cell, source = seen["unmasked"][0] if seen["unmasked"] else ("", "")
         if "tolerance" not in seen:
-            button = self.offer("measure", "Measure it now", "Runs the model; changes nothing.", **measure_of(seen))
+            button = self.offer("measure", "Measure it now", what_it_does(seen), **measure_of(seen))
             return self.found(
                 f"The attention mask of `{source}` in {cell} counts padding as text in {seen['padded']} of {seen['rows']} rows",
                 Certainty.POSSIBLE,
-                what=NOT_MEASURED,
+                what=not_measured(seen),
                 why=how_to_measure(seen),
                 fixes=(button,) if on_click(seen) else (),
             )

@@ -23,10 +23,11 @@ batch = tokenizer(["good film", "film"], padding=True, return_tensors="pt")
 
 
 class ModelWithoutPaddingToken(Rule):
-    """A decoder classifies a batch, and its configuration does not say which token is padding.
+    """A model needs to know which token is padding, and its configuration does not say.
 
     *What it means*
-    The class of a row is read at its last real token. With several rows the model must know which tokens are padding to find it.
+    The class of a row is read at its last real token. With several rows the model must know which tokens are padding to find it. An
+    encoder-decoder makes the decoder's input of the labels and fills it up with that token.
 
     *Why it happens*
     The tokenizer was given a padding token, the model's configuration was not.
@@ -123,8 +124,12 @@ class ModelWithoutPaddingToken(Rule):
                 else "set it before the call"
             ),
             Certainty.CONFIRMED if confirmed else Certainty.LIKELY,
-            what="The class of a row is read at its last real token, and the model cannot tell which one that is.",
-            why="Only the tokenizer was told: set `model.config.pad_token_id = tokenizer.pad_token_id`.",
+            what="The class of a row is read at its last real token, and the model cannot tell which one that is."
+            if hit["classes"]
+            else "The model fills rows up with that token, in labels that it shifts or in texts that end early.",
+            why="Only the tokenizer was told: set `model.config.pad_token_id = tokenizer.pad_token_id`."
+            if tokenizer and seen["pad"]
+            else "Set it to the token that fills rows up: the tokenizer's `pad_token_id`, if it has one.",
             evidence=seen.seen,
             fixes=offered,
         )

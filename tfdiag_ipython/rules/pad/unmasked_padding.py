@@ -14,13 +14,14 @@ from tfdiag_ipython.probes.padding import UNMASKED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION
 from tfdiag_ipython.rules.pad._measured import (
-    NOT_MEASURED,
     Measure,
     Remeasured,
     evidence_of,
     how_to_measure,
     measure_of,
+    not_measured,
     on_click,
+    what_it_does,
 )
 from tfdiag_ipython.watch.padding import SUSPECTED
 
@@ -87,6 +88,13 @@ class UnmaskedPadding(Rule):
             title="without `decoder_attention_mask`",
         ),
         Match(
+            failure=Failure.from_finding(
+                "padding", UNMASKED, {**FACTS, "inputs": "its inputs", "mask": "", "editable": False}
+            ),
+            certainty=Certainty.CONFIRMED,
+            fixes=("add-attention-mask",),
+        ),
+        Match(
             failure=Failure.from_finding("padding", SUSPECTED["mask"], SUSPICION),
             certainty=Certainty.POSSIBLE,
             title="in cell 3 passes no .* 3 of 4 rows",
@@ -150,15 +158,18 @@ class UnmaskedPadding(Rule):
         where = f" in {calls[0][0]}" if calls else ""
         cured = seen["with"] <= seen["tolerance"]
         offered: tuple[Fix, ...] = ()
-        if cured and seen["mask"]:
+        if cured:
+            told = f"Adds `{argument}={seen['mask']}` to the call."
+            if not seen["mask"]:
+                told = "Pass the `attention_mask` that the tokenizer returns with these ids."
+            if argument != "attention_mask":
+                told = f"Add `{argument}`: 1 at the decoder's tokens, 0 at its padding."
             offered = (
                 self.offer(
                     "add-attention-mask",
                     "Pass the attention mask",
-                    f"Adds `{argument}={seen['mask']}` to the call."
-                    if argument == "attention_mask"
-                    else f"Add `{argument}`: 1 at the decoder's tokens, 0 at its padding.",
-                    display=not seen["editable"] or argument != "attention_mask",
+                    told,
+                    display=not seen["editable"] or not seen["mask"] or argument != "attention_mask",
                     before=max(seen["without"], seen["asgiven"]),
                     **{key: seen[key] for key in ("model", "inputs", "mask", "given", "method", "model_class")},
                 ),
@@ -178,11 +189,11 @@ class UnmaskedPadding(Rule):
     def _suspected(self, seen: Mapping[str, Any]) -> Diagnosis:
         """A call that was watched, of a model too slow to be measured by itself."""
         cell, source = seen["unmasked"][0]
-        measure = self.offer("measure", "Measure it now", "Runs the model; changes nothing.", **measure_of(seen))
+        measure = self.offer("measure", "Measure it now", what_it_does(seen), **measure_of(seen))
         return self.found(
             f"`{source}` in {cell} passes no `attention_mask`, and {seen['padded']} of {seen['rows']} rows look padded",
             Certainty.POSSIBLE,
-            what=NOT_MEASURED,
+            what=not_measured(seen),
             why=how_to_measure(seen),
             fixes=(measure,) if on_click(seen) else (),
         )
