@@ -136,7 +136,7 @@ class HostOutOfMemory(Rule):
         Reproduce(
             (
                 DEEP,
-                limit(1_000),
+                limit(2_000),
                 ARGUMENTS.format(batch=15),
                 "Trainer(model(32), arguments, train_dataset=data).train()",
             ),
