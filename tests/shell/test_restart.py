@@ -13,7 +13,7 @@ CLICK = """
 from tfdiag_ipython.fix import Progress
 from tfdiag_ipython.shell.extension import extension_of
 session = extension_of(get_ipython()).last
-plan = session.plan(session.diagnoses[0], session.diagnoses[0].fix('restart'))
+plan = session.plan(session.diagnoses[0], session.diagnoses[0].fix({fix!r}))
 print(plan.preview().text, session.apply(plan, Progress())[0])
 """
 
@@ -54,7 +54,8 @@ async def alive_again(client):
     raise TimeoutError("no new kernel came")
 
 
-async def restart_by_click(after, *options):
+async def restart_by_click(after, *options, cells=(LOAD, "before = 41", "1 / 0", ASSEMBLE, FAILS), fix="restart"):
+    """What the click printed, and then each cell of ``after`` in the new kernel."""
     from jupyter_client.ioloop import AsyncIOLoopKernelManager
     from traitlets.config import Config
 
@@ -70,9 +71,9 @@ async def restart_by_click(after, *options):
     client.start_channels()
     try:
         await client.wait_for_ready(timeout=60)
-        for cell in (LOAD, "before = 41", "1 / 0", ASSEMBLE, FAILS):
+        for cell in cells:
             await result_of(client, cell)
-        told = await result_of(client, CLICK)
+        told = await result_of(client, CLICK.format(fix=fix))
         await asyncio.wait_for(ended.wait(), 30)
         await alive_again(client)
         return [told, *[await result_of(client, cell) for cell in after]]

@@ -78,11 +78,12 @@ arguments = TrainingArguments(
 
 
 def limit(mebibytes: int) -> str:
-    """A cell that lets this process grow by so much and no more."""
+    """A cell that lets this process grow by so much and no more, also when it is run again."""
     return f"""
 import libcst, resource
 
 libcst.parse_module("")  # the edit needs it: its native library must be mapped before the limit
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + {mebibytes} * 2**20, resource.RLIM_INFINITY))
+if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+    resource.setrlimit(resource.RLIMIT_AS, (used + {mebibytes} * 2**20, resource.RLIM_INFINITY))
 """
