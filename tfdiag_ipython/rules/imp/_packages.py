@@ -28,7 +28,9 @@ for name, module in {packages}:
         for file, text in files.items():
             wheel.writestr(file, text)
         wheel.writestr(info + "/RECORD", "".join(file + ",,\\n" for file in [*files, info + "/RECORD"]))
-os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index), PIP_TARGET=target, PIP_DISABLE_PIP_VERSION_CHECK="1")
+os.environ.pop("PIP_CONSTRAINT", None)
+os.environ.update(PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+os.environ.update(PIP_FIND_LINKS=str(index), PIP_TARGET=target)
 sys.path.insert(0, target)  # what pip installs from here on lands in this folder
 """
 """A cell that gives pip a folder with a wheel of each package (name, module) as its only index, and an empty folder as
