@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tfdiag_ipython.probes.training_state import TrainingState, uninterrupted  # noqa: E402
+from tfdiag_ipython.probes.training_state import TrainingState, _bytes_of, uninterrupted  # noqa: E402
 
 pytestmark = pytest.mark.hf
 
@@ -188,3 +188,14 @@ def test_a_disk_without_room_is_a_sentence(monkeypatch):
     with pytest.raises(LookupError, match="no room on the disk"), TrainingState(torch, model, optimizer):
         step(model, optimizer)
     assert look(model, optimizer) == before
+
+
+def test_a_copy_from_a_device_lives_until_its_bytes_are_written():
+    """Found on a GPU: what ``cpu()`` had copied was freed while it was being written, and other bytes were put back."""
+    copy = torch.arange(200, dtype=torch.uint8)
+    alive = weakref.ref(copy)
+    written = _bytes_of(copy)
+    del copy
+    assert alive() is not None and bytes(written) == bytes(range(200))
+    del written
+    assert alive() is None

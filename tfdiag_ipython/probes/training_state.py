@@ -178,8 +178,10 @@ def _grad(tensor: Any) -> Any:
 
 
 def _bytes_of(tensor: Any) -> memoryview:
-    """The memory of a contiguous ``uint8`` tensor on the host; numpy is not needed for it."""
-    return memoryview((ctypes.c_ubyte * tensor.numel()).from_address(tensor.data_ptr())).cast("B")
+    """The memory of a contiguous ``uint8`` tensor on the host, which it keeps alive; numpy is not needed for it."""
+    memory: Any = (ctypes.c_ubyte * tensor.numel()).from_address(tensor.data_ptr())
+    memory.owner = tensor  # a chunk's copy from a device has no other one
+    return memoryview(memory).cast("B")
 
 
 def _refill(container: Any, kept: Any) -> None:
