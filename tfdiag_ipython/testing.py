@@ -204,13 +204,15 @@ def _check_reproduce(registry: Registry, rule: Rule, case: Reproduce) -> None:
     tried = {t.fix for other in rule.CASES if isinstance(other, Reproduce) for t in other.fixes}
     executable = {fix.id for fix in first.fixes if fix.applicability is not Applicability.DISPLAY_ONLY}
     _expect(executable <= tried, f"{rule.code} offers {sorted(executable - tried)}, which no case carries out")
-    del host
+    raised = [(host, first)]
+    del host  # it holds what the next program needs room for
     for attempt in case.fixes:
-        _carry_out(registry, rule, case, attempt)
+        _carry_out(registry, rule, case, attempt, *(raised.pop() if raised else _raise(registry, rule, case)))
 
 
-def _carry_out(registry: Registry, rule: Rule, case: Reproduce, attempt: Try) -> None:
-    host, diagnosis = _raise(registry, rule, case)
+def _carry_out(
+    registry: Registry, rule: Rule, case: Reproduce, attempt: Try, host: PlainHost, diagnosis: Diagnosis
+) -> None:
     engine = Engine(registry)
     try:
         fix = diagnosis.fix(attempt.fix)

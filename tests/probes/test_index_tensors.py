@@ -39,7 +39,7 @@ def test_a_label_in_a_batch_is_named_by_its_key():
 
 
 def test_a_large_tensor_is_not_read(monkeypatch):
-    monkeypatch.setattr("tfdiag_ipython.probes.index_tensors.MOST_ELEMENTS", 3)
+    monkeypatch.setattr("tfdiag_ipython.probes._host_indices.MOST_ELEMENTS", 3)
     seen = look("torch.nn.Embedding(5, 2)(torch.tensor([0, 1, 2, 9]))")
     assert seen.get("values") is None and seen["shape"] == (4,)
 

@@ -1,5 +1,8 @@
 """The index guard: a bad index raises in Python, names itself, and leaves everything as it was; a good one is let through."""
 
+import pickle
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -140,6 +143,63 @@ def test_after_the_guard_torch_is_as_before_also_after_an_error():
         TABLE(T([9]))
 
 
+PLACES = [(torch, "gather"), (torch.Tensor, "gather"), (torch.Tensor, "__getitem__"), (torch._C._nn, "nll_loss_nd")]
+
+
+def test_afterwards_pytorchs_functions_are_the_very_ones_of_before():
+    before = [vars(owner).get(name) for owner, name in PLACES]
+    with tfdiag_ipython.guard(), tfdiag_ipython.guard():
+        assert [vars(owner).get(name) for owner, name in PLACES] != before
+    assert all(vars(owner).get(name) is kept for (owner, name), kept in zip(PLACES, before, strict=True))
+
+
+def test_a_reference_to_a_loss_that_was_taken_before_is_guarded_and_can_be_pickled():
+    from torch.nn.functional import cross_entropy
+
+    with tfdiag_ipython.guard():
+        assert pickle.loads(pickle.dumps(cross_entropy)) is cross_entropy
+        with pytest.raises(IndexError, match=r"`target\[0\]` is 9"):
+            cross_entropy(SCORES, T([9, 0, 0]))
+
+
+COMPILES = """
+import torch, tfdiag_ipython
+
+def rows(table, ids):
+    return torch.nn.functional.embedding(ids, table).gather(0, ids[:, None]) + table[ids] + torch.gather(table, 0, ids[:, None])
+
+def other(table, ids):
+    return rows(table, ids) * 2
+
+table, ids = torch.arange(8.0).view(4, 2), torch.tensor([1, 0])
+{before}
+with tfdiag_ipython.guard() as watching:
+    guarded = torch.compile(rows, backend="eager", fullgraph=True)
+    for _ in range(3):
+        assert torch.equal(guarded(table, ids), rows(table, ids))
+    scripted = torch.jit.script(torch.nn.Embedding(4, 2))
+    assert scripted(ids).shape == (2, 2)
+assert "torch.compile" in watching.left_out
+for function in (guarded, torch.compile(other, backend="eager", fullgraph=True)):
+    function(table, ids)
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # under the guard, after it, and the other one
+rules = torch._dynamo.trace_rules.get_torch_obj_rule_map()
+assert torch.gather in rules and torch.embedding in rules
+print("alike")
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import torch._dynamo"])
+def test_compiling_and_scripting_know_pytorchs_functions_under_the_guard_and_after_it(before):
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILES.format(before=before)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "alike\n", ran.stderr
+
+
 def test_a_guard_inside_a_guard_and_in_another_thread():
     with tfdiag_ipython.guard(), tfdiag_ipython.guard() as inner:
         TABLE(T([1]))
@@ -235,16 +295,17 @@ def test_labels_keep_their_range_on_the_way_to_the_loss(monkeypatch):
     labels = T([[3, 5, IGNORED], [1, 0, 2]])
     ranges.remember(labels, read(labels))
 
-    def call(function, *args, **kwargs):
-        result = function(*args, **kwargs)
-        follow[function](ranges, result, args, kwargs)
+    def call(owner, name, *args):
+        result = getattr(owner, name)(*args)
+        follow[owner, name](ranges, result, args, {})
         return result
 
-    padded = call(functional.pad, labels, (0, 1), value=IGNORED)
-    shifted = call(torch.Tensor.contiguous, padded[..., 1:])
-    flat = call(torch.Tensor.view, shifted, -1)
+    native, tensor = torch._C._nn, torch.Tensor
+    padded = call(native, "pad", labels, (0, 1), "constant", IGNORED)
+    shifted = call(tensor, "contiguous", padded[..., 1:])
+    flat = call(tensor, "view", shifted, -1)
     assert ranges.bounds(flat) == Range(0, 5, True)
-    assert ranges.bounds(call(torch.cat, [labels, labels])) == Range(0, 5, True)
-    assert ranges.bounds(call(torch.arange, 3, 12, 2)) == Range(3, 11)
-    assert ranges.bounds(call(functional.pad, labels, (0, 1), value=9)) == Range(0, 9, True)
+    assert ranges.bounds(call(torch, "cat", [labels, labels])) == Range(0, 5, True)
+    assert ranges.bounds(call(torch, "arange", 3, 12, 2)) == Range(3, 11)
+    assert ranges.bounds(call(native, "pad", labels, (0, 1), "constant", 9)) == Range(0, 9, True)
     assert ranges.reads == 0

@@ -7,19 +7,15 @@ fail, and before it would wait for the device; of them only shapes are given.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
+from tfdiag_ipython.probes._host_indices import copied_from, indices_of, on_host, variable_of
 
-MOST_ELEMENTS = 20_000_000
-"""Index tensors larger than this are not read: a quick look must stay quick."""
-MOST_LISTED = 1_000_000
-"""Lists of labels longer than this are not read, for the same reason."""
 _RELEVANT = {
     "tokens": ("vocab_size",),
     "token types": ("type_vocab_size",),
@@ -62,10 +58,10 @@ class IndexTensorsProbe(Probe):
         if "values" not in facts and facts["kind"] != "none":
             facts |= _guarded(scene.exception)
         tensor = facts.pop("tensor", None)
-        facts["variable"] = _variable(scene.namespace, tensor, torch)
+        facts["variable"] = variable_of(scene.namespace, tensor, torch) or copied_from(scene, facts, torch)
         if asserted and "values" not in facts:
             scene.deadline.check()
-            facts["host"] = _on_host(scene, facts, model, torch)
+            facts["host"] = on_host(scene, facts, model, torch)
         return Evidence(MappingProxyType(facts), _observations(facts))
 
 
@@ -79,7 +75,7 @@ def _call(frames: list[LiveFrame], torch: Any, model: Any) -> dict[str, Any]:
             module, role = _embedding_module(frames, torch, model)
             limit = int(values["weight"].shape[0])
             found = {"kind": "embedding", "limit": limit, "module": module, "role": role, "where": _where(frame)}
-            return found | _indices(values["input"], limit, None, torch)
+            return found | indices_of(values["input"], limit, None, torch)
         if frame.function in {"cross_entropy", "nll_loss"} and _is(values.get("target"), torch.Tensor):
             scores, ignored = values["input"], int(values.get("ignore_index", -100))
             limit = int(scores.shape[1 if scores.dim() > 1 else 0])
@@ -91,7 +87,7 @@ def _call(frames: list[LiveFrame], torch: Any, model: Any) -> dict[str, Any]:
                 "module": "",
                 "role": "",
             }
-            return found | _indices(values["target"], limit, ignored, torch)
+            return found | indices_of(values["target"], limit, ignored, torch)
     return {"kind": "none", "module": "", "role": "", "where": ""}
 
 
@@ -101,43 +97,6 @@ def _guarded(exception: BaseException | None) -> dict[str, Any]:
     if kind.__name__ != "GuardedIndexError" or kind.__module__ != "tfdiag_ipython.watch.index_guard":
         return {}
     return {"values": vars(exception)["facts"]["values"]}
-
-
-def _indices(tensor: Any, limit: int, ignored: int | None, torch: Any) -> dict[str, Any]:
-    """The range of an index tensor on the host and its first value that is out of it."""
-    facts: dict[str, Any] = {
-        "device": str(tensor.device),
-        "shape": tuple(int(size) for size in tensor.shape),
-        "tensor": tensor,
-    }
-    readable = tensor.device.type == "cpu" and 0 < tensor.numel() <= MOST_ELEMENTS
-    if not readable or tensor.is_floating_point() or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        return facts
-    with torch.no_grad():
-        flat = tensor.reshape(-1)
-        kept = flat if ignored is None else flat[flat != ignored]
-        wrong = (flat < 0) | (flat >= limit)
-        if ignored is not None:
-            wrong &= flat != ignored
-        places = wrong.nonzero()
-        facts["values"] = {"smallest": int(kept.min()), "largest": int(kept.max())} if kept.numel() else {}
-        if places.numel() and facts["values"]:
-            first = int(places[0])
-            facts["values"] |= {
-                "first": int(flat[first]),
-                "place": _unravel(first, facts["shape"]),
-                "count": int(places.shape[0]),
-                "total": int(kept.numel()),
-            }
-    return facts
-
-
-def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    place: list[int] = []
-    for size in reversed(shape):
-        index, rest = divmod(index, size)
-        place.insert(0, rest)
-    return tuple(place)
 
 
 def _model(frames: list[LiveFrame], torch: Any) -> Any:
@@ -185,66 +144,6 @@ def only_model(namespace: Mapping[str, Any], torch: Any) -> Any:
     return next(iter(found.values())) if len(found) == 1 else None
 
 
-def _on_host(scene: Scene, facts: Mapping[str, Any], model: Any, torch: Any) -> dict[str, Any]:
-    """Labels or token ids that the notebook still has in host memory and that are out of range; empty when there are none."""
-    config = facts["config"]
-    classifies = "Classification" in type(model).__name__
-    classes = (config.get("num_labels", 0), "config.num_labels") if classifies else (0, "")
-    words = (config.get("vocab_size", 0), "config.vocab_size")
-    if facts["kind"] == "target":
-        told = classes if classes[0] == facts["limit"] else (facts["limit"], "")
-        limits = {"label": told}
-    elif facts["kind"] == "embedding":
-        limits = {"id": words} if facts["role"] == "tokens" and words[0] == facts["limit"] else {}
-    else:
-        limits = {"label": classes, "id": words}
-    for name, value in _named_indices(scene.namespace, torch):
-        scene.deadline.check()
-        kind = "id" if re.search(r"input_ids\b", name) else "label"
-        limit, origin = limits.get(kind, (0, ""))
-        if limit < 2:  # one class is a regression: its labels are no indices
-            continue
-        tensor = torch.tensor(value, device="cpu") if isinstance(value, list) else value
-        values = (
-            _indices(tensor, limit, facts.get("ignore_index", -100) if kind == "label" else None, torch).get("values")
-            or {}
-        )
-        if "first" in values:
-            return {"variable": name, "kind": kind, "limit": limit, "origin": origin, "values": values}
-    return {}
-
-
-def _named_indices(namespace: Mapping[str, Any], torch: Any) -> Iterator[tuple[str, Any]]:
-    """The notebook's integer tensors on the host and lists of integers that are called labels, targets or ``input_ids``."""
-
-    def indices(name: str, value: Any) -> bool:
-        if not re.search(r"(?:label|target)s?\b|input_ids\b|^y(?:_\w+)?$", name, re.IGNORECASE):
-            return False
-        if type(value) is torch.Tensor:
-            return value.device.type == "cpu" and not value.is_floating_point() and not value.is_complex()
-        return type(value) is list and 0 < len(value) <= MOST_LISTED and all(type(one) is int for one in value)
-
-    for name, value in list(namespace.items()):
-        if name.startswith("_"):
-            continue
-        if indices(name, value):
-            yield name, value
-        for key, part in _fields(value):
-            if indices(key, part):
-                yield f'{name}["{key}"]', part
-
-
-def _fields(value: Any) -> list[tuple[str, Any]]:
-    """Named members of a dictionary or a tokenizer's batch; other objects are not asked: their attributes may do anything."""
-    batch = type(value).__name__ in {"BatchEncoding", "BatchFeature"} and type(value).__module__.startswith(
-        "transformers."
-    )
-    inner = vars(value).get("data") if batch else value if type(value) is dict else None
-    return (
-        [(key, part) for key, part in list(inner.items())[:50] if isinstance(key, str)] if type(inner) is dict else []
-    )
-
-
 def _is(value: object, kind: type) -> bool:
     """``isinstance`` that asks the object nothing: a person's ``__class__`` may be a property."""
     return issubclass(type(value), kind)
@@ -284,31 +183,6 @@ def tokenizer_of(namespace: Mapping[str, Any]) -> dict[str, Any]:
     if len(found) != 1:
         return {"tokenizer": "", "tokenizer_length": 0}
     return {"tokenizer": found[0], "tokenizer_length": len(namespace[found[0]])}
-
-
-def _variable(namespace: Mapping[str, Any], tensor: Any, torch: Any) -> str:
-    """The notebook's name of the index tensor, or of the tensor that it is a view of."""
-    if tensor is None or tensor.device.type != "cpu" or tensor.layout is not torch.strided:
-        return ""
-    pointer = tensor.untyped_storage().data_ptr()
-
-    def same(value: Any) -> bool:
-        return (
-            type(value) is torch.Tensor
-            and value.device.type == "cpu"
-            and value.layout is torch.strided
-            and value.untyped_storage().data_ptr() == pointer
-        )
-
-    def members() -> Iterator[str]:
-        for name, value in list(namespace.items()):
-            if name.startswith("_"):
-                continue
-            if same(value):
-                yield name
-            yield from (f'{name}["{key}"]' for key, part in _fields(value) if same(part))
-
-    return next(members(), "")
 
 
 def _where(frame: LiveFrame) -> str:

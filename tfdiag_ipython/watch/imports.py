@@ -6,16 +6,23 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 
 @contextlib.contextmanager
-def after_import(name: str, told: Callable[[ModuleType], None]) -> Iterator[None]:
-    """Call ``told`` with the module of this name: now if it is loaded, else as soon as it is while the context lasts."""
+def after_import(
+    name: str, told: Callable[[ModuleType], None], around: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Iterator[None]:
+    """Call ``told`` with the module of this name: now if it is loaded, else as soon as it is while the context lasts.
+
+    ``around`` makes the context in which the module's own code then runs.
+    """
     loaded = sys.modules.get(name)
-    finder = _Finder(name, told)
+    finder = _Finder(name, told, around)
     if loaded is not None:
         told(loaded)
     else:
@@ -29,9 +36,12 @@ def after_import(name: str, told: Callable[[ModuleType], None]) -> Iterator[None
 class _Finder(MetaPathFinder):
     """Stands before the others until the module is looked for, and lets them find it."""
 
-    def __init__(self, name: str, told: Callable[[ModuleType], None]) -> None:
+    def __init__(
+        self, name: str, told: Callable[[ModuleType], None], around: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
         self.name = name
         self.told = told
+        self.around = around
 
     def leave(self) -> None:
         with contextlib.suppress(ValueError):
@@ -49,7 +59,8 @@ class _Finder(MetaPathFinder):
         execute = spec.loader.exec_module
 
         def executed(module: ModuleType) -> None:
-            execute(module)
+            with self.around():
+                execute(module)
             with contextlib.suppress(Exception):
                 self.told(module)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfdiag_ipython.watch.guarded_functions import Place
 from tfdiag_ipython.watch.index_ranges import IGNORED
 
 
@@ -30,26 +31,28 @@ class Check:
 Find = Callable[[tuple[Any, ...], Mapping[str, Any]], Iterator[Check]]
 
 
-def checks(torch: Any) -> dict[Any, tuple[str, Find]]:
-    """For each function that takes indices: its name for people, and what finds the checks in a call's arguments."""
-    functional, tensor = torch.nn.functional, torch.Tensor
-    table: dict[Any, tuple[str, Find]] = {
-        functional.embedding: ("embedding", _rows("input", 0, "weight", 1)),
-        torch.embedding: ("embedding", _rows("indices", 1, "weight", 0)),
-        functional.embedding_bag: ("embedding_bag", _rows("input", 0, "weight", 1)),
-        torch.embedding_bag: ("embedding_bag", _rows("indices", 1, "weight", 0)),
-        functional.cross_entropy: ("cross_entropy", _target),
-        functional.nll_loss: ("nll_loss", _target),
-        functional.one_hot: ("one_hot", _one_hot),
-        torch.take_along_dim: ("take_along_dim", _along),
-        tensor.take_along_dim: ("take_along_dim", _along),
-        torch.take: ("take", _take),
-        tensor.take: ("take", _take),
-        tensor.__getitem__: ("x[index]", _item),
-        tensor.__setitem__: ("x[index] = …", _item),
-        torch.index_put: ("index_put", _item),
-        tensor.index_put: ("index_put", _item),
-        tensor.index_put_: ("index_put_", _item),
+def checks(torch: Any) -> dict[Place, tuple[str, Find]]:
+    """Where a function that takes indices stands: its name for people, and what finds the checks in a call's arguments.
+
+    Of ``torch.nn.functional``'s own functions those that they call stand here, so that references to them are guarded, too.
+    """
+    functional, native, tensor = torch.nn.functional, torch._C._nn, torch.Tensor
+    table: dict[Place, tuple[str, Find]] = {
+        (torch, "embedding"): ("embedding", _rows("input", 1, "weight", 0)),
+        (functional, "embedding_bag"): ("embedding_bag", _rows("input", 0, "weight", 1)),  # it flattens the ids
+        (torch, "embedding_bag"): ("embedding_bag", _rows("input", 1, "weight", 0)),
+        (native, "cross_entropy_loss"): ("cross_entropy", _target),
+        (native, "nll_loss_nd"): ("nll_loss", _target),
+        (functional, "one_hot"): ("one_hot", _one_hot),
+        (torch, "take_along_dim"): ("take_along_dim", _along),
+        (tensor, "take_along_dim"): ("take_along_dim", _along),
+        (torch, "take"): ("take", _take),
+        (tensor, "take"): ("take", _take),
+        (tensor, "__getitem__"): ("x[index]", _item),
+        (tensor, "__setitem__"): ("x[index] = …", _item),
+        (torch, "index_put"): ("index_put", _item),
+        (tensor, "index_put"): ("index_put", _item),
+        (tensor, "index_put_"): ("index_put_", _item),
     }
     for name in (
         "gather",
@@ -63,9 +66,8 @@ def checks(torch: Any) -> dict[Any, tuple[str, Find]]:
     ):
         find = _dimension(wraps=name == "index_fill")
         for owner, full in ((torch, name), (tensor, name), (tensor, f"{name}_")):
-            if hasattr(owner, full):
-                table[getattr(owner, full)] = (full, find)
-    return table
+            table[owner, full] = (full, find)
+    return {place: found for place, found in table.items() if hasattr(*place)}
 
 
 def _given(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str, default: Any = None) -> Any:

@@ -1,22 +1,23 @@
 """The index guard: indices are looked at before the call that uses them, so that a bad one raises an ``IndexError`` in Python.
 
-On a GPU the same index would be a device-side assert: no value, no place, and no CUDA in this process any more. PyTorch's function modes
-(``torch.overrides.TorchFunctionMode``) hand over each call of its Python API, inside modules and transformers' ``generate`` as well.
+On a GPU the same index would be a device-side assert: no value, no place, and no CUDA in this process any more. Calls inside modules,
+losses and transformers' ``generate`` are looked at as well: see ``guarded_functions``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
+import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from tfdiag_ipython.errors import InputError
+from tfdiag_ipython.watch.guarded_functions import GuardedFunctions, Look, Result
 from tfdiag_ipython.watch.index_checks import Check, Find, checks
-from tfdiag_ipython.watch.index_ranges import Ranges, followers, read
+from tfdiag_ipython.watch.index_ranges import Follow, Ranges, followers, read
 
 COMPILED = "what torch.compile compiled"
 CAPTURED = "what a CUDA graph recorded"
@@ -45,18 +46,20 @@ class IndexGuard:
     def __init__(self) -> None:
         self.checked = 0
         self.unchecked: set[str] = set()
-        self._mode: Any = None
+        self.ranges = Ranges()
+        self.busy = False
+        self._thread: int | None = None
         self._compiled = 0
 
     def __enter__(self) -> IndexGuard:
         try:
-            import torch
+            import torch  # noqa: F401
         except ImportError:
             raise InputError("The index guard needs PyTorch, which is not installed here.") from None
-        if not any(isinstance(mode, _mode_class()) for mode in _modes(torch)):
+        functions = _functions()
+        if threading.get_ident() not in functions.active:
             self._compiled = _frames_compiled()
-            self._mode = _mode_class()(self)
-            self._mode.__enter__()
+            self._thread = functions.enter(self)
         return self
 
     def __exit__(
@@ -67,10 +70,10 @@ class IndexGuard:
             warnings.warn(f"tfdiag.guard did not check {self.left_out}.", GuardWarning, stacklevel=2)
 
     def leave(self) -> None:
-        """End the guard, also where a mode that was entered later has not ended."""
-        mode, self._mode = self._mode, None
-        if mode is not None:
-            _remove(mode)
+        """End the guard."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            _functions().leave(thread)
             if _frames_compiled() > self._compiled:
                 self.unchecked.add(COMPILED)
 
@@ -79,73 +82,63 @@ class IndexGuard:
         """What was not checked, in words; empty when everything was."""
         return " and ".join(sorted(self.unchecked))
 
+    def look(self, name: str, find: Find, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise :class:`GuardedIndexError` for a call with an index that is out of range."""
+        torch: Any = sys.modules["torch"]
+        if torch._C._get_tracing_state() is not None:
+            self.unchecked.add(TRACED)
+            return
+        wrong = None
+        try:
+            for check in find(args, kwargs):
+                index = check.index
+                if type(index) not in (torch.Tensor, torch.nn.Parameter) or index.is_meta or not index.numel():
+                    continue
+                if index.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+                    continue
+                if index.is_cuda and torch.cuda.is_current_stream_capturing():
+                    self.unchecked.add(CAPTURED)
+                    continue
+                self.checked += 1
+                if not self._is_good(check):
+                    wrong = check
+                    break
+        except Exception:  # a dead device, a value inside `vmap`: the call itself says what is wrong with it
+            self.unchecked.add(UNREADABLE)
+            return
+        if wrong is not None:
+            raise _error(name, wrong)
+
+    def _is_good(self, check: Check) -> bool:
+        limits = check.low, check.high, check.ignore
+        if check.index.device.type == "cpu":
+            return _exactly(check, read(check.index).within(*limits))
+        known = self.ranges.bounds(check.index)
+        if known is not None and known.within(*limits):
+            return True
+        return _exactly(check, self.ranges.measured(check.index).within(*limits))
+
 
 @functools.cache
-def _mode_class() -> Any:
+def _functions() -> GuardedFunctions:
     import torch
-    from torch.overrides import TorchFunctionMode
 
-    table = checks(torch)
-    follows = followers(torch) if torch.backends.cuda.is_built() else {}  # in host memory a look is cheap
-    integers = frozenset((torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8))
-    plain = (torch.Tensor, torch.nn.Parameter)
+    def looked_at(name: str, find: Find) -> Look:
+        return lambda guard, args, kwargs: guard.look(name, find, args, kwargs)
 
-    class Mode(TorchFunctionMode):  # type: ignore[misc]
-        def __init__(self, guard: IndexGuard) -> None:
-            super().__init__()
-            self.guard = guard
-            self.ranges = Ranges()
+    def followed(follow: Follow) -> Result:
+        return lambda guard, result, args, kwargs: follow(guard.ranges, result, args, kwargs)
 
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            found = table.get(func)
-            if found is not None and not torch.compiler.is_compiling():
-                self._check(found, args, kwargs)
-            result = func(*args, **kwargs)
-            follow = follows.get(func)
-            if follow is not None and not torch.compiler.is_compiling():
-                with contextlib.suppress(Exception):
-                    follow(self.ranges, result, args, kwargs)
-            return result
+    looks = {place: looked_at(*found) for place, found in checks(torch).items()}
+    follows = {}
+    if torch.backends.cuda.is_built():  # in host memory a look is cheap
+        follows = {place: followed(follow) for place, follow in followers(torch).items()}
+    return GuardedFunctions(torch, looks, follows)
 
-        def _check(self, found: tuple[str, Find], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            name, find = found
-            if torch._C._get_tracing_state() is not None:
-                self.guard.unchecked.add(TRACED)
-                return
-            wrong = None
-            try:
-                for check in find(args, kwargs):
-                    index = check.index
-                    if type(index) not in plain or index.dtype not in integers or index.is_meta or not index.numel():
-                        continue
-                    if index.is_cuda and torch.cuda.is_current_stream_capturing():
-                        self.guard.unchecked.add(CAPTURED)
-                        continue
-                    self.guard.checked += 1
-                    if not self._is_good(check):
-                        wrong = check
-                        break
-            except Exception:  # a dead device, a value inside `vmap`: the call itself says what is wrong with it
-                self.guard.unchecked.add(UNREADABLE)
-                return
-            if wrong is not None:
-                raise _error(name, wrong)
 
-        def _is_good(self, check: Check) -> bool:
-            limits = check.low, check.high, check.ignore
-            if check.index.device.type == "cpu":
-                return self._exactly(check, read(check.index).within(*limits))
-            known = self.ranges.bounds(check.index)
-            if known is not None and known.within(*limits):
-                return True
-            return self._exactly(check, self.ranges.measured(check.index).within(*limits))
-
-        def _exactly(self, check: Check, within: bool) -> bool:
-            """A range knows one ignored value only; another one is looked for where the range alone says no."""
-            return within or (check.ignore is not None and not bool(_wrong(check).any()))
-
-    return Mode
+def _exactly(check: Check, within: bool) -> bool:
+    """A range knows one ignored value only; another one is looked for where the range alone says no."""
+    return within or (check.ignore is not None and not bool(_wrong(check).any()))
 
 
 def _wrong(check: Check) -> Any:
@@ -204,28 +197,9 @@ def _module() -> str:
     return f" in `{name}` of {type(outer).__name__}" if name else f" in {type(inner).__name__}"
 
 
-def _modes(torch: Any) -> Iterator[Any]:
-    overrides = torch.overrides
-    return iter(overrides._get_current_function_mode_stack())
-
-
-def _remove(mode: Any) -> None:
-    """Take one mode out of the stack, whatever was put above it since."""
-    import torch
-
-    overrides: Any = torch.overrides
-    above = []
-    while overrides._len_torch_function_stack():
-        top = overrides._pop_mode()
-        if top is mode:
-            break
-        above.append(top)
-    for one in reversed(above):
-        overrides._push_mode(one)
-
-
 def _frames_compiled() -> int:
-    """How many frames torch.compile has looked at in this process."""
+    """What torch.compile has counted in this process: frames that it looked at, and (all that ``fullgraph`` counts) graphs that it made."""
     utilities: Any = sys.modules.get("torch._dynamo.utils")
     counters = getattr(utilities, "counters", {})
-    return int(counters["frames"]["total"]) if "frames" in counters else 0
+    pairs = (("frames", "total"), ("stats", "unique_graphs"))
+    return sum(int(counters[one][other]) for one, other in pairs if one in counters)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfdiag_ipython.watch.guarded_functions import Place
+
 IGNORED = -100
 """The value that losses pass over (``ignore_index`` of ``nn.functional.cross_entropy``): kept apart from the range."""
 
@@ -94,48 +96,23 @@ class Ranges:
 Follow = Callable[[Ranges, Any, tuple[Any, ...], Mapping[str, Any]], None]
 
 
-def followers(torch: Any) -> dict[Any, Follow]:
+_MOVED = ("to", "cuda", "type")
+_SAME = (
+    *("long", "int", "contiguous", "clone", "detach", "view", "reshape", "flatten", "unsqueeze", "squeeze", "expand"),
+    *("expand_as", "repeat", "transpose", "permute", "t", "narrow", "roll", "__getitem__"),
+)
+_PARTS = ("chunk", "split", "unbind")
+
+
+def followers(torch: Any) -> dict[Place, Follow]:
     """For the functions through which indices come to their use: what the result's range is, given the result and the arguments."""
-    tensor, functional = torch.Tensor, torch.nn.functional
-    moved = (tensor.to, tensor.cuda, tensor.type)
-    same = (
-        *(
-            tensor.long,
-            tensor.int,
-            tensor.contiguous,
-            tensor.clone,
-            tensor.detach,
-            tensor.view,
-            tensor.reshape,
-            tensor.flatten,
-        ),
-        *(
-            tensor.unsqueeze,
-            tensor.squeeze,
-            tensor.expand,
-            tensor.expand_as,
-            tensor.repeat,
-            tensor.transpose,
-            tensor.permute,
-        ),
-        *(
-            tensor.t,
-            tensor.narrow,
-            tensor.roll,
-            tensor.__getitem__,
-            torch.reshape,
-            torch.flatten,
-            torch.clone,
-            torch.roll,
-        ),
-    )
-    parts = (tensor.chunk, tensor.split, tensor.unbind, torch.chunk, torch.split, torch.unbind)
-    table: dict[Any, Follow] = dict.fromkeys(moved, _moved)
-    table |= (
-        dict.fromkeys(same, _same) | dict.fromkeys(parts, _parts) | dict.fromkeys((torch.cat, torch.stack), _joined)
-    )
-    table |= {functional.pad: _padded, torch.arange: _counted}
-    return table
+    tensor = torch.Tensor
+    table: dict[Place, Follow] = {(tensor, name): _moved for name in _MOVED}
+    table |= {(tensor, name): _same for name in _SAME} | {(tensor, name): _parts for name in _PARTS}
+    table |= {(torch, name): _same for name in ("reshape", "flatten", "clone", "roll")}
+    table |= {(torch, name): _parts for name in _PARTS} | {(torch, name): _joined for name in ("cat", "stack")}
+    table |= {(torch._C._nn, "pad"): _padded, (torch, "arange"): _counted}
+    return {place: follow for place, follow in table.items() if hasattr(*place)}
 
 
 def _moved(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -193,4 +170,4 @@ def _counted(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping
 
 
 def _on_device(tensor: Any) -> bool:
-    return tensor.device.type != "cpu" and not tensor.is_floating_point()
+    return not tensor.is_floating_point() and tensor.device.type != "cpu"

@@ -53,7 +53,7 @@ def holders(seen: Evidence) -> str:
 def fixes(rule: Rule, seen: Evidence, cause: Cause) -> tuple[Fix, ...]:
     """The fixes that this cause can be cured with, each with the bytes that it would save where they are known."""
     offered: list[Fix] = []
-    if seen.get("trains") and cause.kind not in (OVERSIZED, OCCUPIED):
+    if seen.get("trains") and cause.kind != OCCUPIED:
         offered += _training(rule, seen, cause)
     if cause.kind == FRAGMENTED:
         offered.append(
@@ -99,16 +99,19 @@ def _training(rule: Rule, seen: Evidence, cause: Cause) -> list[Fix]:
     batch: Mapping[str, object] = seen.get("batch") or {}
     given: Mapping[str, str] = seen.get("given") or {}
     step = cause.kind not in (WEIGHTS, OPTIMIZER)  # those are the same for any batch
-    if batch and step:
+    at_once = cause.kind == OVERSIZED
+    if batch and step and (not at_once or cause.times <= 2):
         small, steps = int(str(batch["size"])) // 2, int(str(batch["steps"])) * 2
         offered.append(
             rule.offer(
                 "halve-batch",
                 f"per_device_train_batch_size={small}, gradient_accumulation_steps={steps}",
-                f"{_saves(cause.step, 0.5)}Edits {batch['cell']} (now {batch['size']} and {batch['steps']}). The effective batch stays "
+                f"{_saves(0 if at_once else cause.step, 0.5)}Edits {batch['cell']} (now {batch['size']} and {batch['steps']}). The effective batch stays "
                 "the same; batch normalization, dropout's random numbers and the time of a step do not.",
             )
         )
+    if at_once:  # what else saves memory makes no single allocation smaller
+        return offered
     checkpoints = str(seen.get("checkpoints") or "")
     if given and checkpoints and step and not _on(given, *CHECKPOINTING):
         offered.append(

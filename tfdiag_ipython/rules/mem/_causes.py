@@ -48,7 +48,8 @@ MOST = 0.5
 class Cause:
     """``kind`` is one of the names above. ``allocated``: bytes on the device that PyTorch has given out. ``step``: those that the step
     itself needs (saved for backward, temporaries, what the frames hold). ``parameters``: the weights'. ``largest``: the name that the
-    cause is about. ``deletable``: variables, none of them a weight, that would make a difference."""
+    cause is about. ``deletable``: variables, none of them a weight, that would make a difference. ``times``: how often the device would
+    be filled by what was asked for at once; 0 where that is not known."""
 
     kind: str
     allocated: int = 0
@@ -57,6 +58,7 @@ class Cause:
     cached: int = 0
     largest: tuple[str, int] = ("", 0)
     deletable: tuple[tuple[str, int], ...] = ()
+    times: float = 0
 
 
 def cause_of(failure: Failure, numbers: Shortage, seen: Evidence, place: str) -> Cause:
@@ -78,6 +80,7 @@ def cause_of(failure: Failure, numbers: Shortage, seen: Evidence, place: str) ->
         held["parameters"],
         numbers.cached or 0,
         deletable=tuple(pair for pair in kept if pair[1] >= least),
+        times=(numbers.tried or 0) / numbers.room if numbers.room else 0,
     )
     named = {LEAKED: kept, HELD: names.get("frames", ()), WEIGHTS: names.get("parameters", ())}.get(cause.kind, ())
     deletable = cause.deletable if cause.kind != OVERSIZED else ()

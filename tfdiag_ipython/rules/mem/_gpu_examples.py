@@ -60,15 +60,18 @@ folder = tempfile.mkdtemp()
 """
 )
 GPU_LEAKS = SHARE + "results = [torch.ones(2**24, device='cuda') for _ in range(20)]\n"
-# Each large block is given back, and a small piece is then cut from it: none of it can be returned to the device.
+# All seven large blocks are given back, and a piece of more than half of each is taken: the other half can be returned to nobody.
 GPU_PIECES = (
     SHARE
     + """
+def block(mebibytes):
+    return torch.empty(mebibytes * 2**20, dtype=torch.uint8, device="cuda")
+
+large = [block(256) for _ in range(7)]
 kept = []
-for _ in range(7):
-    large = torch.empty(256 * 2**20, dtype=torch.uint8, device="cuda")
-    del large
-    kept.append(torch.empty(2 * 2**20, dtype=torch.uint8, device="cuda"))
+while large:
+    large.pop()
+    kept.append(block(130))
 """
 )
 

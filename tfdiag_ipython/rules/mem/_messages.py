@@ -48,6 +48,13 @@ class Shortage:
         return min((one for one in (self.total, self.limit) if one is not None), default=None)
 
     @property
+    def shared_out(self) -> bool:
+        """Whether it was this process's share that had no room (``set_per_process_memory_fraction``), and not the device."""
+        if self.limit is None or (self.total is not None and self.limit >= self.total):
+            return False
+        return self.free is not None and self.tried is not None and self.free >= self.tried
+
+    @property
     def cached(self) -> int | None:
         """Bytes that PyTorch reserved and does not use."""
         if self.unallocated is not None:
@@ -78,7 +85,7 @@ class Shortage:
             return "fragmented"
         # a CUDA context takes some hundred MiB that PyTorch does not count: less than this is no other process
         least = max(self.tried, (self.room or 0) // 10, 2**30)
-        if self.foreign is not None and self.foreign >= least:
+        if self.foreign is not None and self.foreign >= least and not self.shared_out:
             return "occupied"
         return "plain"
 

@@ -29,10 +29,13 @@ def told(numbers: Shortage, cause: Cause, seen: Evidence) -> tuple[str, str]:
         title = "The GPU has no memory left (CUDA does not say how much was asked for)"
         return f"{title}{_named(cause)}", f"See who uses it: nvidia-smi. {SMALLER}"
     if cause.kind == OVERSIZED:
+        whole = f"this process may use {memory_size(numbers.room)} of {place}"
+        if numbers.room == numbers.total:
+            whole = f"all of {place} is {memory_size(numbers.room)}"
         return (
-            f"One allocation of {tried} was asked for, and all of {place} is {memory_size(numbers.room)}",
-            "No cleaning up helps: a shape is wrong (a dimension too many, an attention matrix of a very long sequence), or the "
-            "model does not fit.",
+            f"One allocation of {tried} was asked for, and {whole}",
+            "No cleaning up helps: a shape is wrong (a dimension too many, an attention matrix of a very long sequence), the batch is "
+            "far too large, or the model does not fit.",
         )
     if cause.kind == FRAGMENTED:
         variable = allocator_variable(hip=numbers.backend == "HIP")
@@ -41,6 +44,9 @@ def told(numbers: Shortage, cause: Cause, seen: Evidence) -> tuple[str, str]:
             f"Sizes that change from batch to batch do this. Set {variable}={SETTING} before torch is imported and restart the kernel.",
         )
     title = f"{place} is full: {tried} more were needed, {_room(numbers)}"
+    if numbers.shared_out:
+        share = f"{memory_size(numbers.limit)} of {memory_size(numbers.total)}"
+        title = f"This process's share of {place} ({share}) is full: {tried} more were needed"
     if cause.kind == OCCUPIED:
         return (
             f"{title}; other processes hold {memory_size(numbers.foreign)}",

@@ -133,6 +133,13 @@ class DeviceOutOfMemory(Rule):
             title="in pieces.*6.9 GiB",
         ),
         Match(
+            text="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 12.00 MiB. GPU 0 has a total capacity of 139.80 GiB of "
+            "which 135.67 GiB is free. Process 558 has 1.47 GiB memory in use. Including non-PyTorch memory, this process has 2.66 GiB "
+            "memory in use. 2.00 GiB allowed; Of the allocated memory 1.91 GiB is allocated by PyTorch, and 90.47 MiB is reserved by "
+            "PyTorch but unallocated.",
+            title=r"share of GPU 0 \(2 GiB of 139.8 GiB\) is full: 12 MiB more were needed$",
+        ),
+        Match(
             text="torch.OutOfMemoryError: HIP out of memory. Tried to allocate 96.00 GiB. GPU 0 has a total capacity of 15.98 GiB of "
             "which 8.00 GiB is free. Of the allocated memory 6.00 GiB is allocated by PyTorch, and 9.00 MiB is reserved by PyTorch.",
             title="96 GiB.*all of GPU 0 is 15.98 GiB",
@@ -195,7 +202,7 @@ class DeviceOutOfMemory(Rule):
         Reproduce(
             (RAISES, "step(8)"),
             needs=("torch",),
-            title="hidden",
+            title="One allocation of",
             fixes=(Try("free-failed-cell"),),
             isolated=True,
             gpu=True,
@@ -203,7 +210,7 @@ class DeviceOutOfMemory(Rule):
         Reproduce(
             (GPU_TRAINING, gpu_arguments(64), "Trainer(Small(), arguments, train_dataset=data).train()"),
             needs=("torch", "transformers", "accelerate"),
-            title="GPU 0",
+            title="One allocation of .* all of GPU 0 is",
             fixes=(Try("halve-batch"),),
             isolated=True,
             gpu=True,
