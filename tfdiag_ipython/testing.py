@@ -94,27 +94,25 @@ _SET_BY_TRAINING = ("TORCHINDUCTOR_", "ACCELERATE_")
 
 @dataclass(frozen=True)
 class _State:
-    """What undo must bring back: the variables that tfdiag may keep, the environment, the files of this folder."""
+    """What undo must bring back: the variables, the values of those that tfdiag may keep, the environment, this folder's files."""
 
-    names: Mapping[str, Any]
+    names: frozenset[str]
+    values: Mapping[str, Any]
     environment: Mapping[str, str]
     files: frozenset[str]
 
     @classmethod
     def of(cls, host: PlainHost) -> _State:
         own = {name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_TRAINING)}
-        return cls(dict(host.namespace), own, frozenset(name for name in os.listdir() if not name.startswith(".")))
+        kept = {name: value for name, value in host.namespace.items() if keepable(value)}
+        files = frozenset(name for name in os.listdir() if not name.startswith("."))
+        return cls(frozenset(host.namespace), kept, own, files)
 
     def differs(self, host: PlainHost) -> list[str]:
         now = _State.of(host)
-        gone = (name for name in self.names if name not in now.names)
-        other = (
-            name
-            for name, value in now.names.items()
-            if name not in self.names or (self.names[name] is not value and keepable(self.names[name]))
-        )
+        other = (name for name, value in self.values.items() if host.namespace.get(name, self) is not value)
         variables = self.environment.items() ^ now.environment.items()
-        return sorted({*gone, *other, *(name for name, _ in variables), *(self.files ^ now.files)})
+        return sorted({*(self.names ^ now.names), *other, *(name for name, _ in variables), *(self.files ^ now.files)})
 
 
 def cases(pack: str = BUILTIN, registry: Registry | None = None) -> Iterator[tuple[str, Callable[[], None]]]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from jupyter_client.manager import start_new_kernel
 
-from tfdiag_ipython.rules.mem._gpu_examples import GPU_DEEP, GPU_PIECES, gpu_arguments
+from tfdiag_ipython.rules.mem._gpu_examples import GPU_COLLECTS, GPU_DEEP, GPU_PIECES, gpu_arguments
 
 FILE = Path(__file__).resolve().parent.parent / "notebooks" / "gpu.json"
 LOAD = "%load_ext tfdiag_ipython"
@@ -50,7 +50,7 @@ losses = [model(input_ids=ids.cuda(), attention_mask=(ids != 0).long().cuda()).l
 """
 LABELS = """
 labels = torch.tensor([1, 2, 3, 4, 5, 5, 5, 5])
-model.num_labels, model.classifier = 5, torch.nn.Linear(768, 5).cuda()
+model = BertForSequenceClassification(BertConfig(num_labels=5)).cuda()
 """
 LOSS = """
 outputs = model(batch["input_ids"].cuda(), attention_mask=batch["attention_mask"].cuda(), labels=labels.cuda())
@@ -58,6 +58,11 @@ print(outputs.loss.item())
 """
 SCENES: dict[str, tuple[str, ...]] = {
     "ledger": (BERT, STEP, "%tfdiag probe memory"),
+    "graphs": (
+        GPU_COLLECTS,
+        "scores = []\nfor step in range(100):\n    scores.append(model(torch.ones(2**12, 2**10, device='cuda')))",
+        CLICK.format("detach-collected"),
+    ),
     "gpu": ("import torch\n\nready = torch.ones(1, device='cuda')", "%tfdiag probe gpu"),
     "batch": (
         GPU_DEEP,

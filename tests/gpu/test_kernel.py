@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("ipykernel")
 pytest.importorskip("ipywidgets")
+pytest.importorskip("transformers")
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 from tests.shell.kernels import Kernel  # noqa: E402
@@ -20,12 +21,13 @@ from tfdiag_ipython.rules.mem._gpu_examples import GPU_LEAKS, GPU_PIECES, SHARE 
 
 SETUP = """
 import torch
-table = torch.nn.Embedding(10, 4, device="cuda")
-head = torch.nn.Linear(4, 3, device="cuda")
-labels = torch.tensor([0, 5])
-ids = torch.tensor([1, 2])
+from transformers import BertConfig, BertForSequenceClassification
+sizes = dict(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+model = BertForSequenceClassification(BertConfig(num_labels=3, **sizes)).cuda()
+ids = torch.tensor([[1, 2], [3, 4], [5, 6]])
+labels = torch.tensor([1, 2, 3])
 """
-LOSS = "loss = torch.nn.functional.cross_entropy(head(table(ids.cuda())), labels.cuda())\nprint(loss.item())"
+LOSS = "loss = model(ids.cuda(), labels=labels.cuda()).loss\nprint(loss.item())"
 CLICK = """
 from tfdiag_ipython.fix import Progress
 from tfdiag_ipython.shell.extension import extension_of
@@ -53,32 +55,33 @@ def test_an_assert_names_its_operation_and_the_labels_that_are_still_on_the_host
     ran = kernel.run(LOSS)
     assert ran.reply["status"] == "error" and "device-side assert" in ran.reply["evalue"]
     assert "IDX004" in ran.text and "restart the kernel" in ran.text
-    assert "`labels` holds 5, and the scores have 3 classes" in ran.text
+    assert "`labels` holds 3, and `model.config.num_labels` is 3" in ran.text
     assert "The kernel's own words: t >= 0 && t < n_classes" in ran.text
 
 
 def test_after_an_assert_nothing_of_ours_touches_cuda(kernel):
     kernel.run(SETUP)
     kernel.run(LOSS)
-    for probe in ("memory", "gpu", "fits head ids"):
+    for probe in ("memory", "gpu", "fits model ids", "padding model ids"):
         told = kernel.run(f"%tfdiag probe {probe}").text
         assert "dead" in told and "Traceback" not in told, told
-    later = kernel.run("print(table.weight.sum().item())")
+    later = kernel.run("print(model.classifier.weight.sum().item())")
     assert "IDX004" in later.text  # whatever touches CUDA now fails with the same error
     assert "42" in kernel.run("print(6 * 7)").text
 
 
 def test_an_id_outside_the_embedding_is_named_by_the_kernels_words(kernel):
     kernel.run(SETUP)
-    ran = kernel.run("rows = table(ids.cuda() + 100)\nprint(rows.sum().item())")
+    ran = kernel.run("rows = model.bert.embeddings.word_embeddings(ids.cuda() + 100)\nprint(rows.sum().item())")
     assert "An id is outside the embedding" in ran.text and "IDX004" in ran.text
 
 
-def test_the_guard_names_the_label_and_the_next_cell_uses_cuda(kernel):
+def test_the_guard_names_the_label_a_click_mends_it_and_cuda_lives(kernel):
     kernel.run(SETUP)
     ran = kernel.run(f"%%tfdiag --guard\n{LOSS}")
-    assert ran.reply["ename"] == "GuardedIndexError" and "`target[1]` is 5" in ran.reply["evalue"]
-    assert "`labels` holds 5" in ran.text and "IDX003" in ran.text
+    assert ran.reply["ename"] == "GuardedIndexError" and "`target[2]` is 3" in ran.reply["evalue"]
+    assert "`labels` holds 3, and `model.config.num_labels` is 3" in ran.text and "IDX003" in ran.text
+    assert "verified" in kernel.run(CLICK.format("shift-labels")).text
     assert "alive 2.0" in kernel.run("print('alive', torch.ones(2, device='cuda').sum().item())").text
 
 
@@ -121,5 +124,5 @@ def test_the_restart_runs_the_failing_cell_with_the_guard_on():
         )
     )
     assert "with the index guard on" in listed
-    assert "`target[1]` is 5" in ran
+    assert "`target[2]` is 3" in ran
     assert "alive 2.0" in alive

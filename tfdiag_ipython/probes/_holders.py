@@ -16,12 +16,13 @@ from typing import Any
 
 from tfdiag_ipython.errors import BudgetSpent
 from tfdiag_ipython.probe import Deadline
+from tfdiag_ipython.probes._graphs import Graphs
 
 OBJECTS = 20_000
 """Objects looked into at most in a quick look, and a quarter of that under one name."""
 THOROUGH = 2_000_000
 DEPTH = 5
-KINDS = ("parameters", "gradients", "optimizer", "variables", "outputs", "frames")
+KINDS = ("parameters", "gradients", "optimizer", "variables", "outputs", "frames", "graphs")
 """What a storage counts as, where several names hold it: the first of these."""
 _PLAIN = frozenset(
     (type(None), bool, int, float, complex, str, bytes, range, slice, types.ModuleType, types.BuiltinFunctionType)
@@ -52,15 +53,22 @@ class Holders:
         self.cut = False
         self.held: dict[object, Held] = {}
         self._seen: set[int] = set()
+        self._graphs = Graphs(torch, deadline)
 
-    def add(self, root: str, items: Iterable[tuple[str, object]]) -> None:
-        """Look at what these names hold: tensors, models and optimizers first, so that no large container hides them."""
+    def add(self, root: str, items: Iterable[tuple[str, object]], *, graphs: str = "all") -> None:
+        """Look at what these names hold: tensors, models and optimizers first, so that no large container hides them.
+
+        What the graphs of their tensors keep counts with them: of ``all`` tensors, of those in ``lists`` alone (in a frame the others'
+        graph is the step that is running), or of none.
+        """
         direct = (self.torch.Tensor, self.torch.nn.Module, self.torch.optim.Optimizer)
         named = [(name, value) for name, value in items if type(value) not in _PLAIN]
         with getattr(self.torch._C, "DisableTorchFunctionSubclass", nullcontext)():
             for name, value in sorted(named, key=lambda item: not issubclass(type(item[1]), direct)):
                 try:
-                    self._walk(root, name, value)
+                    nodes = self._walk(root, name, value)
+                    if graphs == "all" or (graphs == "lists" and issubclass(type(value), _SEQUENCES)):
+                        self._follow(nodes, root, name)
                 except BudgetSpent:
                     raise
                 except Exception:  # an object that breaks when it is looked at costs its own line only
@@ -90,7 +98,14 @@ class Holders:
             sums[one.place] += one.size
         return dict(sums)
 
-    def _walk(self, root: str, name: str, value: object) -> None:
+    def _follow(self, nodes: list[Any], root: str, name: str) -> None:
+        for tensor in self._graphs.saved(nodes):
+            self._storage(tensor, "graphs", root, name)
+        self.cut |= self._graphs.cut
+
+    def _walk(self, root: str, name: str, value: object) -> list[Any]:
+        """Look at all that an object holds; returns the graphs' nodes of its tensors."""
+        nodes: list[Any] = []
         waiting: collections.deque[tuple[Any, int, str]] = collections.deque([(value, 0, root)])
         end = self.left - self.most // 4
         while waiting:
@@ -101,17 +116,19 @@ class Holders:
             self.left -= 1
             if self.left < max(end, 0):
                 self.cut = True
-                return
+                return nodes
             if self.left % 256 == 0:
                 self.deadline.check()
             if issubclass(known, self.torch.Tensor):
                 self._tensor(value, kind, root, name)
+                nodes.append(self.tensor.grad_fn.__get__(value))
             elif self.numpy is not None and issubclass(known, self.numpy.ndarray):
                 self._array(value, kind, root, name)
             elif id(value) not in self._seen and depth <= DEPTH:
                 self._seen.add(id(value))
                 deeper = depth + (not issubclass(known, (self.torch.nn.Module, self.torch.optim.Optimizer)))
                 waiting.extend((part, deeper, as_) for part, as_ in self._parts(value, known, kind))
+        return nodes
 
     def _parts(self, value: Any, known: type, kind: str) -> Iterator[tuple[object, str]]:
         """What an object holds directly, and what that counts as."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -13,10 +14,11 @@ from tfdiag_ipython.bindings import IPYTHON_NAMES
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.batch_size import find_batch
+from tfdiag_ipython.fixes.detach import collecting_cell
 from tfdiag_ipython.fixes.less_memory import given_arguments
 from tfdiag_ipython.fixes.source import names_used
 from tfdiag_ipython.probe import Deadline, Evidence, Probe, Scene
-from tfdiag_ipython.probes._holders import KINDS, OBJECTS, THOROUGH, Holders, fields_of
+from tfdiag_ipython.probes._holders import KINDS, OBJECTS, THOROUGH, Holders, by_size, fields_of
 from tfdiag_ipython.probes._nvidia_smi import processes
 from tfdiag_ipython.sizes import memory_size
 
@@ -30,6 +32,7 @@ ROWS = {
     "variables": "other variables",
     "outputs": "displayed values (`Out`)",
     "frames": "frames of the failed cell",
+    "graphs": "saved for backward by these",
     "unnamed": "tensors that no name holds",
     "other": "saved for backward, temporaries",
     "cached": "reserved by PyTorch, unused",
@@ -40,6 +43,7 @@ ROWS = {
 """The rows of a ledger, in their order."""
 HOST_ROWS = {**ROWS, "other": "Python, libraries, other data", "foreign": "other processes"}
 TRAINER = "transformers/trainer.py"
+LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
 THOROUGH_SECONDS = 30.0
 Ledger = dict[str, int]
 
@@ -52,7 +56,8 @@ class MemoryProbe(Probe):
     (host bytes, ``None`` where unknown), ``limit`` (of the address space), ``resident``, ``batch`` (where the batch size is set, or
     empty), ``given`` (the training's arguments as source), ``trains`` (the Trainer's training loop is in the traceback),
     ``checkpoints`` (the argument by which its model computes layers again, or empty), ``read`` (names that the failing cell reads), ``precision`` (``bf16`` or
-    ``fp16``: what the device has), ``eight_bit`` (optimizers in 8 bits are installed for it), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
+    ``fp16``: what the device has), ``collected`` (names of tensors, or of lists of nothing else, with graphs → the cell that adds to
+    them), ``eight_bit`` (optimizers in 8 bits are installed for it), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
     """
 
     name: ClassVar[str] = "memory"
@@ -108,6 +113,7 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
         "read": tuple(sorted(names_used(scene.cell.source)[1])) if scene.cell else (),
         "precision": "",
         "eight_bit": False,
+        "collected": {},
         "cut": False,
     }
     holders = None
@@ -118,6 +124,7 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
             facts[name] = tuple(holders.by_name(root)[:SHOWN])
         facts["frame_bytes"] = sum(size for _, size in holders.by_name("frames"))
         facts["cut"] = holders.cut
+        facts["collected"] = _collected(holders, scene, torch)
         unnamed = holders.unnamed(gc.get_objects()) if thorough else {}
         for place, books in _devices(torch, scene, thorough).items():
             facts["ledgers"][place] = _ledger(books, holders, place, unnamed.get(place, 0))
@@ -146,7 +153,22 @@ def _fill(holders: Holders, scene: Scene) -> None:
     for frame in scene.frames:
         if frame.function != "<module>":
             named = [(f"{frame.function}: {name}", value) for name, value in list(frame.locals.items())]
-            holders.add("frames", named)
+            holders.add("frames", named, graphs="none" if LIBRARY.search(frame.file) else "lists")
+
+
+def _collected(holders: Holders, scene: Scene, torch: Any) -> dict[str, str]:
+    """The names that keep most in graphs and hold tensors alone, with the cell that adds to each."""
+    places = {one.place for one in holders.held.values()}
+    found: dict[str, str] = {}
+    for name, _ in by_size(pair for place in places for pair in holders.of(place, "graphs"))[:NAMED]:
+        function, _, own = name.rpartition(": ")
+        values = [frame.locals.get(own) for frame in scene.frames if function and frame.function == function]
+        value = values[-1] if values else scene.namespace.get(own)
+        parts = value if type(value) is list else [value]
+        if parts and all(issubclass(type(part), torch.Tensor) for part in parts):
+            cell = collecting_cell(scene.cells, own)
+            found |= {name: cell} if cell else {}
+    return found
 
 
 def _names(holders: Holders, place: str) -> dict[str, tuple[tuple[str, int], ...]]:

@@ -10,6 +10,7 @@ from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.allocator import SETTING, expandable_segments
 from tfdiag_ipython.fixes.batch_size import halve_batch
+from tfdiag_ipython.fixes.detach import detach
 from tfdiag_ipython.fixes.less_memory import set_training
 from tfdiag_ipython.fixes.memory import FreeMemory
 from tfdiag_ipython.probe import Evidence, Scene
@@ -28,6 +29,7 @@ OFFERS = (
     Offer("halve-batch", Applicability.UNSAFE),
     Offer("checkpoint-activations", Applicability.SAFE),
     Offer("smaller-optimizer", Applicability.UNSAFE),
+    Offer("detach-collected", Applicability.UNSAFE),
     Offer("free-failed-cell", Applicability.SAFE),
     Offer("delete-variable", Applicability.UNSAFE),
     Offer("find-largest-batch", Applicability.DISPLAY_ONLY),
@@ -62,6 +64,19 @@ def fixes(rule: Rule, seen: Evidence, cause: Cause) -> tuple[Fix, ...]:
                 f"Set {SETTING} for the next start",
                 f"Up to {memory_size(cause.cached)} that PyTorch reserved and cannot use would be usable. It is read once: the kernel "
                 "must be started again.",
+            )
+        )
+    name, _ = cause.largest
+    cell = (seen.get("collected") or {}).get(name, "")
+    if cell and cause.graphs >= WORTH_FREEING:
+        own = name.rpartition(": ")[2]
+        offered.append(
+            rule.offer(
+                "detach-collected",
+                f"Keep `{own}` without graphs",
+                f"{_saves(cause.graphs, 1.0)}Edits {cell}: adds `.detach()` to what `{own}` collects. The numbers are the same; no "
+                "gradient can flow back through them.",
+                name=own,
             )
         )
     bytes_held = int(seen.get("frame_bytes", 0))
@@ -168,6 +183,8 @@ def plan(diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return halve_batch(scene)
     if fix.id == "checkpoint-activations":
         return set_training(scene, {str(fix.parameters["argument"]): "True"}, "Each layer is computed twice.")
+    if fix.id == "detach-collected":
+        return detach(scene, str(fix.parameters["name"]))
     if fix.id == "half-precision":
         return set_training(scene, {str(fix.parameters["precision"]): "True"}, "Products are computed in 16 bits.")
     if fix.id == "smaller-optimizer":

@@ -7,7 +7,7 @@ Sources: `torch/nn/modules/module.py` (`_apply` moves a module's weights), trans
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
@@ -49,7 +49,7 @@ class Cause:
     """``kind`` is one of the names above. ``allocated``: bytes on the device that PyTorch has given out. ``step``: those that the step
     itself needs (saved for backward, temporaries, what the frames hold). ``parameters``: the weights'. ``largest``: the name that the
     cause is about. ``deletable``: variables, none of them a weight, that would make a difference. ``times``: how often the device would
-    be filled by what was asked for at once; 0 where that is not known."""
+    be filled by what was asked for at once; 0 where that is not known. ``graphs``: what of ``largest`` autograd graphs keep."""
 
     kind: str
     allocated: int = 0
@@ -59,6 +59,7 @@ class Cause:
     largest: tuple[str, int] = ("", 0)
     deletable: tuple[tuple[str, int], ...] = ()
     times: float = 0
+    graphs: int = 0
 
 
 def cause_of(failure: Failure, numbers: Shortage, seen: Evidence, place: str) -> Cause:
@@ -66,11 +67,17 @@ def cause_of(failure: Failure, numbers: Shortage, seen: Evidence, place: str) ->
     ledger: Mapping[str, int] = (seen.get("ledgers") or {}).get(place, {})
     names: Mapping[str, tuple[tuple[str, int], ...]] = (seen.get("names") or {}).get(place, {})
     held = {row: ledger.get(row, 0) for row in ("variables", "outputs", "frames", "other", "unnamed", "parameters")}
-    allocated = sum(held.values()) + ledger.get("gradients", 0) + ledger.get("optimizer", 0)
-    kept = [*names.get("variables", ()), *names.get("outputs", ())]
-    kept = sorted((pair for pair in kept if pair[0] not in seen.get("read", ())), key=lambda pair: -pair[1])
+    allocated = sum(held.values()) + sum(ledger.get(row, 0) for row in ("gradients", "optimizer", "graphs"))
+    graphs = dict(names.get("graphs", ()))
+    kept = _sums([*names.get("variables", ()), *names.get("outputs", ()), *_of_frames(graphs, False)])
+    in_frames = _sums([*names.get("frames", ()), *_of_frames(graphs, True)])
+    held["variables"] += sum(size for _, size in _of_frames(graphs, False))
+    held["frames"] += sum(size for _, size in _of_frames(graphs, True))
+    # what the failing cell reads is needed there, unless it only drags its graphs along
+    blamed = [pair for pair in kept if pair[0] not in seen.get("read", ()) or graphs.get(pair[0], 0) * 2 > pair[1]]
+    kept = [pair for pair in kept if pair[0] not in seen.get("read", ())]
     least = max((numbers.tried or ledger.get("total", 0) // 5) // 4, 2**20)
-    step = held["other"] + held["unnamed"] + held["frames"]
+    step = held["other"] + held["unnamed"] + ledger.get("frames", 0)
     if place == "cpu":
         allocated, step = max(allocated - INTERPRETER, 0), max(step - INTERPRETER, 0)
     cause = Cause(
@@ -82,9 +89,22 @@ def cause_of(failure: Failure, numbers: Shortage, seen: Evidence, place: str) ->
         deletable=tuple(pair for pair in kept if pair[1] >= least),
         times=(numbers.tried or 0) / numbers.room if numbers.room else 0,
     )
-    named = {LEAKED: kept, HELD: names.get("frames", ()), WEIGHTS: names.get("parameters", ())}.get(cause.kind, ())
+    named = {LEAKED: blamed, HELD: in_frames, WEIGHTS: names.get("parameters", ())}.get(cause.kind, ())
+    largest = named[0] if named else ("", 0)
     deletable = cause.deletable if cause.kind != OVERSIZED else ()
-    return Cause(**{**vars(cause), "largest": named[0] if named else ("", 0), "deletable": deletable})
+    return replace(cause, largest=largest, graphs=graphs.get(largest[0], 0), deletable=deletable)
+
+
+def _of_frames(graphs: Mapping[str, int], frames: bool) -> list[tuple[str, int]]:
+    """What graphs keep, by the names of frames' locals (``function: name``) or of variables."""
+    return [(name, size) for name, size in graphs.items() if (": " in name) is frames]
+
+
+def _sums(pairs: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    sums: dict[str, int] = {}
+    for name, size in pairs:
+        sums[name] = sums.get(name, 0) + size
+    return sorted(sums.items(), key=lambda pair: -pair[1])
 
 
 def _kind(failure: Failure, numbers: Shortage, held: Mapping[str, int], allocated: int) -> str:

@@ -20,6 +20,11 @@ from tfdiag_ipython.sizes import memory_size
 
 SMALLER = "A smaller batch, shorter sequences, gradient checkpointing or a lower precision need less."
 
+GRAPHS = (
+    "Each tensor in it still has the graph of its forward pass, and with it all that a backward pass would need: evaluate under "
+    "`torch.no_grad()`, or keep `.detach().cpu()` or `.item()` only."
+)
+
 
 def told(numbers: Shortage, cause: Cause, seen: Evidence) -> tuple[str, str]:
     """The title that the numbers and the cause give, and the reason with its remedy."""
@@ -64,6 +69,8 @@ def told(numbers: Shortage, cause: Cause, seen: Evidence) -> tuple[str, str]:
             "It was refused inside the optimizer's step, when the activations were gone: a smaller batch does not help. AdamW keeps two "
             "numbers a weight; Adafactor and 8-bit optimizers keep less.",
         )
+    if of_graphs(cause):
+        return f"{title}{_named(cause)}, most of it for a backward pass", GRAPHS
     if cause.kind == LEAKED:
         return (
             f"{title}{_named(cause)}",
@@ -84,6 +91,11 @@ def told(numbers: Shortage, cause: Cause, seen: Evidence) -> tuple[str, str]:
             f"It was refused inside the model's step{step}. {SMALLER}",
         )
     return title, SMALLER
+
+
+def of_graphs(cause: Cause) -> bool:
+    """Whether most of what the blamed name holds is what its graphs keep."""
+    return cause.kind in (LEAKED, HELD) and cause.graphs * 2 > cause.largest[1]
 
 
 def _named(cause: Cause) -> str:

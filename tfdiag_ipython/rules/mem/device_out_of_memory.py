@@ -13,6 +13,7 @@ from tfdiag_ipython.rules.mem import _advice
 from tfdiag_ipython.rules.mem._causes import BATCH, HELD, LEAKED, UNKNOWN, cause_of
 from tfdiag_ipython.rules.mem._examples import TRAINED
 from tfdiag_ipython.rules.mem._gpu_examples import (
+    GPU_COLLECTS,
     GPU_DEEP,
     GPU_LEAKS,
     GPU_PIECES,
@@ -68,7 +69,7 @@ class DeviceOutOfMemory(Rule):
     `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `checkpoint-activations` (safe: the same numbers, a third
     more time) and `half-precision` (unsafe: 16 bits; offered in the kind that the device has) edit the training's arguments, as does
     `smaller-optimizer` (unsafe: training takes another course; in 8 bits where bitsandbytes is installed). `expandable-segments` (safe) writes the allocator's setting for the
-    next start. `free-failed-cell` (safe) clears the failed cell's frames; `delete-variable` (unsafe) deletes one that would make a
+    next start. `detach-collected` (unsafe: no gradient can flow back) keeps a list's tensors without their graphs. `free-failed-cell` (safe) clears the failed cell's frames; `delete-variable` (unsafe) deletes one that would make a
     difference. Each says what it should save, and afterwards what was measured. `find-largest-batch` names the probe that predicts and tries.
 
     *Example*
@@ -236,6 +237,18 @@ class DeviceOutOfMemory(Rule):
             title="`results` holds 1.25 GiB",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("delete-variable"),),
+            isolated=True,
+            gpu=True,
+        ),
+        Reproduce(
+            (
+                GPU_COLLECTS,
+                "scores = []\nfor step in range(100):\n    scores.append(model(torch.ones(2**12, 2**10, device='cuda')))",
+            ),
+            needs=("torch",),
+            title="`scores` holds .* GiB, most of it for a backward pass",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("detach-collected"),),
             isolated=True,
             gpu=True,
         ),

@@ -12,8 +12,9 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TORCH, TRANSFORMERS, passes
 from tfdiag_ipython.rules.mem import _advice
 from tfdiag_ipython.rules.mem._causes import HELD, LEAKED, OPTIMIZER, OVERSIZED, WEIGHTS, Cause, cause_of
-from tfdiag_ipython.rules.mem._examples import ARGUMENTS, DEEP, STACK, TRAINED, WIDE, limit
+from tfdiag_ipython.rules.mem._examples import ARGUMENTS, COLLECTS, DEEP, EVALUATES, STACK, TRAINED, WIDE, limit
 from tfdiag_ipython.rules.mem._messages import read
+from tfdiag_ipython.rules.mem._words import GRAPHS, of_graphs
 from tfdiag_ipython.sizes import memory_size
 
 REFUSED = """
@@ -49,6 +50,7 @@ class HostOutOfMemory(Rule):
     `halve-batch` (unsafe: the loss agrees up to rounding, random numbers and batch statistics do not) halves
     `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `checkpoint-activations` (safe: the same numbers, a third
     more time) sets `gradient_checkpointing`. `smaller-optimizer` (unsafe: training takes another course) sets `optim="adafactor"`.
+    `detach-collected` (unsafe: no gradient can flow back) keeps a list's tensors without the graphs of their forward passes.
     `free-failed-cell` (safe) clears the failed cell's frames. `delete-variable` (unsafe) deletes a variable that would make a difference.
     `find-largest-batch` names the probe that predicts and tries.
 
@@ -157,6 +159,13 @@ class HostOutOfMemory(Rule):
             isolated=True,
         ),
         Reproduce(
+            (COLLECTS, limit(800), EVALUATES),
+            needs=("torch",),
+            title="`scores` holds .* MiB, most of it for a backward pass",
+            fixes=(Try("detach-collected"),),
+            isolated=True,
+        ),
+        Reproduce(
             (LEAKS, limit(100), "more = torch.ones(2**25 + 2**20)"),
             needs=("torch",),
             title="`results` holds 320 MiB",
@@ -191,6 +200,8 @@ class HostOutOfMemory(Rule):
             why = f"{memory_size(available)} are available. Look at the shape first: a dimension is wrong or too long. {held}".strip()
         if cause.kind in (LEAKED, HELD) and cause.largest[0]:
             title = f"{title}; `{cause.largest[0]}` holds {memory_size(cause.largest[1])}"
+        if of_graphs(cause):
+            title, why = f"{title}, most of it for a backward pass", f"{GRAPHS} {held}".strip()
         if cause.kind == OPTIMIZER:
             title = f"{title}: the optimizer's state does not fit"
         if cause.kind == WEIGHTS:

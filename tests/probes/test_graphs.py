@@ -1,0 +1,55 @@
+"""What the graphs of kept tensors hold is found under the names that keep them, and nothing is computed for it."""
+
+import pytest
+
+from tests.probes.test_memory import look
+
+pytestmark = pytest.mark.hf
+torch = pytest.importorskip("torch")
+if not hasattr(torch._C._autograd.SavedTensor, "unpack_hook"):
+    pytest.skip("this torch does not tell what its graphs saved", allow_module_level=True)
+
+MODEL = "model = torch.nn.Sequential(torch.nn.Linear(100, 100, bias=False), torch.nn.Tanh(), torch.nn.Linear(100, 1, bias=False))"
+SAVED = 4 * 100 * 100 * 2  # the inputs and what tanh gave, of 100 rows
+
+
+def graphs(seen):
+    return dict(seen["names"]["cpu"]["graphs"])
+
+
+def test_a_list_of_scores_keeps_their_forward_passes_until_backward():
+    kept = "kept = [model(torch.ones(100, 100)) for step in range(3)]"
+    seen = look(MODEL, kept)
+    assert graphs(seen) == {"kept": 3 * SAVED}
+    assert seen["ledgers"]["cpu"]["graphs"] == 3 * SAVED
+    assert graphs(look(MODEL, kept, "kept[0].sum().backward()")) == {"kept": 2 * SAVED}
+    assert graphs(look(MODEL, f"with torch.no_grad():\n    {kept}")) == {}
+
+
+def test_of_a_function_that_failed_its_lists_count_and_not_the_step_that_was_running():
+    seen = look(
+        MODEL,
+        "def evaluate():\n    kept = []\n    for step in range(9):\n        scores = model(torch.ones(100, 100))\n"
+        "        if step == 2:\n            raise ValueError\n        kept.append(scores)\n        del scores",
+        "evaluate()",
+    )
+    assert graphs(seen) == {"evaluate: kept": 2 * SAVED}
+    assert dict(seen["collected"]) == {"evaluate: kept": "cell 3"}
+
+
+def test_what_would_be_computed_again_is_not():
+    seen = look(
+        "from torch.utils.checkpoint import checkpoint\ncalls = []",
+        "def layer(x):\n    calls.append(1)\n    return torch.tanh(x)",
+        "loss = checkpoint(layer, torch.ones(1000, requires_grad=True), use_reentrant=False)",
+        "assert len(calls) == 1, len(calls)",
+    )
+    assert "loss" not in graphs(seen)
+
+
+def test_only_what_is_a_tensor_or_a_list_of_them_can_be_kept_without_graphs():
+    outputs = "kept = []\nfor step in range(2):\n    kept.append({'scores': model(torch.ones(100, 100))})"
+    seen = look(MODEL, outputs)
+    assert graphs(seen) == {"kept": 2 * SAVED} and not seen["collected"]
+    total = "total = 0\nfor step in range(2):\n    total += model(torch.ones(100, 100)).sum()"
+    assert dict(look(MODEL, total)["collected"]) == {"total": "cell 3"}
