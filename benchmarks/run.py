@@ -156,7 +156,7 @@ def watching(call: Callable[[], object], rounds: int, calls: int) -> tuple[float
 
 
 def index_guard() -> None:
-    """A forward of a BERT-base, 8 × 128, under the index guard: at most 3 % on a CPU. On a GPU see ``guarded_step``.
+    """A forward of a BERT-base, 8 × 128, under the index guard: at most 3 % on a CPU. On a GPU see ``gpu.py``.
 
     What the guard adds is measured on as many layers that compute next to nothing: it would be lost in a real forward's own noise.
     """
@@ -175,39 +175,6 @@ def index_guard() -> None:
                 guarded.append(each(lambda: small(ids), 3))
     added = statistics.median(guarded) - statistics.median(plain)
     show("index guard, BERT-base, 8 × 128", forward, forward + added)
-    if torch.cuda.is_available():
-        guarded_step()
-
-
-STEP = """
-import contextlib, statistics, time, torch, tfdiag_ipython
-from transformers import BertConfig, BertForSequenceClassification
-model = BertForSequenceClassification(BertConfig()).cuda()
-optimizer = torch.optim.AdamW(model.parameters())
-batch = dict(input_ids=torch.randint(30000, (8, 128)), attention_mask=torch.ones(8, 128, dtype=torch.long),
-             labels=torch.zeros(8, dtype=torch.long))
-def steps(context):
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    with context:
-        for _ in range(20):
-            model(**{name: value.to("cuda", non_blocking=True) for name, value in batch.items()}).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / 20
-steps(contextlib.nullcontext())
-pairs = [(steps(contextlib.nullcontext()), steps(tfdiag_ipython.guard())) for _ in range(15)]
-print(*(statistics.median(column) for column in zip(*pairs)))
-"""
-
-
-def guarded_step() -> None:
-    """A training step of a BERT-base on the GPU, 8 × 128: under the guard at most 2 % more, and less than blocking launches cost."""
-    bare, guarded = printed(STEP)
-    show("a step on the GPU, under the index guard", bare, guarded)
-    blocking = printed(f"import os\nos.environ['CUDA_LAUNCH_BLOCKING'] = '1'\n{STEP}")[0]
-    show("the same under CUDA_LAUNCH_BLOCKING=1", bare, blocking)
 
 
 def noted_cell() -> None:
