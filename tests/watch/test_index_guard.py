@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 import tfdiag_ipython  # noqa: E402
 from tfdiag_ipython.watch.index_guard import GuardedIndexError, GuardWarning  # noqa: E402
-from tfdiag_ipython.watch.index_ranges import IGNORED, Range, Ranges, followers, read  # noqa: E402
 
 functional = torch.nn.functional
 T = torch.tensor
@@ -249,63 +248,3 @@ def test_transformers_generate_runs_under_the_guard():
         tfdiag_ipython.guard(),
     ):
         model(torch.ones(1, 17, dtype=torch.long))
-
-
-# On a device the range of an index is known from where it came; the logic is the same for any tensor that is not in host memory.
-
-
-@pytest.mark.parametrize(
-    "values, found",
-    [
-        ([3, 0, 7], Range(0, 7)),
-        ([-100, 2, 5], Range(2, 5, True)),
-        ([-100, -1], Range(-1, -1, True)),
-        ([-200, 4], Range(-200, 4)),
-    ],
-)
-def test_the_range_of_a_tensor(values, found):
-    assert read(T(values)) == found
-
-
-def test_ignored_values_count_only_for_who_ignores_them():
-    labels = read(T([IGNORED, 2, 5]))
-    assert labels.within(0, 5, IGNORED) and not labels.within(0, 5, None) and not labels.within(0, 4, IGNORED)
-    assert read(T([IGNORED])).within(0, 1, IGNORED) and read(torch.empty(0, dtype=torch.long)).within(0, 1, None)
-
-
-def test_a_range_is_forgotten_when_the_tensor_changes_or_goes_and_holds_for_its_views():
-    ranges = Ranges()
-    ids = T([[1, 2], [3, 4]])
-    ranges.remember(ids, read(ids))
-    assert ranges.bounds(ids) == ranges.bounds(ids[:, 1:]) == Range(1, 4)
-    view = ids.view(-1)
-    view[0] = 9
-    assert ranges.bounds(ids) is None and ranges.bounds(view) is None
-    ranges.remember(ids, read(ids))
-    del ids, view
-    assert not ranges._known
-
-
-def test_labels_keep_their_range_on_the_way_to_the_loss(monkeypatch):
-    """As transformers shifts labels: padded, cut, flattened, moved. Host tensors stand for a device's."""
-    from tfdiag_ipython.watch import index_ranges
-
-    monkeypatch.setattr(index_ranges, "_on_device", lambda tensor: not tensor.is_floating_point())
-    ranges, follow = Ranges(), followers(torch)
-    labels = T([[3, 5, IGNORED], [1, 0, 2]])
-    ranges.remember(labels, read(labels))
-
-    def call(owner, name, *args):
-        result = getattr(owner, name)(*args)
-        follow[owner, name](ranges, result, args, {})
-        return result
-
-    native, tensor = torch._C._nn, torch.Tensor
-    padded = call(native, "pad", labels, (0, 1), "constant", IGNORED)
-    shifted = call(tensor, "contiguous", padded[..., 1:])
-    flat = call(tensor, "view", shifted, -1)
-    assert ranges.bounds(flat) == Range(0, 5, True)
-    assert ranges.bounds(call(torch, "cat", [labels, labels])) == Range(0, 5, True)
-    assert ranges.bounds(call(torch, "arange", 3, 12, 2)) == Range(3, 11)
-    assert ranges.bounds(call(native, "pad", labels, (0, 1), "constant", 9)) == Range(0, 9, True)
-    assert ranges.reads == 0

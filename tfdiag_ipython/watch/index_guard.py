@@ -11,13 +11,15 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from tfdiag_ipython.errors import InputError
 from tfdiag_ipython.watch.guarded_functions import GuardedFunctions, Look, Result
 from tfdiag_ipython.watch.index_checks import Check, Find, checks
-from tfdiag_ipython.watch.index_ranges import Follow, Ranges, followers, read
+from tfdiag_ipython.watch.index_follow import Follow, followers
+from tfdiag_ipython.watch.index_ranges import Ranges, on_device, read
 
 COMPILED = "what torch.compile compiled"
 CAPTURED = "what a CUDA graph recorded"
@@ -90,7 +92,8 @@ class IndexGuard:
             return
         wrong = None
         try:
-            for check in find(args, kwargs):
+            for found in find(args, kwargs):
+                check = replace(found, index=_plain(found.index, torch))
                 index = check.index
                 if type(index) not in (torch.Tensor, torch.nn.Parameter) or index.is_meta or not index.numel():
                     continue
@@ -111,12 +114,12 @@ class IndexGuard:
 
     def _is_good(self, check: Check) -> bool:
         limits = check.low, check.high, check.ignore
-        if check.index.device.type == "cpu":
+        if not on_device(check.index):
             return _exactly(check, read(check.index).within(*limits))
         known = self.ranges.bounds(check.index)
         if known is not None and known.within(*limits):
             return True
-        return _exactly(check, self.ranges.measured(check.index).within(*limits))
+        return _exactly(check, any(found.within(*limits) for found in self.ranges.measured(check.index)))
 
 
 @functools.cache
@@ -134,6 +137,14 @@ def _functions() -> GuardedFunctions:
     if torch.backends.cuda.is_built():  # in host memory a look is cheap
         follows = {place: followed(follow) for place, follow in followers(torch).items()}
     return GuardedFunctions(torch, looks, follows)
+
+
+def _plain(index: Any, torch: Any) -> Any:
+    """Inside ``torch.vmap`` a tensor stands for one row of another: that one's values are all of them."""
+    functorch = getattr(torch._C, "_functorch", None)
+    while functorch is not None and isinstance(index, torch.Tensor) and functorch.is_batchedtensor(index):
+        index = functorch.get_unwrapped(index)
+    return index
 
 
 def _exactly(check: Check, within: bool) -> bool:

@@ -8,11 +8,9 @@ are some of the same. Only what a range cannot decide is read.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-from tfdiag_ipython.watch.guarded_functions import Place
 
 IGNORED = -100
 """The value that losses pass over (``ignore_index`` of ``nn.functional.cross_entropy``): kept apart from the range."""
@@ -35,6 +33,8 @@ class Range:
         return Range(min(self.low, other.low), max(self.high, other.high), self.ignored or other.ignored)
 
 
+LARGEST_SOURCE = 2**20
+"""Elements of a tensor that is read because others take their values from it."""
 NOTHING = Range(2**63 - 1, -(2**63))
 
 
@@ -61,113 +61,82 @@ class Ranges:
     """What is known of tensors on devices. It keeps no tensor alive, and believes no range of one that was changed since."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[Any], int, Range]] = {}
+        self._known: dict[int, tuple[Any, int, Range]] = {}  # by identity: a weak reference, the version, its range
+        self._sources: dict[
+            int, tuple[Any, int, Any, int]
+        ] = {}  # the same of a tensor, and of the one that it took its values from
         self.reads = 0
 
     def bounds(self, tensor: Any) -> Range | None:
-        """Bounds that are known without asking the device: the tensor's own, or those of the tensor that it is a view of."""
+        """Bounds that are known without asking the device: the tensor's own, or those of the one that its values come from."""
         own = self._look_up(tensor)
-        if own is not None or not tensor._is_view():
-            return own
-        return self._look_up(tensor._base)
+        return own if own is not None else self._look_up(self._source(tensor))
 
-    def measured(self, tensor: Any) -> Range:
-        """The exact range, read from the device and remembered; of a view of a tensor of like size, that one's first."""
-        self.reads += 1
-        found = read(tensor)
-        self.remember(tensor, found)
-        return found
+    def measured(self, tensor: Any) -> Iterator[Range]:
+        """Ranges read from the device and remembered: of the tensor that the values come from, and then the exact one.
+
+        A model's buffer of positions outlives the step, and all later views of it are known by it.
+        """
+        source = self._source(tensor)
+        for one in (source, tensor) if source is not tensor and source.numel() <= LARGEST_SOURCE else (tensor,):
+            self.reads += 1
+            found = read(one)
+            self.remember(one, found)
+            yield found
 
     def remember(self, tensor: Any, found: Range) -> None:
-        if tensor.is_inference():  # such a tensor does not count its changes
+        if not tensor.is_inference():  # such a tensor does not count its changes
+            self._known[id(tensor)] = (self._reference(tensor), tensor._version, found)
+
+    def before(self, tensor: Any) -> Range | None:
+        """The range that a tensor had before the one call that has just changed it."""
+        reference, version, found = self._known.get(id(tensor), (None, 0, NOTHING))
+        return found if reference is not None and reference() is tensor and version == tensor._version - 1 else None
+
+    def take_from(self, tensor: Any, source: Any) -> None:
+        """Note that this tensor's values are some of the other one's."""
+        if tensor.element_size() < source.element_size():  # a narrower type may not hold them
             return
+        known = self.bounds(source)
+        if known is not None:
+            self.remember(tensor, known)
+            return
+        source = self._source(source)
+        if not tensor.is_inference() and not source.is_inference():
+            entry = (self._reference(tensor), tensor._version, weakref.ref(source), source._version)
+            self._sources[id(tensor)] = entry
+
+    def _source(self, tensor: Any) -> Any:
+        """The tensor that this one's values were taken from, if it is alive and as it was; else the base that it is a view of."""
+        entry = self._sources.get(id(tensor))
+        if entry is not None:
+            reference, version, source, its_version = entry
+            found = source()
+            if (
+                found is not None
+                and reference() is tensor
+                and (version, its_version) == (tensor._version, found._version)
+            ):
+                return found
+        base = tensor._base if tensor._is_view() else None
+        return tensor if base is None or base.dtype != tensor.dtype else base
+
+    def _reference(self, tensor: Any) -> weakref.ref[Any]:
         identity = id(tensor)
-        gone = weakref.ref(tensor, lambda _: self._known.pop(identity, None))
-        self._known[identity] = (gone, tensor._version, found)
+
+        def gone(_: object) -> None:
+            self._known.pop(identity, None)
+            self._sources.pop(identity, None)
+
+        return weakref.ref(tensor, gone)
 
     def _look_up(self, tensor: Any) -> Range | None:
         entry = self._known.get(id(tensor))
         if entry is None:
             return None
         reference, version, found = entry
-        return found if version == tensor._version and reference() is tensor else None
+        return found if reference() is tensor and version == tensor._version else None
 
 
-Follow = Callable[[Ranges, Any, tuple[Any, ...], Mapping[str, Any]], None]
-
-
-_MOVED = ("to", "cuda", "type")
-_SAME = (
-    *("long", "int", "contiguous", "clone", "detach", "view", "reshape", "flatten", "unsqueeze", "squeeze", "expand"),
-    *("expand_as", "repeat", "transpose", "permute", "t", "narrow", "roll", "__getitem__"),
-)
-_PARTS = ("chunk", "split", "unbind")
-
-
-def followers(torch: Any) -> dict[Place, Follow]:
-    """For the functions through which indices come to their use: what the result's range is, given the result and the arguments."""
-    tensor = torch.Tensor
-    table: dict[Place, Follow] = {(tensor, name): _moved for name in _MOVED}
-    table |= {(tensor, name): _same for name in _SAME} | {(tensor, name): _parts for name in _PARTS}
-    table |= {(torch, name): _same for name in ("reshape", "flatten", "clone", "roll")}
-    table |= {(torch, name): _parts for name in _PARTS} | {(torch, name): _joined for name in ("cat", "stack")}
-    table |= {(torch._C._nn, "pad"): _padded, (torch, "arange"): _counted}
-    return {place: follow for place, follow in table.items() if hasattr(*place)}
-
-
-def _moved(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    source = args[0]
-    if not _on_device(result) or source.is_floating_point():
-        return
-    if source.device.type == "cpu":
-        ranges.remember(result, read(source))
-    else:
-        _same(ranges, result, args, kwargs)
-
-
-def _same(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if _on_device(result) and (known := ranges.bounds(args[0])) is not None:
-        ranges.remember(result, known)
-
-
-def _parts(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    for part in result:
-        _same(ranges, part, args, kwargs)
-
-
-def _joined(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if not _on_device(result):
-        return
-    joined = NOTHING
-    for one in args[0] if args else kwargs["tensors"]:
-        known = ranges.bounds(one)
-        if known is None:
-            return
-        joined = joined.joined(known)
-    ranges.remember(result, joined)
-
-
-def _padded(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
-    value = args[3] if len(args) > 3 else kwargs.get("value", None)
-    known = ranges.bounds(args[0]) if args and _on_device(result) else None
-    if known is None or mode != "constant":
-        return
-    filled = int(value or 0)
-    ranges.remember(
-        result, known.joined(Range(NOTHING.low, NOTHING.high, True) if filled == IGNORED else Range(filled, filled))
-    )
-
-
-def _counted(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """``torch.arange`` says its values itself."""
-    if not _on_device(result) or not result.numel() or {"start", "end", "step"} & set(kwargs) or len(args) > 3:
-        return
-    start, step = (args[0], args[2] if len(args) == 3 else 1) if len(args) > 1 else (0, 1)
-    if type(start) is int and type(step) is int:
-        ends = (start, start + step * (result.numel() - 1))
-        ranges.remember(result, Range(min(ends), max(ends), min(ends) <= IGNORED <= max(ends)))
-
-
-def _on_device(tensor: Any) -> bool:
+def on_device(tensor: Any) -> bool:
     return not tensor.is_floating_point() and tensor.device.type != "cpu"
