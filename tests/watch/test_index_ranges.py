@@ -106,7 +106,9 @@ def test_a_range_follows_through_the_steps_by_which_indices_are_made(made, ends,
 NOT_FOLLOWED = {
     "an unknown change": lambda ids: ids.fill_(9),
     "two changes": lambda ids: ids.add_(1).bitwise_or_(64),
-    "a narrower type": lambda ids: ids.to(torch.int8),
+    "a narrower type": lambda ids: (ids + 300).to(torch.int8),
+    "a type without a sign": lambda ids: ids.to(torch.uint8),
+    "truth values": lambda ids: ids.to(torch.bool),
     "beyond 32 bits": lambda ids: ids * 2**31,
     "a scaled sum": lambda ids: torch.add(ids, ids, alpha=3),
 }

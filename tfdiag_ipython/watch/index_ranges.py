@@ -95,9 +95,9 @@ class Ranges:
 
     def take_from(self, tensor: Any, source: Any) -> None:
         """Note that this tensor's values are some of the other one's."""
-        if tensor.element_size() < source.element_size():  # a narrower type may not hold them
-            return
         known = self.bounds(source)
+        if tensor.dtype != source.dtype and not _holds(tensor, source, known):
+            return
         if known is not None:
             self.remember(tensor, known)
             return
@@ -136,6 +136,16 @@ class Ranges:
             return None
         reference, version, found = entry
         return found if reference() is tensor and version == tensor._version else None
+
+
+def _holds(tensor: Any, source: Any, known: Range | None) -> bool:
+    """Whether values of this range are the same in another type."""
+    bits = 8 * tensor.element_size() - 1
+    if tensor.element_size() >= source.element_size() and tensor.dtype.is_signed:
+        return True
+    if known is None or (tensor.element_size() == 1 and not tensor.dtype.is_signed):  # also of truth values
+        return False
+    return known.within(-(2**bits), 2**bits - 1, None)
 
 
 def on_device(tensor: Any) -> bool:
