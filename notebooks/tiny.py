@@ -6,6 +6,7 @@ Each maker takes the folder to write into and returns it as a string, or returns
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import shutil
 import threading
@@ -49,6 +50,16 @@ def start(seed: int = 0) -> None:
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     transformers.set_seed(seed)
+
+
+def recorded(scene: str) -> None:
+    """Print what tfdiag showed on a GPU, cell by cell (`tools/record_gpu.py` runs the cells there and writes `gpu.json`)."""
+    told = json.loads(Path(__file__).with_name("gpu.json").read_text())
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    print(f"Recorded on {told['device']}, {versions}, {told['date']}")
+    for cell in told["scenes"][scene]:
+        lines = [f">>> {line}" for line in cell["source"].splitlines()]
+        print("", *lines, *cell["output"].splitlines(), sep="\n")
 
 
 def tokenizer() -> Any:
