@@ -3,6 +3,8 @@
 import pytest
 
 from tests.probes.test_memory import look
+from tfdiag_ipython.probes.memory import MemoryProbe
+from tfdiag_ipython.testing import PlainHost
 
 pytestmark = pytest.mark.hf
 torch = pytest.importorskip("torch")
@@ -53,3 +55,11 @@ def test_only_what_is_a_tensor_or_a_list_of_them_can_be_kept_without_graphs():
     assert graphs(seen) == {"kept": 2 * SAVED} and not seen["collected"]
     total = "total = 0\nfor step in range(2):\n    total += model(torch.ones(100, 100)).sum()"
     assert dict(look(MODEL, total)["collected"]) == {"total": "cell 3"}
+
+
+def test_a_thorough_look_says_the_same_of_them():
+    host = PlainHost()
+    for source in ("import torch", MODEL, "kept = [model(torch.ones(100, 100)) for step in range(3)]"):
+        host.add(source)
+    seen = MemoryProbe().ask("", host.scene())
+    assert graphs(seen) == {"kept": 3 * SAVED} and seen["ledgers"]["cpu"]["frames"] == 0

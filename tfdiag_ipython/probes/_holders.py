@@ -89,7 +89,7 @@ class Holders:
             for thing in objects:
                 if issubclass(type(thing), self.torch.Tensor):
                     try:
-                        self._tensor(thing, "frames", "", "")
+                        self._tensor(thing, KINDS[-1], "", "")  # replaces nothing that a name led to
                     except Exception:  # fake tensors and broken ones
                         continue
         sums: collections.Counter[str] = collections.Counter()
