@@ -9,6 +9,10 @@ CORE = $(foreach version,$(CORE_VERSIONS),$(if $(shell tools/find_python $(versi
 # What is looked at is under test, not how fast this machine is.
 export TFDIAG_BUDGET = 5
 export TFDIAG_PATIENCE = 600
+# Each test file runs in one of so many processes; notebooks share a folder and run one after the other.
+JOBS ?= 2
+PYTEST = -m pytest -q -n $(JOBS) --dist loadfile
+NOTEBOOKS = -m pytest -q -p no:cacheprovider --nbval-current-env
 # Tests that need no torch; what the environments without it run.
 CORE_TESTS = -m "not hf and not kernel and not browser and not gpu"
 
@@ -33,21 +37,22 @@ lint: $(MAIN)
 test-core: $(CORE)
 	@for version in $(CORE_VERSIONS); do \
 		test -e .venvs/core-$$version/.ready || echo "== Python $$version is not on this machine: skipped"; done
-	@for ready in $(CORE); do echo "== $$ready"; $${ready%.ready}bin/python -m pytest -q $(CORE_TESTS) || exit 1; done
+	@for ready in $(CORE); do echo "== $$ready"; $${ready%.ready}bin/python $(PYTEST) $(CORE_TESTS) || exit 1; done
 
 test-v4: $(V4)
 	@echo "== transformers 4.57, IPython 8"
-	.venvs/v4/bin/python -m pytest -q -m "not browser"
-	cd notebooks && ../.venvs/v4/bin/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env .
+	.venvs/v4/bin/python $(PYTEST) -m "not browser"
+	cd notebooks && ../.venvs/v4/bin/python $(NOTEBOOKS) --nbval-lax .
 
 test-colab: $(COLAB)
 	@echo "== Colab's IPython 7.34, ipykernel 6.17, ipywidgets 7.7.1"
-	.venvs/colab/bin/python -m pytest -q -m "not browser"
-	cd notebooks && ../.venvs/colab/bin/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env .
+	.venvs/colab/bin/python $(PYTEST) -m "not browser"
+	cd notebooks && ../.venvs/colab/bin/python $(NOTEBOOKS) --nbval-lax .
 
 test-main: $(MAIN)
 	@echo "== transformers 5.23, IPython 9"
-	.venv/bin/python -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg tests notebooks
+	cd notebooks && ../.venv/bin/python $(NOTEBOOKS) --nbval --nbval-sanitize-with sanitize.cfg .
+	.venv/bin/python $(PYTEST)
 
 bench: $(MAIN)
 	.venv/bin/python benchmarks/run.py
@@ -64,18 +69,18 @@ $(MAIN): pyproject.toml constraints.txt
 $(V4): pyproject.toml constraints/v4.txt
 	$(PYTHON) -m venv .venvs/v4
 	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt torch
-	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt -e ".[hf]" accelerate ipykernel nbclient nbval numexpr pytest sentencepiece
+	.venvs/v4/bin/python $(PIP) -c constraints/v4.txt -e ".[hf]" accelerate ipykernel nbclient nbval numexpr pytest pytest-xdist sentencepiece
 	touch $@
 
 $(COLAB): pyproject.toml constraints/colab.txt
 	$(PYTHON) -m venv .venvs/colab
 	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt torch
-	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt -e ".[hf]" accelerate ipykernel nbclient nbval pytest sentencepiece
+	.venvs/colab/bin/python $(PIP) -c constraints/colab.txt -e ".[hf]" accelerate ipykernel nbclient nbval pytest pytest-xdist sentencepiece
 	touch $@
 
 .venvs/core-%/.ready: pyproject.toml constraints/core.txt
 	$$(tools/find_python $*) -m venv .venvs/core-$*
-	.venvs/core-$*/bin/python $(PIP) -c constraints/core.txt -e . pytest
+	.venvs/core-$*/bin/python $(PIP) -c constraints/core.txt -e . pytest pytest-xdist
 	touch $@
 
 clean:
