@@ -24,7 +24,7 @@ def test_a_list_of_scores_keeps_their_forward_passes_until_backward():
     seen = look(MODEL, kept)
     assert graphs(seen) == {"kept": 3 * SAVED}
     assert seen["ledgers"]["cpu"]["graphs"] == 3 * SAVED
-    assert graphs(look(MODEL, kept, "kept[0].sum().backward()")) == {"kept": 2 * SAVED}
+    assert graphs(look(MODEL, kept, "kept[0].sum().backward()", "1 / 0")) == {"kept": 2 * SAVED}
     assert graphs(look(MODEL, f"with torch.no_grad():\n    {kept}")) == {}
 
 
@@ -36,7 +36,7 @@ def test_of_a_function_that_failed_its_lists_count_and_not_the_step_that_was_run
         "evaluate()",
     )
     assert graphs(seen) == {"evaluate: kept": 2 * SAVED}
-    assert dict(seen["collected"]) == {"evaluate: kept": "cell 3"}
+    assert dict(seen["collected"]) == {"evaluate: kept": ("cell 3", True)}
 
 
 def test_what_would_be_computed_again_is_not():
@@ -54,7 +54,22 @@ def test_only_what_is_a_tensor_or_a_list_of_them_can_be_kept_without_graphs():
     seen = look(MODEL, outputs)
     assert graphs(seen) == {"kept": 2 * SAVED} and not seen["collected"]
     total = "total = 0\nfor step in range(2):\n    total += model(torch.ones(100, 100)).sum()"
-    assert dict(look(MODEL, total)["collected"]) == {"total": "cell 3"}
+    assert dict(look(MODEL, total)["collected"]) == {"total": ("cell 3", False)}
+
+
+STEP = "for step in range(3):\n    outputs = model(torch.ones(100, 100))\n    "
+
+
+def test_the_step_that_was_running_is_no_leak_and_an_earlier_cells_output_is():
+    assert graphs(look(MODEL, f"{STEP}if step == 2: 1 / 0\n    outputs.sum().backward()")) == {}
+    assert graphs(look(MODEL, f"{STEP}if step == 2: 1 / 0")) == {}
+    assert graphs(look(MODEL, "outputs = model(torch.ones(100, 100))", "1 / 0")) == {"outputs": SAVED}
+
+
+def test_what_is_collected_for_one_backward_pass_is_no_leak():
+    losses = "losses = []\nfor step in range(3):\n    losses.append(model(torch.ones(100, 100)).sum())\n"
+    assert graphs(look(MODEL, f"{losses}1 / 0\ntorch.stack(losses).sum().backward()")) == {}
+    assert graphs(look(MODEL, f"{losses}1 / 0\nprint(torch.stack(losses).sum())")) == {"losses": 3 * SAVED}
 
 
 def test_a_thorough_look_says_the_same_of_them():

@@ -17,39 +17,69 @@ if TYPE_CHECKING:
 NOTE = "The same numbers are kept. No gradient can flow back through them."
 
 
-def collecting_cell(cells: Sequence[Cell], name: str) -> str:
-    """The label of the newest cell that appends to this list or adds to this variable; empty where none does."""
+def collecting_cell(cells: Sequence[Cell], name: str, *, lists: bool) -> str:
+    """The label of the newest cell that appends one thing to this list, or adds to this tensor; empty where none does."""
     for cell in reversed(newest_versions(cells)):
-        try:
-            tree = ast.parse(python_of(cell.source) or "")
-        except (SyntaxError, ValueError, RecursionError):
-            continue
-        if any(_collects(node, name) for node in ast.walk(tree)):
+        tree = _tree(cell.source)
+        if tree is not None and any(_collects(node, name, lists) for node in ast.walk(tree)):
             return cell.label
     return ""
 
 
-def _collects(node: ast.AST, name: str) -> bool:
+def needed_for_backward(source: str) -> set[str]:
+    """The names that a cell with a backward pass does more with than to add to them: their graphs may be what it runs through."""
+    tree = _tree(source) if "backward" in source else None
+    if tree is None:
+        return set()
+    only_added: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
+            only_added.add(node.func.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
+            only_added.update(node.args)
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+    return {node.id for node in names if node not in only_added}
+
+
+def added_to(source: str) -> set[str]:
+    """The names that a cell binds by ``name += …``."""
+    tree = _tree(source)
+    nodes = ast.walk(tree) if tree is not None else ()
+    return {node.target.id for node in nodes if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name)}
+
+
+def _tree(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(python_of(source) or "")
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _collects(node: ast.AST, name: str, lists: bool) -> bool:
     if isinstance(node, ast.AugAssign):
-        return isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name) and node.target.id == name
-    call = node.func if isinstance(node, ast.Call) and len(node.args) == 1 else None
-    return isinstance(call, ast.Attribute) and ast.unparse(call) == f"{name}.append"
+        adds = isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name) and node.target.id == name
+        return adds and not lists
+    call = node if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords else None
+    appends = call is not None and ast.unparse(call.func) == f"{name}.append"
+    return lists and appends and call is not None and not isinstance(call.args[0], ast.Starred)
 
 
-def detach_collected(source: str, name: str) -> str:
-    """The source with ``.detach()`` behind what is appended to this list or added to this variable."""
+def detach_collected(source: str, name: str, *, lists: bool) -> str:
+    """The source with ``.detach()`` behind what is appended to this list, or added to this tensor."""
     import libcst as cst
 
     class Editor(cst.CSTTransformer):
         def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
-            if dotted(original_node.func) != f"{name}.append" or len(updated_node.args) != 1:
+            args = updated_node.args
+            if not lists or dotted(original_node.func) != f"{name}.append" or len(args) != 1 or args[0].star:
                 return updated_node
-            value = updated_node.args[0].value
-            return updated_node.with_changes(args=[updated_node.args[0].with_changes(value=_detached(value))])
+            return updated_node.with_changes(args=[args[0].with_changes(value=_detached(args[0].value))])
 
         def leave_AugAssign(self, original_node: cst.AugAssign, updated_node: cst.AugAssign) -> cst.AugAssign:
             adds = isinstance(original_node.operator, cst.AddAssign) and dotted(original_node.target) == name
-            return updated_node.with_changes(value=_detached(updated_node.value)) if adds else updated_node
+            return (
+                updated_node.with_changes(value=_detached(updated_node.value)) if adds and not lists else updated_node
+            )
 
     return transform(source, lambda tree: tree.visit(Editor()))
 
@@ -68,9 +98,9 @@ def _detached(value: cst.BaseExpression) -> cst.BaseExpression:
     return cst.Call(cst.Attribute(value, cst.Name("detach")))
 
 
-def detach(scene: Scene, name: str) -> LessMemory:
+def detach(scene: Scene, name: str, *, lists: bool) -> LessMemory:
     """Plan the edit of the cell that collects into ``name``, after the cell that makes it anew where that is another one."""
-    plan = edit_cells(scene, lambda source: detach_collected(source, name))
+    plan = edit_cells(scene, lambda source: detach_collected(source, name, lists=lists))
     reruns = list(plan.reruns)
     if not any(_makes(cell, name) for cell in reruns):
         reruns[:0] = [cell for cell in newest_versions(scene.cells) if _makes(cell, name)][-1:]
@@ -79,9 +109,8 @@ def detach(scene: Scene, name: str) -> LessMemory:
 
 def _makes(cell: Cell, name: str) -> bool:
     """Whether the cell binds the name to something new, and does not only add to it."""
-    try:
-        tree = ast.parse(python_of(cell.source) or "")
-    except (SyntaxError, ValueError, RecursionError):
+    tree = _tree(cell.source)
+    if tree is None:
         return False
     added = {node.target for node in ast.walk(tree) if isinstance(node, ast.AugAssign)}
     names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +55,13 @@ class Holders:
         self._seen: set[int] = set()
         self._graphs = Graphs(torch, deadline)
 
-    def add(self, root: str, items: Iterable[tuple[str, object]], *, graphs: str = "all") -> None:
+    def add(
+        self, root: str, items: Iterable[tuple[str, object]], *, graphs: Callable[[str], str] = lambda name: "all"
+    ) -> None:
         """Look at what these names hold: tensors, models and optimizers first, so that no large container hides them.
 
-        What the graphs of their tensors keep counts with them: of ``all`` tensors, of those in ``lists`` alone (in a frame the others'
-        graph is the step that is running), or of none.
+        What the graphs of a name's tensors keep counts with it: of ``all`` tensors, of those in ``lists`` alone (a plain one's graph may
+        be the step that is running), or of ``none``.
         """
         direct = (self.torch.Tensor, self.torch.nn.Module, self.torch.optim.Optimizer)
         named = [(name, value) for name, value in items if type(value) not in _PLAIN]
@@ -67,7 +69,8 @@ class Holders:
             for name, value in sorted(named, key=lambda item: not issubclass(type(item[1]), direct)):
                 try:
                     nodes = self._walk(root, name, value)
-                    if graphs == "all" or (graphs == "lists" and issubclass(type(value), _SEQUENCES)):
+                    which = graphs(name)
+                    if which == "all" or (which == "lists" and issubclass(type(value), _SEQUENCES)):
                         self._follow(nodes, root, name)
                 except BudgetSpent:
                     raise

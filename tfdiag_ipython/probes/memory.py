@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -14,10 +14,10 @@ from tfdiag_ipython.bindings import IPYTHON_NAMES
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.batch_size import find_batch
-from tfdiag_ipython.fixes.detach import collecting_cell
+from tfdiag_ipython.fixes.detach import added_to, collecting_cell, needed_for_backward
 from tfdiag_ipython.fixes.less_memory import given_arguments
 from tfdiag_ipython.fixes.source import names_used
-from tfdiag_ipython.probe import Deadline, Evidence, Probe, Scene
+from tfdiag_ipython.probe import Deadline, Evidence, LiveFrame, Probe, Scene
 from tfdiag_ipython.probes._holders import KINDS, OBJECTS, THOROUGH, Holders, by_size, fields_of
 from tfdiag_ipython.probes._nvidia_smi import processes
 from tfdiag_ipython.sizes import memory_size
@@ -57,7 +57,7 @@ class MemoryProbe(Probe):
     empty), ``given`` (the training's arguments as source), ``trains`` (the Trainer's training loop is in the traceback),
     ``checkpoints`` (the argument by which its model computes layers again, or empty), ``read`` (names that the failing cell reads), ``precision`` (``bf16`` or
     ``fp16``: what the device has), ``collected`` (names of tensors, or of lists of nothing else, with graphs → the cell that adds to
-    them), ``eight_bit`` (optimizers in 8 bits are installed for it), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
+    them, and whether it is a list), ``eight_bit`` (optimizers in 8 bits are installed for it), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
     """
 
     name: ClassVar[str] = "memory"
@@ -145,29 +145,47 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
 
 
 def _fill(holders: Holders, scene: Scene) -> None:
-    names = list(scene.namespace.items())
-    holders.add("variables", [(name, value) for name, value in names if not IPYTHON_NAMES.fullmatch(name)])
+    names = [pair for pair in scene.namespace.items() if not IPYTHON_NAMES.fullmatch(pair[0])]
+    source = scene.cell.source if scene.cell else ""
+    needed = needed_for_backward(source)
+    running = names_used(source)[0] - added_to(source)  # the failing cell's own step: what its graph saved is no leak
+    holders.add(
+        "variables", names, graphs=lambda name: "none" if name in needed else "lists" if name in running else "all"
+    )
     shown = scene.namespace.get("Out")
     if type(shown) is dict:
         holders.add("outputs", [(f"Out[{number}]", value) for number, value in list(shown.items())])
     for frame in scene.frames:
         if frame.function != "<module>":
-            named = [(f"{frame.function}: {name}", value) for name, value in list(frame.locals.items())]
-            holders.add("frames", named, graphs="none" if LIBRARY.search(frame.file) else "lists")
+            holders.add(
+                "frames",
+                [(f"{frame.function}: {name}", value) for name, value in list(frame.locals.items())],
+                graphs=_graphs_of(frame, scene),
+            )
 
 
-def _collected(holders: Holders, scene: Scene, torch: Any) -> dict[str, str]:
+def _graphs_of(frame: LiveFrame, scene: Scene) -> Callable[[str], str]:
+    """What the graphs of a function's locals count for: in a function of the notebook's own, lists may collect what nobody needs."""
+    if LIBRARY.search(frame.file):
+        return lambda name: "none"
+    made = [cell.source for cell in scene.cells if f"def {frame.function}(" in cell.source]
+    needed = needed_for_backward(made[-1]) if made else set()
+    return lambda name: "none" if name.rpartition(": ")[2] in needed else "lists"
+
+
+def _collected(holders: Holders, scene: Scene, torch: Any) -> dict[str, tuple[str, bool]]:
     """The names that keep most in graphs and hold tensors alone, with the cell that adds to each."""
     places = {one.place for one in holders.held.values()}
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, bool]] = {}
     for name, _ in by_size(pair for place in places for pair in holders.of(place, "graphs"))[:NAMED]:
         function, _, own = name.rpartition(": ")
         values = [frame.locals.get(own) for frame in scene.frames if function and frame.function == function]
         value = values[-1] if values else scene.namespace.get(own)
-        parts = value if type(value) is list else [value]
+        lists = type(value) is list
+        parts = value if lists else [value]
         if parts and all(issubclass(type(part), torch.Tensor) for part in parts):
-            cell = collecting_cell(scene.cells, own)
-            found |= {name: cell} if cell else {}
+            cell = collecting_cell(scene.cells, own, lists=lists)
+            found |= {name: (cell, lists)} if cell else {}
     return found
 
 

@@ -67,7 +67,7 @@ def fixes(rule: Rule, seen: Evidence, cause: Cause) -> tuple[Fix, ...]:
             )
         )
     name, _ = cause.largest
-    cell = (seen.get("collected") or {}).get(name, "")
+    cell, lists = (seen.get("collected") or {}).get(name, ("", False))
     if cell and cause.graphs >= WORTH_FREEING:
         own = name.rpartition(": ")[2]
         offered.append(
@@ -77,6 +77,7 @@ def fixes(rule: Rule, seen: Evidence, cause: Cause) -> tuple[Fix, ...]:
                 f"{_saves(cause.graphs, 1.0)}Edits {cell}: adds `.detach()` to what `{own}` collects. The numbers are the same; no "
                 "gradient can flow back through them.",
                 name=own,
+                lists=lists,
             )
         )
     bytes_held = int(seen.get("frame_bytes", 0))
@@ -184,7 +185,7 @@ def plan(diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
     if fix.id == "checkpoint-activations":
         return set_training(scene, {str(fix.parameters["argument"]): "True"}, "Each layer is computed twice.")
     if fix.id == "detach-collected":
-        return detach(scene, str(fix.parameters["name"]))
+        return detach(scene, str(fix.parameters["name"]), lists=bool(fix.parameters["lists"]))
     if fix.id == "half-precision":
         return set_training(scene, {str(fix.parameters["precision"]): "True"}, "Products are computed in 16 bits.")
     if fix.id == "smaller-optimizer":

@@ -18,7 +18,10 @@ from tfdiag_ipython.rules.mem._causes import (
 from tfdiag_ipython.rules.mem._messages import Shortage
 from tfdiag_ipython.sizes import memory_size
 
-SMALLER = "A smaller batch, shorter sequences, gradient checkpointing or a lower precision need less."
+SMALLER = (
+    "A smaller batch, shorter sequences, gradient checkpointing or a lower precision need less; where no backward pass follows, "
+    "`torch.no_grad()` does."
+)
 
 GRAPHS = (
     "Each tensor in it still has the graph of its forward pass, and with it all that a backward pass would need: evaluate under "
