@@ -1,5 +1,7 @@
 """The index guard: a bad index raises in Python, names itself, and leaves everything as it was; a good one is let through."""
 
+import contextlib
+import functools
 import pickle
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import warnings
 import pytest
 
 torch = pytest.importorskip("torch")
+numpy = pytest.importorskip("numpy")
 
 import tfdiag_ipython  # noqa: E402
 from tfdiag_ipython.watch.index_guard import GuardedIndexError, GuardWarning  # noqa: E402
@@ -18,6 +21,7 @@ T = torch.tensor
 TABLE = torch.nn.Embedding(4, 2)
 SCORES = torch.zeros(3, 3)
 X = torch.zeros(2, 3)
+LONG = torch.arange(30.0).view(10, 3)
 
 BAD = {
     "embedding": (
@@ -58,6 +62,18 @@ BAD = {
     "x[..., index]": (lambda: X[None, ..., T([3])], "dimension 1 has 3 entries"),
     "x[mask, index]": (lambda: X[T([True, False]), T([3])], "`index[1][0]` is 3, and dimension 1"),
     "x[list]": (lambda: X[[0, 2]], "`index[1]` is 2"),
+    "x[list of numpy's]": (lambda: X[[numpy.int64(0), numpy.int64(2)]], "`index[1]` is 2, and dimension 0"),
+    "x[list of numpy's, :]": (lambda: X[[numpy.int64(2)], :], "`index[0][0]` is 2, and dimension 0"),
+    "x[range]": (lambda: X[range(3)], "`index[2]` is 2"),
+    "x[unsigned array]": (lambda: X[numpy.array([0, 2], dtype="uint8")], "`index[1]` is 2"),
+    "embedding with a largest norm": (lambda: torch.nn.Embedding(4, 2, max_norm=1.0)(T([5])), "`input[0]` is 5"),
+    "take_along_dim of all": (lambda: torch.take_along_dim(X, T([-1])), "`indices[0]` is -1, and the tensor has 6"),
+    "per-sample gradients": (
+        lambda: torch.vmap(torch.func.grad(lambda w, i: torch.nn.functional.embedding(i, w).sum()), (None, 0))(
+            TABLE.weight.detach(), T([0, 9])
+        ),
+        "is 9, and `weight` has 4 rows",
+    ),
     "x[index] = 1": (lambda: X.clone().__setitem__(T([2]), 1.0), "x[index] = …: `index[0]` is 2"),
     "index_put": (lambda: X.clone().index_put_((T([0]), T([3])), T(1.0)), "`index[1][0]` is 3, and dimension 1"),
 }
@@ -73,6 +89,11 @@ GOOD = {
     "a new dimension": lambda: X[None, :, T([2])],
     "a mask": lambda: X[X > 0],
     "slices": lambda: X[1, 0:2],
+    "a list of numpy's": lambda: LONG[[numpy.int64(0), numpy.int64(5)]],
+    "a list of an array's": lambda: LONG[list(numpy.array([0, 5]))],
+    "a list of masks": lambda: X[[True, False]],
+    "an empty list": lambda: X[[]],
+    "a range": lambda: LONG[range(5)],
     "take from the end": lambda: X.take(T([-6])),
     "take_along_dim from the end": lambda: torch.take_along_dim(X, T([[-1]]), 1),
     "index_fill from the end": lambda: X.index_fill(0, T([-1]), 2.0),
@@ -80,6 +101,11 @@ GOOD = {
     "a view": lambda: TABLE(torch.arange(8).view(2, 4)[:1].t()),
     "vmap": lambda: TABLE.weight[torch.arange(2)],
 }
+
+
+@pytest.fixture
+def as_if_built_for_cuda(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
 
 
 @pytest.mark.parametrize("call, said", BAD.values(), ids=BAD)
@@ -226,6 +252,134 @@ def test_what_is_compiled_or_traced_is_not_checked_and_that_is_said():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.jit.trace(TABLE, T([1]))
+
+
+def test_what_was_compiled_before_is_not_checked_and_that_is_said_each_time():
+    compiled = torch.compile(lambda ids: TABLE(ids) * 2, backend="eager")
+    compiled(T([1]))
+    for _ in range(2):
+        with pytest.warns(GuardWarning, match="what torch.compile compiled"), tfdiag_ipython.guard():
+            compiled(T([1]))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_torchscript_runs_is_not_checked_and_that_is_said():
+    scripted = torch.jit.script(TABLE)
+    with pytest.warns(GuardWarning, match="what TorchScript ran"), tfdiag_ipython.guard():
+        scripted(T([1]))
+
+
+FOR_GOOD = """
+import torch, tfdiag_ipython
+with tfdiag_ipython.guard():
+    with torch.device("meta"):
+        assert torch.zeros(2).is_meta
+with torch.device("meta"):
+    assert torch.zeros(2).is_meta and torch.arange(3).is_meta and torch.full((2,), 1).is_meta
+torch.set_default_device("meta")
+assert torch.ones(2).is_meta
+for functions in torch.overrides.get_overridable_functions().values():
+    assert not any(function.__code__.co_filename.endswith("guarded_functions.py") for function in functions if hasattr(function, "__code__"))
+print("alike")
+"""
+
+
+def test_nothing_is_remembered_of_it_in_this_process():
+    ran = subprocess.run([sys.executable, "-c", FOR_GOOD], capture_output=True, text=True, check=False)
+    assert ran.stdout == "alike\n", ran.stderr
+
+
+def test_a_function_of_the_persons_own_is_called_and_stays():
+    with tfdiag_ipython.guard():
+        pass
+    called, before = [], torch.gather
+
+    def own(*args):
+        called.append(args)
+        return before(*args)
+
+    torch.gather = own
+    try:
+        with tfdiag_ipython.guard():
+            torch.gather(X, 1, T([[0]]))
+            with pytest.raises(GuardedIndexError):
+                torch.gather(X, 1, T([[5]]))
+        assert torch.gather is own and len(called) == 1
+    finally:
+        torch.gather = before
+
+
+def test_functions_can_be_sent_to_other_processes():
+    with tfdiag_ipython.guard():
+        sent = [pickle.dumps(one) for one in (torch.stack, functools.partial(torch.gather, dim=1), torch.Tensor.gather)]
+        assert pickle.loads(sent[0]) is torch.stack
+    assert pickle.loads(sent[0]) is torch.stack and pickle.loads(sent[1]).func is torch.gather
+    assert pickle.loads(sent[2]) is torch.Tensor.gather
+
+
+class Handled(torch.Tensor):
+    """Knows PyTorch's functions by their identity, as quantized tensors do."""
+
+    TABLE = {torch.Tensor.gather: "gather", torch.Tensor.__getitem__: "item", torch.Tensor.view: "view"}
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return cls.TABLE.get(function, "?")
+
+
+def test_classes_of_tensors_and_modes_are_handed_pytorchs_own_functions(as_if_built_for_cuda):
+    handled, seen = torch.zeros(2, 3).as_subclass(Handled), []
+
+    class Mode(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(Handled.TABLE.get(function, "?"))
+            return function(*args, **(kwargs or {}))
+
+    good, bad = T([[0]]), T([9])
+    with tfdiag_ipython.guard():
+        assert (handled.gather(1, good), handled[bad], handled.view(-1)) == ("gather", "item", "view")
+        with Mode():
+            X.gather(1, good)
+            with pytest.raises(GuardedIndexError):
+                X[bad]
+    assert seen == ["gather"]
+
+
+def test_those_who_record_operations_do_not_see_a_look(as_if_built_for_cuda):
+    from torch.fx import symbolic_trace
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def rows(table, ids):
+        return table.gather(0, ids) + table.view(-1)[ids]
+
+    programs = []
+    for guard in (contextlib.nullcontext(), tfdiag_ipython.guard()):
+        with guard:
+            recorded = make_fx(rows)(torch.arange(4.0), T([1, 2]))
+            programs.append((symbolic_trace(rows).code, recorded.code))
+    assert programs[0] == programs[1]
+
+
+def test_one_guard_of_two_threads_may_end_first():
+    inside, ended, said = threading.Event(), threading.Event(), []
+
+    def work():
+        with tfdiag_ipython.guard():
+            inside.set()
+            ended.wait(10)
+            try:
+                TABLE(T([9]))
+            except IndexError as error:
+                said.append(type(error))
+
+    thread = threading.Thread(target=work)
+    with tfdiag_ipython.guard():
+        thread.start()
+        inside.wait(10)
+    ended.set()
+    thread.join()
+    assert said == [GuardedIndexError]
+    assert "gather" not in vars(torch.Tensor)
 
 
 @pytest.mark.hf

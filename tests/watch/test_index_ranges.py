@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 
 import tfdiag_ipython  # noqa: E402
 from tfdiag_ipython.watch import index_follow, index_guard, index_ranges  # noqa: E402
+from tfdiag_ipython.watch.index_follow import followers  # noqa: E402
 from tfdiag_ipython.watch.index_ranges import IGNORED, Range, Ranges, read  # noqa: E402
 
 functional = torch.nn.functional
@@ -109,6 +110,11 @@ NOT_FOLLOWED = {
     "a narrower type": lambda ids: (ids + 300).to(torch.int8),
     "a type without a sign": lambda ids: ids.to(torch.uint8),
     "truth values": lambda ids: ids.to(torch.bool),
+    "another sign": lambda ids: (ids + 200).to(torch.uint8).to(torch.int8),
+    "a sum that runs over": lambda ids: ids.to(torch.int8) + ids.to(torch.int8),
+    "the same bytes": lambda ids: ids.view(torch.int32),
+    "an unknown change and one that changes nothing": lambda ids: ids.fill_(9).__setitem__(False, 5) or ids,
+    "into another tensor": lambda ids: torch.mul(ids, ids, out=torch.empty(2, dtype=torch.int8)),
     "beyond 32 bits": lambda ids: ids * 2**31,
     "a scaled sum": lambda ids: torch.add(ids, ids, alpha=3),
 }
@@ -120,6 +126,16 @@ def test_what_may_hold_other_values_is_not_believed(made, as_if_on_a_device):
         ids = T([1, 2])
         watching.ranges.remember(ids, read(ids))
         assert watching.ranges.bounds(made(ids)) is None
+
+
+def test_on_the_way_from_the_host_a_type_may_change_the_values(monkeypatch):
+    ids = T([-1, 300])
+    ranges, to = Ranges(), followers(torch)[torch.Tensor, "to"]
+    monkeypatch.setattr(index_follow, "on_device", lambda tensor: tensor is not ids)
+    for kind in (torch.uint8, torch.int8):
+        moved = ids.to(kind)
+        to.after(ranges, moved, (ids,), {}, None)
+        assert ranges.bounds(moved) is None
 
 
 def test_what_is_taken_from_a_models_buffer_is_read_once(as_if_on_a_device):

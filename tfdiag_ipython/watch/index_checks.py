@@ -41,6 +41,7 @@ def checks(torch: Any) -> dict[Place, tuple[str, Find]]:
         (torch, "embedding"): ("embedding", _rows("input", 1, "weight", 0)),
         (functional, "embedding_bag"): ("embedding_bag", _rows("input", 0, "weight", 1)),  # it flattens the ids
         (torch, "embedding_bag"): ("embedding_bag", _rows("input", 1, "weight", 0)),
+        (torch, "embedding_renorm_"): ("embedding", _rows("input", 1, "weight", 0)),  # before it, with max_norm
         (native, "cross_entropy_loss"): ("cross_entropy", _target),
         (native, "nll_loss_nd"): ("nll_loss", _target),
         (functional, "one_hot"): ("one_hot", _one_hot),
@@ -112,16 +113,16 @@ def _dimension(*, wraps: bool) -> Find:
 def _along(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
     values, indices = _given(args, kwargs, 0, "input"), _given(args, kwargs, 1, "indices")
     dim = _given(args, kwargs, 2, "dim")
-    yield from _whole(values, indices, "indices") if dim is None else _at(values, dim, indices, True, "indices")
+    if dim is None:  # as if it had one dimension, and without counting from the end
+        count = values.numel()
+        yield Check("indices", indices, 0, count - 1, f"the tensor has {count:,} entries")
+    else:
+        yield from _at(values, dim, indices, True, "indices")
 
 
 def _take(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
-    yield from _whole(_given(args, kwargs, 0, "input"), _given(args, kwargs, 1, "index"), "index")
-
-
-def _whole(values: Any, index: Any, argument: str) -> Iterator[Check]:
-    count = values.numel()
-    yield Check(argument, index, -count, count - 1, f"the tensor has {count:,} entries")
+    count = _given(args, kwargs, 0, "input").numel()
+    yield Check("index", _given(args, kwargs, 1, "index"), -count, count - 1, f"the tensor has {count:,} entries")
 
 
 def _at(values: Any, dim: Any, index: Any, wraps: bool, argument: str = "index") -> Iterator[Check]:
@@ -137,7 +138,7 @@ def _item(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
     import torch
 
     values, index = args[0], _given(args, kwargs, 1, "indices")
-    items = tuple(index) if isinstance(index, (tuple, list)) and not _numbers(index) else (index,)
+    items = tuple(index) if _is_tuple(index, torch) else (index,)
     takes = [_takes(one, torch) for one in items]
     if None in takes:
         return
@@ -156,11 +157,23 @@ def _item(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Check]:
         dimension += taken or 0
 
 
+def _is_tuple(index: Any, torch: Any) -> bool:
+    """Whether it stands for one index per dimension: as ``treatSequenceAsTuple`` in ``torch/csrc/autograd/python_variable_indexing.cpp`` has it."""
+    if isinstance(index, tuple):
+        return True
+    if not isinstance(index, (list, range)) or len(index) >= 32:
+        return False
+    several = (torch.Tensor, list, tuple, range, slice, type(None), type(Ellipsis))
+    return any(
+        isinstance(one, several) or (type(one).__module__ == "numpy" and getattr(one, "ndim", 0)) for one in index
+    )
+
+
 def _takes(one: Any, torch: Any) -> int | None:
     """How many dimensions a part of an index takes; ``None`` where that is not known."""
     if one is None or one is Ellipsis or isinstance(one, bool):
         return 0
-    if isinstance(one, (int, slice)) or _numbers(one):
+    if isinstance(one, (int, slice)) or _integers(one):
         return 1
     kind = getattr(one, "dtype", None)
     if isinstance(one, torch.Tensor):
@@ -170,14 +183,20 @@ def _takes(one: Any, torch: Any) -> int | None:
     return None
 
 
-def _numbers(one: Any) -> bool:
-    return isinstance(one, list) and bool(one) and all(type(value) is int for value in one)
+def _integers(one: Any) -> bool:
+    """A list or range of whole numbers, of Python or of numpy."""
+    return isinstance(one, (list, range)) and bool(one) and all(map(_is_integer, one))
+
+
+def _is_integer(value: Any) -> bool:
+    scalar = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+    return type(value) is int or (scalar and value.dtype.kind in "iu")
 
 
 def _as_tensor(one: Any, torch: Any) -> Any:
     if isinstance(one, torch.Tensor):
         return None if one.dtype in (torch.bool, torch.uint8) else one
-    integers = _numbers(one) or (
-        type(one).__module__ == "numpy" and getattr(getattr(one, "dtype", None), "kind", "") == "i"
-    )
-    return torch.as_tensor(one, device="cpu") if integers else None
+    if _integers(one):
+        return torch.tensor([int(value) for value in one], device="cpu")
+    array = type(one).__module__ == "numpy" and getattr(getattr(one, "dtype", None), "kind", "") in tuple("iu")
+    return torch.as_tensor(one.astype("int64"), device="cpu") if array else None

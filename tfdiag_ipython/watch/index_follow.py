@@ -7,18 +7,30 @@ pages in PyTorch's documentation, and the steps by which transformers 4.57 and 5
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tfdiag_ipython.watch.guarded_functions import Place
-from tfdiag_ipython.watch.index_ranges import IGNORED, NOTHING, Range, Ranges, on_device, read
+from tfdiag_ipython.watch.index_ranges import IGNORED, NOTHING, Range, Ranges, holds, on_device, read
 
 LARGEST = 2**31
 """Beyond, numbers of 32 bits run over."""
-Follow = Callable[[Ranges, Any, tuple[Any, ...], Mapping[str, Any]], None]
-_MOVED = ("to", "cuda", "type", "type_as")
+Before = Callable[[Ranges, tuple[Any, ...]], Any]
+After = Callable[[Ranges, Any, tuple[Any, ...], Mapping[str, Any], Any], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known after a call (given the result, the arguments, and what ``before`` returned, which comes before the call)."""
+
+    after: After
+    before: Before | None = None
+
+
+_CONVERTED = ("to", "cuda", "type", "type_as", "long", "int")
 _SAME = (
-    *("long", "int", "contiguous", "clone", "detach", "view", "reshape", "flatten", "unsqueeze", "squeeze", "expand"),
-    *("expand_as", "repeat", "transpose", "permute", "t", "narrow", "roll", "flip", "__getitem__"),
+    *("contiguous", "clone", "detach", "view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expand_as"),
+    *("repeat", "transpose", "permute", "t", "narrow", "roll", "flip", "__getitem__"),
     *("gather", "index_select", "take_along_dim"),
 )
 _PARTS = ("chunk", "split", "unbind")
@@ -27,107 +39,155 @@ _ADDED = ("add", "__add__", "__radd__")
 _MULTIPLIED = ("mul", "__mul__", "__rmul__")
 
 
-def followers(torch: Any) -> dict[Place, Follow]:
-    """For the functions through which indices come to their use: what the result's range is, given the result and the arguments."""
+def followers(torch: Any) -> dict[Place, Step]:
+    """For the functions through which indices come to their use: what is known of the result."""
     tensor = torch.Tensor
-    table: dict[Place, Follow] = {}
+    table: dict[Place, Step] = {}
     for owner in (tensor, torch):
-        for names, follow in (
-            (_MOVED, _moved),
-            (_SAME, _same),
-            (_PARTS, _parts),
-            (_COMPARED, _compared),
-            (_ADDED, _added),
-            (_MULTIPLIED, _multiplied),
-            (("cumsum",), _summed_up),
-            (("zeros", "zeros_like", "new_zeros"), _zeros),
-            (("ones", "ones_like", "new_ones"), _ones),
-            (("full", "full_like", "new_full"), _full),
-            (("masked_fill_", "__setitem__"), _written),
-            (("add_", "__iadd__"), _added_in_place),
+        for names, step in (
+            (_CONVERTED, Step(_converted)),
+            (_SAME, Step(_same)),
+            (_PARTS, Step(_parts)),
+            (_COMPARED, Step(_compared)),
+            (_ADDED, Step(_added)),
+            (_MULTIPLIED, Step(_multiplied)),
+            (("cumsum",), Step(_summed_up)),
+            (("zeros", "zeros_like", "new_zeros"), Step(_zeros)),
+            (("ones", "ones_like", "new_ones"), Step(_ones)),
+            (("full", "full_like", "new_full"), Step(_full)),
+            (("masked_fill_", "__setitem__"), Step(_written, _known)),
+            (("add_", "__iadd__"), Step(_added_in_place, _known)),
         ):
-            table |= {(owner, name): follow for name in names if owner is tensor or not name.startswith("__")}
-    table |= {(torch, name): _joined for name in ("cat", "stack")}
-    table |= {(torch._C._nn, "pad"): _padded, (torch, "arange"): _counted}
-    return {(owner, name): follow for (owner, name), follow in table.items() if callable(getattr(owner, name, None))}
+            table |= {(owner, name): step for name in names if owner is tensor or not name.startswith("__")}
+    table |= {(torch, name): Step(_joined) for name in ("cat", "stack")}
+    table |= {(torch._C._nn, "pad"): Step(_padded), (torch, "arange"): Step(_counted)}
+    return {(owner, name): step for (owner, name), step in table.items() if callable(getattr(owner, name, None))}
 
 
-def _moved(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _known(ranges: Ranges, args: tuple[Any, ...]) -> Range | None:
+    """The range of what a call is about to change."""
+    return ranges.bounds(args[0]) if on_device(args[0]) else None
+
+
+def _converted(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
     source = args[0]
     if not on_device(result) or source.is_floating_point():
         return
     if on_device(source):
-        _same(ranges, result, args, kwargs)
-    else:
-        ranges.remember(result, read(source))
+        ranges.take_from(result, source)
+        return
+    found = read(source)
+    if result.dtype == source.dtype or holds(result, source, found):
+        ranges.remember(result, found)
 
 
-def _same(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if on_device(result):
-        ranges.take_from(result, args[0] if args else kwargs["input"])
+def _same(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    source = args[0] if args else kwargs["input"]
+    if on_device(result) and result.dtype == source.dtype and "out" not in kwargs:
+        ranges.take_from(result, source)
 
 
-def _compared(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if on_device(result):
+def _parts(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    for part in result:
+        _same(ranges, part, args, kwargs, None)
+
+
+def _compared(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    if on_device(result) and "out" not in kwargs:
         ranges.remember(result, Range(0, 1))
 
 
-def _added(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if kwargs or not on_device(result):  # `alpha` multiplies
-        return
-    one, other = (_span(ranges, part) for part in args)
-    if one is not None and other is not None:
-        _remember_span(ranges, result, one[0] + other[0], one[1] + other[1])
+def _added(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    if not kwargs and _whole(result):  # `alpha` multiplies
+        one, other = (_span(ranges, part) for part in args)
+        if one is not None and other is not None:
+            _remember(ranges, result, one[0] + other[0], one[1] + other[1])
 
 
-def _multiplied(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if not on_device(result) or len(args) != 2:
-        return
-    one, other = (_span(ranges, part) for part in args)
-    if one is not None and other is not None:
-        ends = [first * second for first in one for second in other]
-        _remember_span(ranges, result, min(ends), max(ends))
+def _multiplied(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    if not kwargs and _whole(result):
+        one, other = (_span(ranges, part) for part in args)
+        if one is not None and other is not None:
+            ends = [first * second for first in one for second in other]
+            _remember(ranges, result, min(ends), max(ends))
 
 
-def _zeros(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if on_device(result):
-        ranges.remember(result, Range(0, 0))
-
-
-def _ones(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if on_device(result):
-        ranges.remember(result, Range(1, 1))
-
-
-def _full(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    value = kwargs.get("fill_value", args[-1] if args else None)
-    if on_device(result) and type(value) is int:
-        ranges.remember(result, _only(value))
-
-
-def _written(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """``x[index] = value`` and ``x.masked_fill_(mask, value)``."""
-    target, value = args[0], args[2] if len(args) > 2 else kwargs.get("value")
-    before = ranges.before(target) if on_device(target) else None
-    known = _only(value) if type(value) is int else ranges.bounds(value)
-    if before is not None and known is not None:
-        ranges.remember(target, before.joined(known))
-
-
-def _added_in_place(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    before = ranges.before(result) if on_device(result) and not kwargs else None
-    one, other = _ends(before), _span(ranges, args[1])
-    if one is not None and other is not None:
-        _remember_span(ranges, result, one[0] + other[0], one[1] + other[1])
-
-
-def _summed_up(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _summed_up(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
     """A sum of up to n values between low and high lies between n·low and n·high, or is one of the first."""
-    span = _span(ranges, args[0]) if args and on_device(result) else None
+    span = _span(ranges, args[0]) if args and _whole(result) and "out" not in kwargs else None
     dim = args[1] if len(args) > 1 else kwargs.get("dim")
     if span is not None and type(dim) is int and result.dim():
         count = int(result.shape[dim])
-        _remember_span(ranges, result, min(span[0], count * span[0]), max(span[1], count * span[1]))
+        _remember(ranges, result, min(span[0], count * span[0]), max(span[1], count * span[1]))
+
+
+def _zeros(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    if _whole(result) and "out" not in kwargs:
+        ranges.remember(result, Range(0, 0))
+
+
+def _ones(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    if _whole(result) and "out" not in kwargs:
+        ranges.remember(result, Range(1, 1))
+
+
+def _full(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    value = kwargs.get("fill_value", args[-1] if args else None)
+    if _whole(result) and type(value) is int and "out" not in kwargs:
+        ranges.remember(result, _only(value))
+
+
+def _counted(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    """``torch.arange`` says its values itself."""
+    if not _whole(result) or not result.numel() or {"start", "end", "step", "out"} & set(kwargs) or len(args) > 3:
+        return
+    start, step = (args[0], args[2] if len(args) == 3 else 1) if len(args) > 1 else (0, 1)
+    if type(start) is int and type(step) is int:
+        ends = (start, start + step * (result.numel() - 1))
+        _remember(ranges, result, min(ends), max(ends))
+
+
+def _joined(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    parts = args[0] if args else kwargs["tensors"]
+    if not on_device(result) or "out" in kwargs or any(part.dtype != result.dtype for part in parts):
+        return
+    joined = NOTHING
+    for one in parts:
+        known = ranges.bounds(one)
+        if known is None:
+            return
+        joined = joined.joined(known)
+    ranges.remember(result, joined)
+
+
+def _padded(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
+    mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
+    value = args[3] if len(args) > 3 else kwargs.get("value", None)
+    known = ranges.bounds(args[0]) if args and _whole(result) else None
+    if known is not None and mode == "constant" and (value is None or value == int(value)):
+        ranges.remember(result, known.joined(_only(int(value or 0))))
+
+
+def _written(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], before: Any) -> None:
+    """``x[index] = value`` and ``x.masked_fill_(mask, value)``."""
+    target, value = args[0], args[2] if len(args) > 2 else kwargs.get("value")
+    if before is None or not _whole(target):
+        return
+    span = (value, value) if type(value) is int else _span(ranges, value)
+    if span is not None and span[0] > -LARGEST and span[1] < LARGEST:
+        known = _only(value) if type(value) is int else ranges.bounds(value)
+        ranges.remember(target, before.joined(known))
+
+
+def _added_in_place(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], before: Any) -> None:
+    one, other = _ends(before), _span(ranges, args[1])
+    if one is not None and other is not None and not kwargs and _whole(result):
+        _remember(ranges, result, one[0] + other[0], one[1] + other[1])
+
+
+def _whole(tensor: Any) -> bool:
+    """Whether it lies on a device and holds whole numbers of 32 or 64 bits: narrower ones run over."""
+    return on_device(tensor) and bool(tensor.dtype.is_signed) and int(tensor.element_size()) >= 4
 
 
 def _only(value: int) -> Range:
@@ -143,46 +203,10 @@ def _span(ranges: Ranges, part: Any) -> tuple[int, int] | None:
 
 def _ends(known: Range | None) -> tuple[int, int] | None:
     if known is None or known.low > known.high:
-        return None
+        return None if known is None or not known.ignored else (IGNORED, IGNORED)
     return (min(known.low, IGNORED), max(known.high, IGNORED)) if known.ignored else (known.low, known.high)
 
 
-def _remember_span(ranges: Ranges, result: Any, low: int, high: int) -> None:
-    if low > -LARGEST and high < LARGEST:  # beyond, numbers of 32 bits run over
+def _remember(ranges: Ranges, result: Any, low: int, high: int) -> None:
+    if low > -LARGEST and high < LARGEST:
         ranges.remember(result, Range(low, high, low <= IGNORED <= high))
-
-
-def _parts(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    for part in result:
-        _same(ranges, part, args, kwargs)
-
-
-def _joined(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if not on_device(result):
-        return
-    joined = NOTHING
-    for one in args[0] if args else kwargs["tensors"]:
-        known = ranges.bounds(one)
-        if known is None:
-            return
-        joined = joined.joined(known)
-    ranges.remember(result, joined)
-
-
-def _padded(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
-    value = args[3] if len(args) > 3 else kwargs.get("value", None)
-    known = ranges.bounds(args[0]) if args and on_device(result) else None
-    if known is None or mode != "constant":
-        return
-    ranges.remember(result, known.joined(_only(int(value or 0))))
-
-
-def _counted(ranges: Ranges, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """``torch.arange`` says its values itself."""
-    if not on_device(result) or not result.numel() or {"start", "end", "step"} & set(kwargs) or len(args) > 3:
-        return
-    start, step = (args[0], args[2] if len(args) == 3 else 1) if len(args) > 1 else (0, 1)
-    if type(start) is int and type(step) is int:
-        ends = (start, start + step * (result.numel() - 1))
-        ranges.remember(result, Range(min(ends), max(ends), min(ends) <= IGNORED <= max(ends)))

@@ -6,24 +6,26 @@ losses and transformers' ``generate`` are looked at as well: see ``guarded_funct
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from tfdiag_ipython.errors import InputError
-from tfdiag_ipython.watch.guarded_functions import GuardedFunctions, Look, Result
+from tfdiag_ipython.watch.guarded_functions import GuardedFunctions, Place, Watch
 from tfdiag_ipython.watch.index_checks import Check, Find, checks
-from tfdiag_ipython.watch.index_follow import Follow, followers
+from tfdiag_ipython.watch.index_follow import Step, followers
 from tfdiag_ipython.watch.index_ranges import Ranges, on_device, read
 
 COMPILED = "what torch.compile compiled"
 CAPTURED = "what a CUDA graph recorded"
 TRACED = "what torch.jit traced"
+SCRIPTED = "what TorchScript ran"
 UNREADABLE = "an index that could not be read"
 
 
@@ -84,33 +86,44 @@ class IndexGuard:
         """What was not checked, in words; empty when everything was."""
         return " and ".join(sorted(self.unchecked))
 
+    def replayed(self) -> None:
+        """A CUDA graph writes into its tensors again, and none of them counts that."""
+        self.unchecked.add(CAPTURED)
+        self.ranges = Ranges()
+
     def look(self, name: str, find: Find, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise :class:`GuardedIndexError` for a call with an index that is out of range."""
         torch: Any = sys.modules["torch"]
         if torch._C._get_tracing_state() is not None:
             self.unchecked.add(TRACED)
             return
-        wrong = None
+        error = None
         try:
-            for found in find(args, kwargs):
-                check = replace(found, index=_plain(found.index, torch))
-                index = check.index
-                if type(index) not in (torch.Tensor, torch.nn.Parameter) or index.is_meta or not index.numel():
-                    continue
-                if index.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
-                    continue
-                if index.is_cuda and torch.cuda.is_current_stream_capturing():
-                    self.unchecked.add(CAPTURED)
-                    continue
-                self.checked += 1
-                if not self._is_good(check):
-                    wrong = check
-                    break
-        except Exception:  # a dead device, a value inside `vmap`: the call itself says what is wrong with it
+            with _without_modes(torch):
+                error = self._error(name, find(args, kwargs), torch)
+        except Exception:  # a dead device, a tensor that holds no values: the call itself says what is wrong with it
             self.unchecked.add(UNREADABLE)
-            return
-        if wrong is not None:
-            raise _error(name, wrong)
+        if error is not None:
+            raise error
+
+    def _error(self, name: str, found: Iterable[Check], torch: Any) -> GuardedIndexError | None:
+        for check in found:
+            index = _plain(check.index, torch)
+            if not isinstance(index, torch.Tensor) or index.is_meta or not index.numel():
+                continue
+            if index.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+                continue
+            if type(index) not in (torch.Tensor, torch.nn.Parameter):
+                self.unchecked.add(UNREADABLE)
+                continue
+            if index.is_cuda and torch.cuda.is_current_stream_capturing():
+                self.unchecked.add(CAPTURED)
+                continue
+            self.checked += 1
+            plain = replace(check, index=index)
+            if not self._is_good(plain):
+                return _error(name, plain)
+        return None
 
     def _is_good(self, check: Check) -> bool:
         limits = check.low, check.high, check.ignore
@@ -126,23 +139,57 @@ class IndexGuard:
 def _functions() -> GuardedFunctions:
     import torch
 
-    def looked_at(name: str, find: Find) -> Look:
+    return GuardedFunctions(torch, functools.partial(_watched, torch))
+
+
+def _watched(torch: Any) -> dict[Place, Watch]:
+    """All places, with what is done there: indices are checked, their ranges followed, and what cannot be checked is noted."""
+
+    def look(name: str, find: Find) -> Callable[..., None]:
         return lambda guard, args, kwargs: guard.look(name, find, args, kwargs)
 
-    def followed(follow: Follow) -> Result:
-        return lambda guard, result, args, kwargs: follow(guard.ranges, result, args, kwargs)
+    def left_out(what: str, when: Callable[..., bool] = lambda *_: True) -> Watch:
+        return Watch(look=lambda guard, args, kwargs: guard.unchecked.add(what) if when(*args) else None)
 
-    looks = {place: looked_at(*found) for place, found in checks(torch).items()}
-    follows = {}
-    if torch.backends.cuda.is_built():  # in host memory a look is cheap
-        follows = {place: followed(follow) for place, follow in followers(torch).items()}
-    return GuardedFunctions(torch, looks, follows)
+    steps = followers(torch) if torch.backends.cuda.is_built() else {}  # in host memory a look is cheap
+    table = checks(torch)
+    found = {
+        place: Watch(look(*table[place]) if place in table else None, *_around(steps.get(place)))
+        for place in {**table, **steps}
+    }
+    found[torch.jit.RecursiveScriptModule, "__call__"] = left_out(SCRIPTED)
+    compiler: Any = sys.modules.get("torch._dynamo.eval_frame")
+    if hasattr(compiler, "_callback_from_stance"):  # it is asked whenever something compiled is called
+        found[compiler, "_callback_from_stance"] = left_out(COMPILED, callable)
+    if hasattr(torch.cuda, "CUDAGraph"):
+        found[torch.cuda.CUDAGraph, "replay"] = Watch(look=lambda guard, args, kwargs: guard.replayed())
+    return found
+
+
+def _around(step: Step | None) -> tuple[Callable[..., Any] | None, Callable[..., None] | None]:
+    if step is None:
+        return None, None
+    before, after = step.before, step.after
+    return (
+        (lambda guard, args, kwargs: before(guard.ranges, args)) if before is not None else None,
+        lambda guard, result, args, kwargs, known: after(guard.ranges, result, args, kwargs, known),
+    )
+
+
+@contextlib.contextmanager
+def _without_modes(torch: Any) -> Iterator[None]:
+    """Whoever records or counts operations (``make_fx``, ``FlopCounterMode``) is not to see those of a look."""
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        with torch.utils._python_dispatch._disable_current_modes(), torch._C.DisableTorchFunction():
+            yield
+    else:
+        yield
 
 
 def _plain(index: Any, torch: Any) -> Any:
-    """Inside ``torch.vmap`` a tensor stands for one row of another: that one's values are all of them."""
+    """Inside ``torch.vmap`` and ``torch.func.grad`` a tensor stands for one row of another, or for another: that one's values are all of them."""
     functorch = getattr(torch._C, "_functorch", None)
-    while functorch is not None and isinstance(index, torch.Tensor) and functorch.is_batchedtensor(index):
+    while functorch is not None and isinstance(index, torch.Tensor) and functorch.is_functorch_wrapped_tensor(index):
         index = functorch.get_unwrapped(index)
     return index
 

@@ -58,7 +58,10 @@ def read(tensor: Any) -> Range:
 
 
 class Ranges:
-    """What is known of tensors on devices. It keeps no tensor alive, and believes no range of one that was changed since."""
+    """What is known of tensors on devices. It keeps no tensor alive, and believes no range of one that was changed since.
+
+    A change is what PyTorch counts (``Tensor._version``): what is written past it, through ``.data`` or ``numpy()``, is not seen.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, int, Range]] = {}  # by identity: a weak reference, the version, its range
@@ -88,15 +91,10 @@ class Ranges:
         if not tensor.is_inference():  # such a tensor does not count its changes
             self._known[id(tensor)] = (self._reference(tensor), tensor._version, found)
 
-    def before(self, tensor: Any) -> Range | None:
-        """The range that a tensor had before the one call that has just changed it."""
-        reference, version, found = self._known.get(id(tensor), (None, 0, NOTHING))
-        return found if reference is not None and reference() is tensor and version == tensor._version - 1 else None
-
     def take_from(self, tensor: Any, source: Any) -> None:
         """Note that this tensor's values are some of the other one's."""
         known = self.bounds(source)
-        if tensor.dtype != source.dtype and not _holds(tensor, source, known):
+        if tensor.dtype != source.dtype and not holds(tensor, source, known):
             return
         if known is not None:
             self.remember(tensor, known)
@@ -138,10 +136,10 @@ class Ranges:
         return found if reference() is tensor and version == tensor._version else None
 
 
-def _holds(tensor: Any, source: Any, known: Range | None) -> bool:
+def holds(tensor: Any, source: Any, known: Range | None) -> bool:
     """Whether values of this range are the same in another type."""
-    bits = 8 * tensor.element_size() - 1
-    if tensor.element_size() >= source.element_size() and tensor.dtype.is_signed:
+    bits, more = 8 * tensor.element_size() - 1, tensor.element_size() - source.element_size()
+    if tensor.dtype.is_signed and (more > 0 or (more == 0 and source.dtype.is_signed)):
         return True
     if known is None or (tensor.element_size() == 1 and not tensor.dtype.is_signed):  # also of truth values
         return False
