@@ -95,3 +95,10 @@ def test_both_names_load_in_any_order_with_one_set_of_hooks(names, installed, tm
 def test_the_command_is_installed(installed, tmp_path):
     _, environment = installed
     assert "CFG001" in _run([str(environment / "bin" / "tfdiag"), "rules"], cwd=tmp_path)
+
+
+def test_mybinder_gets_the_versions_that_are_tested():
+    lines = (ROOT / "binder" / "environment.yml").read_text().splitlines()
+    pinned = {line.strip().removeprefix("- ") for line in lines if "==" in line}
+    tested = {line.strip() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert len(pinned) > 10 and pinned <= tested
