@@ -74,8 +74,10 @@ def _impostor(module: ModuleType | None) -> str:
         return ""
     known = vars(module)
     spec = known.get("__spec__")
-    if isinstance(known.get("__version__"), str) or getattr(spec, "_initializing", False):
-        return ""  # the library; or half loaded, before it has told its version
+    lazy = known.get("_objects")  # where transformers' and huggingface_hub's lazy modules keep it
+    version = known.get("__version__") or (lazy.get("__version__") if isinstance(lazy, dict) else None)
+    if isinstance(version, str) or type(module) is not ModuleType or getattr(spec, "_initializing", False):
+        return ""  # the library, wherever it lies; or half loaded, before it has told its version
     file, folders = known.get("__file__"), known.get("__path__")
     if isinstance(file, str):
         return file if _own(file) else ""
