@@ -8,14 +8,19 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.configuration_file import ConfigurationFileProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules._json_files import unreadable
 from tfdiag_ipython.rules._places import passes
 from tfdiag_ipython.rules.cfg._examples import PLACE
 
 _READERS = re.compile(
-    r"transformers[/\\](?:configuration_utils|modeling_rope_utils|image_processing_base|feature_extraction_utils|processing_utils"
+    r"transformers[/\\](?:configuration_utils|modeling_utils|utils[/\\]hub|tokenization_utils_tokenizers|modeling_rope_utils|image_processing_base|feature_extraction_utils|processing_utils"
     r"|generation[/\\]configuration_utils|tokenization_utils_base|tokenization_python|models[/\\]auto[/\\]\w+)\.py"
 )
-_NEEDED = "an object in braces is needed"
+TOKENIZER = (
+    "from tokenizers import Tokenizer, models\nfrom transformers import PreTrainedTokenizerFast\n"
+    "words = Tokenizer(models.WordLevel({'a': 0}, unk_token='a'))\n"
+    "PreTrainedTokenizerFast(tokenizer_object=words, unk_token='a').save_pretrained(folder)\n"
+)
 LOAD = "from transformers import AutoConfig\nAutoConfig.from_pretrained(folder)"
 
 
@@ -102,6 +107,33 @@ class ConfigurationNotJson(Rule):
             title=r"config\.json` \(100,000,\d+ bytes\) is cut short",
             certainty=Certainty.CONFIRMED,
         ),
+        *(
+            Reproduce(
+                (
+                    f"{PLACE}BertModel(BertConfig(**SMALL)).save_pretrained(folder)\n{TOKENIZER}"
+                    f"(folder / {name!r}).write_text('')",
+                    f"from transformers import {loader}\n{loader}.from_pretrained(folder)",
+                ),
+                title=rf"`[^`]*/{name}` is empty",
+                certainty=Certainty.CONFIRMED,
+                needs=("torch", release),
+            )
+            for name, loader, release in (
+                ("tokenizer.json", "AutoTokenizer", "transformers>=5"),
+                ("special_tokens_map.json", "AutoTokenizer", "transformers>=5"),
+                ("tokenizer_config.json", "AutoTokenizer", "transformers"),
+            )
+        ),
+        Reproduce(
+            (
+                f"{PLACE}BertModel(BertConfig(**SMALL)).save_pretrained(folder)\n"
+                "(folder / 'model.safetensors').rename(folder / 'model-00001-of-00001.safetensors')\n"
+                "(folder / 'model.safetensors.index.json').write_text('{\"weight_map\": {')",
+                "from transformers import AutoModel\nAutoModel.from_pretrained(folder)",
+            ),
+            title=r"model\.safetensors\.index\.json` is cut short",
+            certainty=Certainty.CONFIRMED,
+        ),
         Reproduce(
             broken("bytes(range(256)) * 4"), title=r"config\.json` is binary data", certainty=Certainty.CONFIRMED
         ),
@@ -134,14 +166,8 @@ class ConfigurationNotJson(Rule):
             return None  # it was there when it was read: nothing is known of it now
         reader = failure.find("json.decoder.JSONDecodeError", "UnicodeDecodeError")
         said = f": {reader.message.splitlines()[0][:90]}" if reader and reader.message else ""
-        told, why = _TOLD.get(kind, (f"is not JSON{said}", "Look at its first lines."))
+        told, why = unreadable(seen.facts) if seen else (f"is not JSON{said}", "Look at its first lines.")
         size = f" ({seen['size']:,} bytes)" if seen and seen["size"] > 1_000_000 else ""
-        if kind == "cut short":
-            told = f"is cut short: it ends at line {seen['line']}, in the middle of a value"
-        elif kind == "text" and seen["line"]:
-            told = f"is not JSON at line {seen['line']}, column {seen['column']}: … {seen['near'][-50:]}"
-        elif kind == "not an object" and reader is None:
-            told = f"is JSON, but no object: {_NEEDED}"
         return self.found(
             f"`{path}`{size} {told}",
             Certainty.CONFIRMED if seen else Certainty.LIKELY,
@@ -149,38 +175,3 @@ class ConfigurationNotJson(Rule):
             why=why,
             evidence=seen.seen,
         )
-
-
-_TOLD = {
-    "empty": ("is empty: save or download it again", "A full disk or an interrupted download leaves such files."),
-    "cut short": ("", "An interrupted download or copy leaves such files: get it again."),
-    "text": ("is not JSON", "JSON takes no comma after the last entry, no comments, and double quotes only."),
-    "git-lfs": (
-        "is a Git LFS pointer: git lfs pull fetches the file",
-        "The repository was cloned without Git LFS, or downloaded file by file.",
-    ),
-    "html": (
-        "is a web page: the download got a login or error page in its place",
-        "A proxy or a login page answered, or the page about the file was saved instead of the file.",
-    ),
-    "python": (
-        "is a Python dictionary, not JSON: write it with json.dump or save_pretrained",
-        "JSON has double quotes; `str(config)` and `print` write single ones.",
-    ),
-    "utf-16": (
-        "is UTF-16, JSON must be UTF-8: save it again as UTF-8",
-        "Some editors, and PowerShell's `>`, write UTF-16.",
-    ),
-    "bom": (
-        "begins with a byte order mark: save it again as UTF-8 without one",
-        "Some Windows editors put three bytes in front of the text.",
-    ),
-    "gguf": (
-        "is a GGUF file: give its folder, and gguf_file=",
-        "from_pretrained took the file's path for a configuration's.",
-    ),
-    "zip": ("is a zip archive, not JSON", "It is a weights file or an archive under this name."),
-    "gzip": ("is compressed (gzip), not JSON: unpack it", "It was downloaded or packed as .gz."),
-    "binary": ("is binary data, not JSON", "It is another file under this name, or damaged."),
-    "not an object": (f"is not JSON: {_NEEDED}", "A configuration is an object in braces."),
-}

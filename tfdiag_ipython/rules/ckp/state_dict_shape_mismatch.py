@@ -9,6 +9,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import calls_to, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.model_folder import ModelFolderProbe
 from tfdiag_ipython.probes.state_dict import Mismatch, StateDictProbe, mismatches
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 
@@ -20,7 +21,9 @@ sizes = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_hea
 BertForSequenceClassification(BertConfig(num_labels=3, **sizes)).save_pretrained(folder)
 """
 _HEAD = re.compile(r"(?:^|\.)(?:classifier|score|qa_outputs|logits_proj|head|fc\d?|out_proj|predictor|cls)\b")
-_EMBEDDING = re.compile(r"embed|wte|shared|lm_head|predictions\.(?:bias|decoder)|output_layer|tok_")
+_EMBEDDING = re.compile(
+    r"(?!.*norm)(?:.*(?:embed|wte|shared|lm_head|predictions\.(?:bias|decoder)|output_layer|tok_))", re.IGNORECASE
+)
 LABELS = {"num_labels": None, "id2label": None, "label2id": None}
 
 
@@ -56,7 +59,7 @@ class StateDictShapeMismatch(Rule):
         r"|(?P<assigned>Trying to set a tensor of shape torch\.Size)|(?P<report>You set `ignore_mismatched_sizes` to `False`)",
         re.DOTALL,
     )
-    needs = (StateDictProbe,)
+    needs = (StateDictProbe, ModelFolderProbe)
     fixes = (
         Offer("reinitialize-head", Applicability.UNSAFE),
         Offer("keep-checkpoint-labels", Applicability.UNSAFE),
@@ -99,6 +102,14 @@ class StateDictShapeMismatch(Rule):
         ),
         Reproduce(
             (
+                SETUP + "import os\nos.remove(os.path.join(folder, 'config.json'))",
+                "model = BertForSequenceClassification.from_pretrained(folder)",
+            ),
+            certainty=Certainty.CONFIRMED,
+            title="holds no config.json, so BertForSequenceClassification was made with its default sizes",
+        ),
+        Reproduce(
+            (
                 SETUP + "model = BertForSequenceClassification.from_pretrained(folder)\nimport torch\n",
                 "torch.nn.Linear(8, 5).load_state_dict(model.classifier.state_dict())",
             ),
@@ -123,11 +134,14 @@ class StateDictShapeMismatch(Rule):
             len(stored) == len(wanted) and stored[1:] == wanted[1:] and bool(_HEAD.search(name)) and len(found) <= 4
         )
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        folder = evidence[ModelFolderProbe.name]
+        if folder and not folder["config"] and "config" not in failure.source:
+            return self._no_config(found[0], model, seen, folder)
         why = f"{model} was built from another configuration than the one saved: load the checkpoint's own config."
         if labels:
             title = f"`{name}` has {stored[0]} labels in the checkpoint, {wanted[0]} in the model{more}"
             why = "Give the model the checkpoint's number of labels to use its head, or start a new head for your own labels."
-        elif stored[1:] == wanted[1:] and _EMBEDDING.search(name):
+        elif stored[1:] == wanted[1:] and _EMBEDDING.match(name):
             title = (
                 f"The checkpoint has a vocabulary of {stored[0]:,} tokens, {model} one of {wanted[0]:,}: `{name}`{more}"
             )
@@ -141,6 +155,19 @@ class StateDictShapeMismatch(Rule):
             why=why,
             evidence=seen.seen,
             fixes=self._offers(failure, seen, labels),
+        )
+
+    def _no_config(self, worst: Mismatch, model: str, seen: Evidence, folder: Evidence) -> Diagnosis:
+        """A concrete class is made with its default sizes where a folder does not tell others."""
+        name, stored, wanted = worst
+        return self.found(
+            f"`{folder['shown'][-60:]}` holds no config.json, so {model} was made with its default sizes: `{name[-60:]}` is {list(stored)} in "
+            f"the checkpoint, {list(wanted)} in the model"[:200],
+            Certainty.CONFIRMED,
+            what="The weights are there; the file that tells the model's sizes is not.",
+            why="Only the weights were copied or saved: copy config.json beside them (`save_pretrained` writes both), or pass the "
+            "configuration that the model was trained with: `config=`.",
+            evidence=(*seen.seen[:3], *folder.seen),
         )
 
     def _offers(self, failure: Failure, seen: Evidence, labels: bool) -> tuple[Fix, ...]:

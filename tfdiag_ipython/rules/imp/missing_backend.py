@@ -111,15 +111,6 @@ class MissingBackend(Rule):
             "have sentencepiece installed to convert a slow tokenizer to a fast one.",
             title="sentencepiece.*or.*tokenizer.json",
         ),
-        Reproduce(
-            (
-                "import tempfile\nfrom transformers import T5Tokenizer\nfolder = tempfile.mkdtemp()",
-                "T5Tokenizer.from_pretrained(folder)",
-            ),
-            title="vocabulary file is not where the model was loaded from",
-            certainty=Certainty.CONFIRMED,
-            needs=("torch", "transformers<5", "sentencepiece"),
-        ),
         NoMatch(text="ImportError: Missing optional dependency 'openpyxl'. Use pip or conda to install openpyxl."),
         NoMatch(text="ImportError: Plotly express requires pandas to be installed."),
         Reproduce(
@@ -174,9 +165,8 @@ class MissingBackend(Rule):
         groups = {key.rstrip("23"): value for key, value in hit.groups.items() if value}
         spoken = next((groups[key] for key in groups if key not in ("symbol",)), "")
         package = package_of(spoken)
-        hidden = failure.says(_HIDDEN) if spoken == "protobuf" else None
-        if hidden:
-            return self._no_vocabulary(hidden[0])
+        if spoken == "protobuf" and any(not raised.is_a("ImportError") for raised in failure.chain[1:]):
+            return None  # it was only asked for to tell what the error one level down was
         symbol = groups.get("symbol", "")
         if package is None and symbol and not symbol[0].isupper():
             return None  # prose, not the name of a class
@@ -211,24 +201,13 @@ class MissingBackend(Rule):
             fix = self.offer("install", f"Install {names}", note, modules=modules, needed=needed)
         else:
             fix = self.offer("install-by-hand", f"Install {distribution} by hand", note)
-        hides = spoken == "protobuf" and any(not raised.is_a("ImportError") for raised in failure.chain[1:])
         return self.found(
             title,
-            Certainty.CONFIRMED if state and not hides else Certainty.LIKELY,
+            Certainty.CONFIRMED if state else Certainty.LIKELY,
             what=f"{symbol or 'The option'} is only a placeholder without {names}.",
             why="Transformers imports without its optional packages and fails when something that needs one is used.",
             evidence=seen.seen,
             fixes=(fix,),
-        )
-
-    def _no_vocabulary(self, hidden: str) -> Diagnosis:
-        """The import of protobuf, made only to tell errors apart, hides the error that was to be told."""
-        return self.found(
-            "The tokenizer's vocabulary file is not where the model was loaded from; protobuf is not what is missing",
-            Certainty.CONFIRMED,
-            what=f"One level down stands the true error: {hidden}.",
-            why="While it handled that error transformers looked for protobuf. Often only the weights were copied: call "
-            "tokenizer.save_pretrained(folder) too.",
         )
 
     def _too_old(self, package: str, version: str, needed: str, seen: Evidence) -> Diagnosis:
@@ -290,12 +269,6 @@ class MissingBackend(Rule):
             return restart(scene)
         modules, needed = str(fix.parameters["modules"]).split(), str(fix.parameters["needed"])
         return plan_install(scene, *modules, asked_by="transformers", releases={modules[0]: needed})
-
-
-_HIDDEN = re.compile(
-    r"Either model_file or model_proto must be specified|path should be string, bytes, os\.PathLike or integer, not NoneType|^not a string",
-    re.MULTILINE,
-)
 
 
 def _needed(message: str, distribution: str) -> str:
