@@ -61,7 +61,7 @@ class ModelFolderProbe(Probe):
             path = Path(given)
             if path.is_file():
                 return _one_file(given, asked, path)
-            folder = path if path.is_dir() else _snapshot(scene, given, revision)
+            folder = folder_of(scene, given, revision)
             if folder is None:
                 return Evidence(missing=f"`{given[:100]}` is neither a folder on this machine nor in the Hub's cache")
             entries = _entries(folder)
@@ -90,6 +90,12 @@ def _asked(scene: Scene) -> tuple[str, str, str]:
         found = values.get("revision") or (keywords.get("revision") if type(keywords) is dict else None)
         revision = revision or (found if isinstance(found, str) else "")
     return given, asked, revision
+
+
+def folder_of(scene: Scene, given: str, revision: str = "") -> Path | None:
+    """The folder itself, or the newest known one of a repository in the Hub's cache; ``None`` where there is neither."""
+    path = Path(given)
+    return path if path.is_dir() else _snapshot(scene, given, revision)
 
 
 def _snapshot(scene: Scene, repo: str, revision: str) -> Path | None:

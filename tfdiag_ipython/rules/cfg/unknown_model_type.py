@@ -10,6 +10,7 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.loading import load_from
 from tfdiag_ipython.fixes.source import replace_symbol
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.asked_part import AskedPartProbe
 from tfdiag_ipython.probes.model_folder import ModelFolderProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
@@ -60,7 +61,7 @@ class UnknownModelType(Rule):
         r"|has model type `(?P<type>[\w.-]+)` but Transformers does not recognize this architecture"
         r"|\A'(?P<key>[\w.-]+)'\Z"
     )
-    needs = (ModelFolderProbe,)
+    needs = (ModelFolderProbe, AskedPartProbe)
     fixes = (
         Offer("use-nested-folder", Applicability.UNSAFE),
         Offer("use-concrete-class", Applicability.UNSAFE),
@@ -163,6 +164,8 @@ class UnknownModelType(Rule):
             return None
         if hit["key"] and not failure.says(r"configuration_auto|CONFIG_MAPPING") and not passes(failure, _AUTO):
             return None  # a key of the person's own dictionary
+        if evidence[AskedPartProbe.name].get("absent"):
+            return None  # a subfolder that is not there: CFG006
         held = evidence[ModelFolderProbe.name]
         known = hit["type"] or hit["key"]
         if known:

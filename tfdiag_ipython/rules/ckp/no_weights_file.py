@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
+from tfdiag_ipython.probes.asked_part import AskedPartProbe
 from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, weight_files
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
 from tfdiag_ipython.rules.tfw._convert import path_told
@@ -51,7 +52,7 @@ class NoWeightsFile(Rule):
         r".{0,200}?(?:\.$|\.\s|flax_model\.msgpack|and thus|Checkout)",
         re.DOTALL,
     )
-    needs = (WeightsFolderProbe,)
+    needs = (WeightsFolderProbe, AskedPartProbe)
     CASES = (
         Match(
             text="OSError: Error no file named model.safetensors, or pytorch_model.bin, found in directory ./out.",
@@ -112,6 +113,8 @@ class NoWeightsFile(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         if re.search("file for (?:TensorFlow|PyTorch) weights", hit.raised.message):
             return None
+        if evidence[AskedPartProbe.name].get("absent"):
+            return None  # a variant or subfolder that is not there: CFG006
         seen = evidence[WeightsFolderProbe.name]
         where = path_told(seen["path"] if seen else hit["folder"] or hit["repo"])
         wanted = "model.safetensors or pytorch_model.bin"
