@@ -133,16 +133,6 @@ class DamagedWeightsFile(Rule):
         NoMatch(text="_pickle.UnpicklingError: pickle data was truncated"),
         NoMatch(text="EOFError"),
         Reproduce(
-            (
-                SETUP
-                + "from tfdiag_ipython.rules.tfw._h5_example import save_tensorflow_bert\nsave_tensorflow_bert(folder)\n",
-                "model = BertModel.from_pretrained(folder + '/tf_model.h5', config=folder + '/config.json')",
-            ),
-            title="`.*tf_model.h5` is an HDF5",
-            certainty=Certainty.CONFIRMED,
-            needs=("torch", "transformers>=5", "h5py"),
-        ),
-        Reproduce(
             (SETUP + POINTER, LOAD),
             title=r"`.*model.safetensors` is a Git LFS pointer \(a text of \d+ bytes in place of the real 438 MB\)",
             certainty=Certainty.CONFIRMED,
@@ -211,6 +201,8 @@ class DamagedWeightsFile(Rule):
         if bad is None:
             vague = not any(hit.groups.values()) or hit["vague"]
             return None if seen or vague else self._from_text(failure, hit)
+        if bad.framework == "tensorflow" and not bad.problem and not seen["folder"]:
+            return None  # a whole file of TensorFlow's was given: TFW012
         where = path_told(f"{seen['path']}/{bad.name}" if seen["folder"] else seen["path"])
         other = bad.framework == "tensorflow" or bad.kind in {"Git LFS pointer", "web page"}
         title = (

@@ -10,6 +10,7 @@ from tfdiag_ipython.diagnosis import Applicability, Fix
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
 from tfdiag_ipython.fixes.convert import MODEL_TYPES, SOURCE, TARGET, ConvertWeights, differs_from_tensorflow
+from tfdiag_ipython.fixes.loading import load_from
 from tfdiag_ipython.fixes.source import calls_to, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.weights_folder import WeightFile, weight_files
@@ -46,11 +47,18 @@ def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
 
 
 def plan_conversion(fix: Fix, scene: Scene) -> ConvertWeights:
-    """Convert, take ``from_tf=True`` out of the cells that say it, and run what failed again."""
+    """Convert, take ``from_tf=True`` out of the cells that say it, let a call that gave a file load its folder, and run what failed again."""
     if scene.host is None or scene.cell is None:
         raise PlanError("The cell that failed is not known here: run it again, then press the button.")
     edit: EditCells | None = None
-    if any("from_tf" in cell.source for cell in scene.cells):
+    asked = str(fix.parameters.get("asked", ""))
+    if asked:  # a file was given
+
+        def change(source: str) -> str:
+            return without_from_tf(load_from(source, asked, str(fix.parameters["folder"])))
+
+        edit = edit_cells(scene, change)
+    elif any("from_tf" in cell.source for cell in scene.cells):
         try:
             edit = edit_cells(scene, without_from_tf)
         except PlanError:
