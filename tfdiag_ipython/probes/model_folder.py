@@ -23,6 +23,9 @@ MOST_ENTRIES = 2_000
 MOST_BYTES = 1_000_000
 """Configuration files larger than this are not read."""
 _TORCH = re.compile(r"(?:model|pytorch_model|adapter_model)[\w.-]*\.(?:safetensors|bin)(?:\.index\.json)?")
+_TENSORFLOW = re.compile(
+    r"\Asaved_model\.pb\Z|\.(?:h5|keras)\Z|\.ckpt[^/]*\.(?:index|meta)\Z|\.index\Z|\.data-\d+-of-\d+\Z"
+)
 _TELLING = (
     "config.json",
     "adapter_config.json",
@@ -42,7 +45,7 @@ class ModelFolderProbe(Probe):
     """The local folder, cached repository or single file given to ``from_pretrained`` or ``pipeline``.
 
     Facts: ``path`` (as given), ``shown`` (its end, fit for a title), ``asked`` (the class or function that was called), ``kind`` (``adapter``, ``diffusers``,
-    ``diffusers-part``, ``sentence-transformers``, ``timm``, ``gguf``, ``onnx``, ``openvino``, ``weights-only``, ``model``, ``other``,
+    ``diffusers-part``, ``sentence-transformers``, ``timm``, ``gguf``, ``onnx``, ``openvino``, ``weights-only``, ``tensorflow``, ``model``, ``other``,
     ``empty``, for one file ``gguf-file``, ``onnx-file``, ``weights-file``), ``files`` (names, sorted), ``dangling`` (links to nothing), ``config`` (whether there is a
     ``config.json``), ``model_type``, ``architectures``, ``known_as`` (the model type of the first architecture, where the file names none),
     ``concrete`` (the class that ``asked`` loads for it), ``saved_by`` (its ``transformers_version``), ``made_of`` (the class or
@@ -195,6 +198,8 @@ def _kind(facts: Mapping[str, Any], config: Mapping[str, Any], index: bool) -> s
         return "model"
     if torch:
         return "weights-only"
+    if any(_TENSORFLOW.search(name) for name in names):
+        return "tensorflow"
     return "other" if names else "empty"
 
 

@@ -163,7 +163,7 @@ class ConfigurationNotJson(Rule):
         if hit["type"] and kind != "not an object":
             return None
         if kind == "binary" and re.search(r"\.(?:h5|keras|safetensors|bin|pth?|ckpt\.\w+)\Z", path):
-            return None  # a weights file was given in the place of its folder: TFW012, CFG004
+            return None  # a weights file was given in the place of its folder: TFW013, CFG004
         if kind == "missing":
             return None  # it was there when it was read: nothing is known of it now
         reader = failure.find("json.decoder.JSONDecodeError", "UnicodeDecodeError")

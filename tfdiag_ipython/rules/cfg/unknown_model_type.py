@@ -170,8 +170,8 @@ class UnknownModelType(Rule):
         known = hit["type"] or hit["key"]
         if known:
             return self._newer(known, failure, held)
-        if held and held["kind"] in KINDS:
-            return None  # another library's folder: CFG004
+        if held and held["kind"] in {*KINDS, "tensorflow"}:
+            return None  # another library's folder: CFG004, TFW001
         if hit["part"] not in {"model", "model identifier"}:
             part = "processor or tokenizer" if hit["part"] == "processing class" else hit["part"]
             title = f"`{hit['where'][:120]}` names no {part} that this version knows"

@@ -202,7 +202,7 @@ class DamagedWeightsFile(Rule):
             vague = not any(hit.groups.values()) or hit["vague"]
             return None if seen or vague else self._from_text(failure, hit)
         if bad.framework == "tensorflow" and not bad.problem and not seen["folder"]:
-            return None  # a whole file of TensorFlow's was given: TFW012
+            return None  # a whole file of TensorFlow's was given: TFW013
         where = path_told(f"{seen['path']}/{bad.name}" if seen["folder"] else seen["path"])
         other = bad.framework == "tensorflow" or bad.kind in {"Git LFS pointer", "web page"}
         title = (

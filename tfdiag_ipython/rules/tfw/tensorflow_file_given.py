@@ -52,7 +52,7 @@ class TensorFlowFileGiven(Rule):
     transformers: `configuration_utils.py`, `PretrainedConfig._get_config_dict`; `modeling_utils.py`.
     """
 
-    code = "TFW012"
+    code = "TFW013"
     name = "tensorflow-file-given"
     raised = (
         "builtins.OSError",

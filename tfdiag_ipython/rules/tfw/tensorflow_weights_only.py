@@ -90,10 +90,11 @@ class TensorFlowWeightsOnly(Rule):
 
     code = "TFW001"
     name = "tensorflow-weights-only"
-    raised = ("builtins.OSError",)
+    raised = ("builtins.OSError", "builtins.ValueError")
     message = re.compile(
         r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_(?:tf|pt)`|\.?\s*$| but there is)"
-        r"|(?P<repo>\S+) does not appear to have a file named .{1,200}? but there is a file for TensorFlow",
+        r"|(?P<repo>\S+) does not appear to have a file named .{1,200}? but there is a file for TensorFlow"
+        r"|Unrecognized model in (?P<untyped>\S.{0,300}?)\. Should have a `model_type` key",
         re.DOTALL,
     )
     needs = (WeightsFolderProbe,)
@@ -138,6 +139,23 @@ class TensorFlowWeightsOnly(Rule):
             evidence={"weights-folder": SEEN | {"files": (FILE | {"name": "w.index", "kind": CHECKPOINT_2},)}},
             title="w.index: a TensorFlow 2 checkpoint",
         ),
+        *(
+            Reproduce(
+                (SETUP + more + "import os\nos.remove(folder + '/config.json')", LOAD),
+                title=title,
+                certainty=Certainty.CONFIRMED,
+                needs=("torch", "transformers", "h5py"),
+            )
+            for more, title in (
+                ("", r"holds TensorFlow weights only \(tf_model.h5, .* kB\)"),
+                (WHOLE_MODEL, r"no PyTorch weights but model.h5: a whole Keras model"),
+                (
+                    "import os, pathlib\nos.remove(folder + '/tf_model.h5')\npathlib.Path(folder, 'saved_model.pb').write_bytes(b'x')\n"
+                    "pathlib.Path(folder, 'variables').mkdir()\n",
+                    "no PyTorch weights but .*: a TensorFlow SavedModel",
+                ),
+            )
+        ),
         Reproduce(
             (SETUP + CUT, LOAD),
             title=r"has no PyTorch weights but tf_model.h5, and that is damaged: cut short: 20 kB of .* kB",
@@ -173,7 +191,9 @@ class TensorFlowWeightsOnly(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[WeightsFolderProbe.name]
-        where = hit["folder"] or hit["repo"]
+        where = hit["folder"] or hit["repo"] or hit["untyped"]
+        if hit["untyped"] and (not seen or seen["config"] or not seen["folder"]):
+            return None  # a configuration without a model type: CFG002
         said = "file for TensorFlow weights" in hit.raised.message
         if not seen:
             return self._told(failure, path_told(where), "", Certainty.LIKELY) if said else None
