@@ -38,7 +38,7 @@ _TELLING = (
     "snapshots",
 )
 _SINGLE = {".gguf": "gguf-file", ".onnx": "onnx-file", ".safetensors": "weights-file", ".bin": "weights-file"}
-_SINGLE |= dict.fromkeys((".pt", ".pth", ".ckpt"), "weights-file")
+_SINGLE |= dict.fromkeys((".pt", ".pth", ".ckpt"), "weights-file") | {".json": "config-file"}
 
 
 class ModelFolderProbe(Probe):
@@ -46,7 +46,7 @@ class ModelFolderProbe(Probe):
 
     Facts: ``path`` (as given), ``shown`` (its end, fit for a title), ``asked`` (the class or function that was called), ``kind`` (``adapter``, ``diffusers``,
     ``diffusers-part``, ``sentence-transformers``, ``timm``, ``gguf``, ``onnx``, ``openvino``, ``weights-only``, ``tensorflow``, ``model``, ``other``,
-    ``empty``, for one file ``gguf-file``, ``onnx-file``, ``weights-file``), ``files`` (names, sorted), ``dangling`` (links to nothing), ``config`` (whether there is a
+    ``empty``, for one file ``gguf-file``, ``onnx-file``, ``weights-file``, ``config-file``), ``files`` (names, sorted), ``dangling`` (links to nothing), ``config`` (whether there is a
     ``config.json``), ``model_type``, ``architectures``, ``known_as`` (the model type of the first architecture, where the file names none),
     ``concrete`` (the class that ``asked`` loads for it), ``saved_by`` (its ``transformers_version``), ``made_of`` (the class or
     architecture that another library's files name), ``auto_map`` (auto class → code), ``code`` (Python file → lines), ``base`` (an

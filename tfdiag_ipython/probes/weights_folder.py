@@ -26,6 +26,7 @@ KERAS_WEIGHTS, KERAS_MODEL, KERAS_UNNAMED = (
 )
 TENSORFLOW_NAMES = "safetensors under TensorFlow's names"
 """What `save_pretrained` of a TensorFlow class wrote (transformers 4.3x to 4.57): metadata ``format`` is ``tf``."""
+RENAMED_SAFETENSORS = "safetensors file"
 KERAS_ARCHIVE, SAVED_MODEL = "Keras archive", "TensorFlow SavedModel"
 CHECKPOINT_1, CHECKPOINT_2 = "TensorFlow 1 checkpoint", "TensorFlow 2 checkpoint (save_weights)"
 INDEX_READ = 20_000_000
@@ -72,7 +73,7 @@ class WeightsFolderProbe(Probe):
     Facts: ``path`` (as given), ``folder`` (absolute, empty for a single file), ``files`` (mappings with ``name``, ``size``,
     ``kind``, ``framework``, ``problem``), ``model_type`` and ``architectures`` of ``config.json``, ``pad_token_id``, ``adapter`` (an
     ``adapter_config.json`` is there), ``shards`` (how many files the index of shards names), ``lacking`` (those that are not there),
-    ``index_problem`` (why the index cannot be read), ``below`` (sub-folders with weights, where it has none itself), ``writable``, ``h5py`` (installed here), ``at`` (the one file being read when it failed).
+    ``index_problem`` (why the index cannot be read), ``saver`` (``DeepSpeed``, ``FSDP`` or ``MLX``: whose own format is there), ``below`` (sub-folders with weights, where it has none itself), ``writable``, ``h5py`` (installed here), ``at`` (the one file being read when it failed).
     Sources: safetensors' format page, the HDF5, zip and pickle signatures, the Git LFS pointer specification.
     """
 
@@ -116,6 +117,7 @@ def survey(given: str, scene: Scene, *, at: str = "") -> Evidence:
         "config": bool(config),
         "pad_token_id": config.get("pad_token_id"),
         "adapter": bool(folder and (folder / "adapter_config.json").is_file()),
+        "saver": _saver(folder) if folder else "",
         "writable": os.access(folder or Path(given).parent, os.W_OK),
         "h5py": find_spec("h5py") is not None,
         "at": Path(at).name if at else "",
@@ -187,6 +189,9 @@ def _by_bytes(name: str, size: int, head: bytes, stream: Any) -> WeightFile:
         return WeightFile(name, size, "part of a TensorFlow checkpoint", "tensorflow")
     if name == "saved_model.pb":
         return WeightFile(name, size, SAVED_MODEL, "tensorflow")
+    if head[8:9] == b"{" and not any(_safetensors(size, head, stream)[:1]):
+        told = "under another name: rename it to model.safetensors"
+        return WeightFile(name, size, RENAMED_SAFETENSORS, "pytorch", told)
     if head.startswith(b"\x80") and re.search(r"\.(bin|pt|pth|ckpt)$", name):
         return WeightFile(name, size, "pickle (PyTorch)", "pytorch")
     if re.search(r"\.(bin|pt|pth|h5|ckpt)$", name):
@@ -260,7 +265,10 @@ def _safetensors(size: int, head: bytes, stream: Any) -> tuple[str, str]:
     promised = 8 + length + max(ends, default=0)
     noted = header.get("__metadata__")
     written_by = str(noted.get("format", "")) if isinstance(noted, dict) else ""
-    return f"cut short: {file_size(size)} of {file_size(promised)}" if promised > size else "", written_by
+    problem = f"cut short: {file_size(size)} of {file_size(promised)}" if promised > size else ""
+    if promised < size:
+        problem = f"{size - promised:,} bytes longer than its header says: something was written behind it"
+    return problem, written_by
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -275,6 +283,17 @@ def _listed(folder: Path) -> list[Path]:
             if weights or saved_model:
                 found.append(Path(entry.path))
     return sorted(found, key=lambda path: (path.name not in _FIRST, path.name))
+
+
+def _saver(folder: Path) -> str:
+    """Whose checkpoint lies there in a format that only its own library reads, by the names that it writes."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry, _ in zip(entries, range(2000), strict=False)]
+    if "zero_to_fp32.py" in names or any(re.fullmatch(r"global_step\d+", name) for name in names):
+        return "DeepSpeed"
+    if any(name.endswith(".distcp") or re.fullmatch(r"(?:pytorch_model|optimizer)_fsdp_\d+", name) for name in names):
+        return "FSDP"
+    return "MLX" if "weights.npz" in names else ""
 
 
 def _below(folder: Path) -> tuple[str, ...]:

@@ -15,6 +15,11 @@ TRANSFORMERS = re.compile(rf"{_EDGE}transformers[/\\]\w|(?<!paddlenlp\.)(?<!mind
 TORCH = re.compile(rf"{_EDGE}(?:torch|safetensors|transformers|accelerate)[/\\]\w|\b(?:torch|safetensors)\b")
 
 
+def own(failure: Failure, place: re.Pattern[str] = TORCH) -> bool:
+    """Whether a live failure is the person's own: its frames are known, and none is of the libraries that ``place`` names."""
+    return not failure.stored and bool(failure.frames) and not passes(failure, place)
+
+
 def passes(failure: Failure, place: re.Pattern[str]) -> bool:
     """Whether a file of any traceback of the chain fits ``place``; of stored text, any of its lines."""
     files = (frame.file for raised in failure.chain for frame in raised.frames)

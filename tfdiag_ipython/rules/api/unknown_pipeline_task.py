@@ -13,6 +13,7 @@ from tfdiag_ipython.fixes.source import transform
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import TRANSFORMERS, own
 
 _AVAILABLE = re.compile(r"available tasks are \[(?P<names>[^\]]*)\]")
 
@@ -86,6 +87,8 @@ class UnknownPipelineTask(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if own(failure, TRANSFORMERS):
+            return None
         seen = evidence[PackageVersionsProbe.name]
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
         version = loaded or failure.versions.get("transformers", "")

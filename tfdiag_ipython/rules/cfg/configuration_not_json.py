@@ -58,7 +58,8 @@ class ConfigurationNotJson(Rule):
     message = re.compile(
         r"It looks like the config file at '(?P<file>[^'\n]{1,300})' is not a valid JSON file"
         r"|(?P<reader>: line \d+ column \d+ \(char \d+\)|codec can't decode byte)"
-        r"|\A(?P<type>list indices must be integers or slices, not str|'str' object does not support item assignment)\Z"
+        r"|\A(?P<type>list indices must be integers or slices, not str|'(?:str|NoneType)' object does not support item assignment"
+        r"|argument of type 'NoneType' is not iterable)\Z"
     )
     needs = (ConfigurationFileProbe,)
     CASES = (
@@ -137,6 +138,7 @@ class ConfigurationNotJson(Rule):
         Reproduce(
             broken("bytes(range(256)) * 4"), title=r"config\.json` is binary data", certainty=Certainty.CONFIRMED
         ),
+        Reproduce(broken("b'null'"), title=r"config\.json` is JSON, but no object", certainty=Certainty.CONFIRMED),
         Reproduce(
             broken("b'[1, 2]'"),
             title=r"config\.json` is JSON, but no object",

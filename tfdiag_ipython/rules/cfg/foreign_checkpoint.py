@@ -28,6 +28,7 @@ KINDS = frozenset(
         "gguf-file",
         "onnx-file",
         "weights-file",
+        "config-file",
     ]
 )
 """What :class:`ModelFolderProbe` calls the checkpoints that the auto classes do not open by themselves."""
@@ -65,7 +66,7 @@ class ForeignCheckpoint(Rule):
     code = "CFG004"
     name = "foreign-checkpoint"
     specific = True
-    raised = ("builtins.OSError", "builtins.ValueError", "EntryNotFoundError", "HFValidationError")
+    raised = ("builtins.OSError", "builtins.ValueError", "EntryNotFoundError", "HFValidationError", "UnpicklingError")
     message = re.compile(
         r"Unrecognized (?:model|image processor|video processor|feature extractor|processing class) in "
         r"|Couldn't instantiate the backend tokenizer from one of"
@@ -74,6 +75,7 @@ class ForeignCheckpoint(Rule):
         r"|Error no file named [^\n]{1,300}found in directory"
         r"|Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration|the model) (?:for|of) '"
         rf"|It looks like the config file at '{_SINGLE}' is not a valid JSON file"
+        r"|Weights only load failed|Unable to load weights from pytorch checkpoint file for '[^'\n]{1,300}\.json'"
         rf"|Repo id must be in the form [^\n]{{1,200}}: '{_SINGLE}'"
     )
     needs = (ModelFolderProbe,)
@@ -218,7 +220,7 @@ class ForeignCheckpoint(Rule):
             note = "The pooling that makes one vector of a sentence is left out."
             place = f"{path.rstrip('/')}/{inner}"
             fixes.append(self.offer("load-the-transformer", f"Load {inner}", note, asked=asked, place=place))
-        if held["kind"] == "weights-file":
+        if held["kind"] in ("weights-file", "config-file"):
             fixes.append(self.offer("load-the-folder", "Load its folder", "", asked=asked, place=_folder(path)))
         elif held["kind"] == "gguf":
             problem, name = held["gguf_problem"], held["gguf"][0]
@@ -304,7 +306,7 @@ def _told(held: Evidence, asked: str, path: str) -> tuple[str, str, str]:
             "PyTorch cannot load an OpenVINO graph.",
         )
     folder = _folder(path)
-    what = {"gguf-file": "GGUF", "onnx-file": "ONNX"}.get(kind, "weights")
+    what = {"gguf-file": "GGUF", "onnx-file": "ONNX", "config-file": "configuration"}.get(kind, "weights")
     title = f"`{path}` is one {what} file ({files[0][:60]}): give {asked} the folder"
     option = f', gguf_file="{files[0]}"' if kind == "gguf-file" else ""
     call = f'{asked}.from_pretrained("{folder}"{option})'

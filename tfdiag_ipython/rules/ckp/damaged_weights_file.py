@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.weights_folder import WeightFile, WeightsFolderProbe, weight_files
+from tfdiag_ipython.probes.weights_folder import RENAMED_SAFETENSORS, WeightFile, WeightsFolderProbe, weight_files
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules._places import own
 from tfdiag_ipython.rules.tfw._convert import path_told
 
 SETUP = """
@@ -138,6 +139,16 @@ class DamagedWeightsFile(Rule):
             certainty=Certainty.CONFIRMED,
         ),
         Reproduce(
+            (SETUP + "import os\nos.rename(safetensors, folder + '/pytorch_model.bin')\n", LOAD),
+            title=r"pytorch_model\.bin` is a safetensors file \(under another name: rename it to model\.safetensors\)",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (SETUP + "open(safetensors, 'ab').write(b'more')\n", LOAD),
+            title=r"model\.safetensors` is damaged: 4 bytes longer than its header says",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
             (SETUP + TRUNCATED, LOAD),
             title=r"`.*model.safetensors` is damaged: cut short: .* of .*",
             certainty=Certainty.CONFIRMED,
@@ -192,6 +203,8 @@ class DamagedWeightsFile(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if own(failure):
+            return None  # a pickle of the person's own
         seen = evidence[WeightsFolderProbe.name]
         if hit["shard"]:
             return self._missing(hit["shard"], seen)
@@ -204,7 +217,7 @@ class DamagedWeightsFile(Rule):
         if bad.framework == "tensorflow" and not bad.problem and not seen["folder"]:
             return None  # a whole file of TensorFlow's was given: TFW013
         where = path_told(f"{seen['path']}/{bad.name}" if seen["folder"] else seen["path"])
-        other = bad.framework == "tensorflow" or bad.kind in {"Git LFS pointer", "web page"}
+        other = bad.framework == "tensorflow" or bad.kind in {"Git LFS pointer", "web page", RENAMED_SAFETENSORS}
         title = (
             f"{where} is {_article(bad.kind)} {bad.kind} ({bad.problem or 'no PyTorch file'})"
             if other

@@ -95,6 +95,20 @@ class NoWeightsFile(Rule):
             title=r"`\./lora` is a PEFT adapter",
         ),
         NoMatch(text="OSError: acme/x does not appear to have a file named preprocessor_config.json.", code="HUB003"),
+        *(
+            Reproduce(
+                (
+                    SETUP + f"import pathlib\npathlib.Path(folder, {name!r}).mkdir()",
+                    "model = BertModel.from_pretrained(folder)",
+                ),
+                certainty=Certainty.CONFIRMED,
+                title=title,
+            )
+            for name, title in (
+                ("global_step10", "holds a DeepSpeed checkpoint: its zero_to_fp32.py"),
+                ("pytorch_model_fsdp_0", "holds an FSDP checkpoint in shards"),
+            )
+        ),
         Reproduce(
             (SETUP, "model = BertModel.from_pretrained(folder)"),
             certainty=Certainty.CONFIRMED,
@@ -134,6 +148,9 @@ class NoWeightsFile(Rule):
         if seen.get("adapter"):
             title = f"{where} is a PEFT adapter, not a whole model: load the base model, then the adapter"
             why = "adapter_config.json names the base model; AutoPeftModel… of the peft package loads both."
+        elif not files and seen.get("saver") in _SAVERS:
+            title, why = _SAVERS[str(seen["saver"])]
+            title = f"{where} {title}"
         elif seen.get("below"):
             title = f"{where} holds no weights itself: weights are one folder further down, in {seen['below'][0]}"
             why = f"Give that folder instead. Sub-folders with weights: {', '.join(seen['below'])}."
@@ -148,3 +165,20 @@ class NoWeightsFile(Rule):
             why=why,
             evidence=seen.seen,
         )
+
+
+_SAVERS = {
+    "DeepSpeed": (
+        "holds a DeepSpeed checkpoint: its zero_to_fp32.py makes weights of it",
+        "Run `python zero_to_fp32.py . .` in that folder; `stage3_gather_16bit_weights_on_model_save` saves whole weights at once.",
+    ),
+    "FSDP": (
+        "holds an FSDP checkpoint in shards: `accelerate merge-weights` makes weights of it",
+        "`accelerate merge-weights FOLDER/pytorch_model_fsdp_0 OUT`; with the state dict type FULL_STATE_DICT whole weights are saved at once.",
+    ),
+    "MLX": (
+        "holds MLX's weights (weights.npz), which PyTorch does not read",
+        "Load the original of this model, or export it with mlx_lm's own tools.",
+    ),
+}
+"""Whose format it is → what to say, and how weights come of it."""
