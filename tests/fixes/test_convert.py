@@ -143,6 +143,17 @@ def test_the_report_says_what_was_verified(classifier):
     assert "BertForSequenceClassification.from_pretrained loaded it: all 25 tensors equal those of tf_model.h5" in told
 
 
+def test_weights_of_a_training_that_diverged_are_converted_as_they_are(classifier):
+    import h5py
+
+    with h5py.File(classifier / "tf_model.h5", "r+") as file:
+        found = []
+        file.visititems(lambda name, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+        found[0][...] = float("nan")
+    convert(classifier)
+    assert "model.safetensors" in names(classifier)
+
+
 def test_a_roberta_with_another_padding_index_is_warned_about_and_the_advice_is_right(tmp_path):
     import torch
     import transformers

@@ -3,7 +3,7 @@
 import pytest
 
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.probe import Cell, Scene
 from tfdiag_ipython.probes.meta_model import MetaModelProbe
 
 pytestmark = pytest.mark.hf
@@ -20,6 +20,15 @@ def test_a_model_on_meta_is_found_by_its_variable():
         empty = torch.nn.Linear(2, 2)
     seen = look(real=torch.nn.Linear(2, 2), empty=empty)
     assert (seen["variable"], seen["model"], seen["parameters"]) == ("empty", "Linear", 2)
+
+
+def test_of_several_the_one_that_the_failing_cell_names_is_told():
+    import torch
+
+    with torch.device("meta"):
+        first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    scene = Scene({"first": first, "second": second}, cells=[Cell(1, "second.to('cpu')")], live=True)
+    assert MetaModelProbe().look(Failure.from_text("NotImplementedError: x"), scene)["variable"] == "second"
 
 
 def test_a_model_that_is_partly_loaded_is_another_matter():

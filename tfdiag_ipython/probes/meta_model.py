@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -51,9 +52,11 @@ class MetaModelProbe(Probe):
 
 
 def _modules(scene: Scene, torch: Any) -> Iterator[tuple[str, Any, str]]:
-    """Modules by variable name: the program's own first, then those of the failing frames, the outermost first."""
+    """Modules by variable name: the program's own first, of these those that the failing cell names, then those of the failing frames, the outermost first."""
     done: set[int] = set()
-    places = [(scene.namespace, "your variables")]
+    said = scene.cell.source if scene.cell else ""
+    own = sorted(scene.namespace.items(), key=lambda item: re.search(rf"\b{re.escape(item[0])}\b", said) is None)
+    places: list[tuple[Mapping[str, Any], str]] = [(dict(own), "your variables")]
     places += [(frame.locals, f"frame `{frame.function}`") for frame in islice(scene.frames, 12)]
     for values, where in places:
         for name, value in list(values.items()):

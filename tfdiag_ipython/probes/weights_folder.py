@@ -63,6 +63,15 @@ class WeightFile:
     problem: str = ""
 
     @property
+    def named(self) -> str:
+        """The kind with its article."""
+        return (
+            f"{'an' if self.kind[:1].lower() in 'aeiouh' else 'a'} {self.kind}"
+            if self.kind != "unknown"
+            else "no known format"
+        )
+
+    @property
     def told(self) -> str:
         return f"{self.kind}, {file_size(self.size)}" + (f": {self.problem}" if self.problem else "")
 

@@ -219,7 +219,7 @@ class DamagedWeightsFile(Rule):
         where = path_told(f"{seen['path']}/{bad.name}" if seen["folder"] else seen["path"])
         other = bad.framework == "tensorflow" or bad.kind in {"Git LFS pointer", "web page", RENAMED_SAFETENSORS}
         title = (
-            f"{where} is {_article(bad.kind)} {bad.kind} ({bad.problem or 'no PyTorch file'})"
+            f"{where} is {bad.named} ({bad.problem or 'no PyTorch file'})"
             if other
             else f"{where} is damaged: {bad.problem}"
         )

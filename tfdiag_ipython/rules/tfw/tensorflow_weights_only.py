@@ -217,7 +217,7 @@ class TensorFlowWeightsOnly(Rule):
         )
 
     def _damaged(self, where: str, file: WeightFile, seen: Evidence) -> Diagnosis:
-        what = f"damaged: {file.problem}" if file.framework else f"a {file.kind} ({file.problem})"
+        what = f"damaged: {file.problem}" if file.framework else f"{file.named} ({file.problem})"
         return self.found(
             f"{where} has no PyTorch weights but {file.name}, and that is {what}",
             Certainty.CONFIRMED,
@@ -234,7 +234,7 @@ class TensorFlowWeightsOnly(Rule):
         return self.found(
             f"{where} has no PyTorch weights but {file.name}: {kind}",
             Certainty.CONFIRMED,
-            what="A PyTorch class was asked to load it and found neither model.safetensors nor pytorch_model.bin.",
+            what="The class that was to load it found neither model.safetensors nor pytorch_model.bin.",
             why=remedy,
             evidence=seen.seen,
         )
@@ -251,7 +251,7 @@ class TensorFlowWeightsOnly(Rule):
         return self.found(
             f"{where} holds TensorFlow weights only{files}; {reader_told(failure)}",
             certainty,
-            what="A PyTorch class was asked to load it and found neither model.safetensors nor pytorch_model.bin.",
+            what="The class that was to load it found neither model.safetensors nor pytorch_model.bin.",
             why="The model was saved from TensorFlow/Keras. Its weights must be converted once; then any version loads them.",
             evidence=seen.seen if seen else (),
             fixes=fixes,
