@@ -21,7 +21,7 @@ from tfdiag_ipython.probes.batch_search import predict  # noqa: E402
 from tfdiag_ipython.probes.batch_trials import Work, find_fit  # noqa: E402
 from tfdiag_ipython.probes.fits import FitsProbe  # noqa: E402
 
-pytestmark = pytest.mark.hf
+pytestmark = [pytest.mark.hf, pytest.mark.usefixtures("small_steps")]
 SIZES = {
     "vocab_size": 100,
     "hidden_size": 64,
@@ -142,7 +142,7 @@ def runs(rows):
 
 find_fit(torch, model, inputs, Work(optimizer=optimizer), most=4)
 step(2)
-free = 400 * 2**20
+free = 100 * 2**20
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + free, resource.RLIM_INFINITY))
 weights = [one.detach().clone() for one in model.parameters()]
@@ -186,7 +186,7 @@ def test_it_tells_the_largest_batch_its_trials_and_the_limit():
 
 def test_inference_fits_more_and_accumulation_less():
     names = {"model": model_of("bert"), "batch": batch_of("bert", 3)}
-    rows = [ask(f"model batch --memory 24MiB {more}", **names)["rows"] for more in ("--no-grad", "", "--accumulate")]
+    rows = [ask(f"model batch --memory 8MiB {more}", **names)["rows"] for more in ("--no-grad", "", "--accumulate")]
     assert rows[0] > rows[1] > rows[2] > 0
 
 
@@ -319,6 +319,17 @@ def test_hooks_of_the_persons_own_are_told_and_counted(kind):
     seen = ask("model batch --at-most 50 --optimizer optimizer", **names)
     notes = [observation.value for observation in seen.seen if "hooks" in observation.value]
     assert [f"in each of the {len(calls)} steps" in note for note in notes] == [True] * bool(kind)
+
+
+def test_what_the_garbage_collector_looks_through_is_as_it_was():
+    gc.unfreeze()
+    at_first = gc.get_freeze_count()
+    ask("model batch --at-most 9", model=Plain(), batch=torch.rand(2, 4))
+    ask("model batch --at-most 9", model=Plain(), batch=torch.rand(2, 5))  # fails
+    assert gc.get_freeze_count() == at_first
+    gc.freeze()  # as a person may
+    ask("model batch --at-most 9", model=Plain(), batch=torch.rand(2, 4))
+    assert gc.get_freeze_count() > at_first
 
 
 def test_the_limit_of_the_process_is_as_it_was():

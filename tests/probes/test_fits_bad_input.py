@@ -9,7 +9,7 @@ from tests.probes.test_training_state import look, made  # noqa: E402
 from tfdiag_ipython.probe import Scene  # noqa: E402
 from tfdiag_ipython.probes.fits import FitsProbe  # noqa: E402
 
-pytestmark = pytest.mark.hf
+pytestmark = [pytest.mark.hf, pytest.mark.usefixtures("small_steps")]
 
 
 def generator():

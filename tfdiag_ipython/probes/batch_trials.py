@@ -15,7 +15,7 @@ from tfdiag_ipython.fixes.memory import clear_traceback
 from tfdiag_ipython.probes.batch_rows import KINDS, Rows
 from tfdiag_ipython.probes.batch_search import SMALL, Trial, largest, next_rows, predict
 from tfdiag_ipython.probes.memory_refusals import refusal, wanted, words
-from tfdiag_ipython.probes.memory_room import Room, bounded, enforced, give_back, room_on
+from tfdiag_ipython.probes.memory_room import Room, bounded, enforced, few_looked_through, give_back, room_on
 from tfdiag_ipython.probes.own_hooks import step_has_own_hooks
 from tfdiag_ipython.probes.peak_memory import Reading, meter_for, telling
 from tfdiag_ipython.probes.training_state import TrainingState
@@ -90,7 +90,7 @@ def find_fit(
     tell(f"Copying the state, {memory_size(state.bytes)}, to put it back afterwards …")
     told, search = "", _Search(torch, model, rows, work, device, tell)
     try:
-        with state:
+        with state, few_looked_through():
             return search.run(memory, most)
     except _Failed as error:
         told = search.sentence(error)
