@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdiag_ipython.probes.memory_refusals import refusal, wanted
+from tfdiag_ipython.probes.memory_refusals import refusal, wanted, words
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ from tfdiag_ipython.probes.memory_refusals import refusal, wanted
             "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."
         ),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
         OSError(12, "Cannot allocate memory"),
         ValueError("Unable to allocate 7.45 GiB for an array"),
     ],
@@ -41,6 +42,7 @@ def test_a_refusal_is_known(error):
         ValueError("Expected more than 1 value per channel when training"),
         IndexError("index out of range in self"),
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+        RuntimeError("could not create a primitive descriptor for the matmul primitive"),
         KeyError("out of memory"),
     ],
 )
@@ -56,6 +58,24 @@ def test_a_refusal_that_a_library_wrapped_is_known():
             raise RuntimeError("the step failed") from inner
     except RuntimeError as error:
         assert refusal(error) == "MemoryError"
+
+
+def test_an_error_after_a_refusal_that_the_program_dealt_with_is_another_one():
+    try:
+        try:
+            raise MemoryError
+        except MemoryError:
+            int("no number")
+    except ValueError as error:
+        assert refusal(error) == ""
+
+
+def test_an_error_whose_message_cannot_be_read_is_told_by_its_kind():
+    class Hostile(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    assert refusal(Hostile()) == "" and words(Hostile()).startswith("Hostile: ")
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,47 @@ def test_what_was_swapped_for_other_tensors_is_back_too():
     assert look(model, optimizer) == before
 
 
+def test_a_teacher_that_is_none_of_the_modules_is_put_back():
+    model, teacher = torch.nn.Linear(4, 4), torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout())
+    model.teachers = [teacher]
+    before = [told(one) for one in teacher.state_dict().values()]
+    with TrainingState(torch, model):
+        teacher(torch.rand(3, 4)).sum().backward()
+        teacher.eval()
+    assert [told(one) for one in teacher.state_dict().values()] == before
+    assert teacher[1].training and all(one.grad is None for one in teacher.parameters())
+
+
+def test_an_optimizer_within_an_optimizer_is_put_back():
+    """As Accelerate's is made."""
+
+    class Wrapped(torch.optim.Optimizer):
+        def __init__(self, inner):
+            self.optimizer = inner
+
+        def step(self, closure=None):
+            self.optimizer.step(closure)
+
+    model, optimizer = made(False, True)
+    before = look(model, optimizer)
+    wrapped = Wrapped(optimizer)
+    with TrainingState(torch, model, wrapped):
+        step(model, wrapped)
+        optimizer.param_groups[0]["lr"] = 7
+        assert optimizer.state
+    assert look(model, optimizer) == before
+
+
+def test_another_default_device_changes_nothing():
+    model, optimizer = made(True, True)
+    before = look(model, optimizer)
+    with TrainingState(torch, model, optimizer):
+        step(model, optimizer)
+        torch.set_default_device("meta")
+    torch.set_default_device(None)
+    assert look(model, optimizer) == before
+
+
 def test_a_graph_built_before_still_runs_backward():
     model, optimizer = made(True, False)
     ids = torch.tensor([1, 2, 3])

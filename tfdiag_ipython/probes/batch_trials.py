@@ -1,53 +1,31 @@
 """Finds the largest batch that one step of a model has memory for: predicts from two small steps, then tries a few real ones.
 
-A step is what a training loop does with one batch: forward, backward and, with an optimizer, its ``step``; or the forward pass alone, without
-gradients. Everything that a step changes is put back as it was (:mod:`~tfdiag_ipython.probes.training_state`).
+Everything that a step changes is put back as it was (:mod:`~tfdiag_ipython.probes.training_state`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tfdiag_ipython.fixes.memory import clear_traceback
-from tfdiag_ipython.probes.batch_rows import Rows
+from tfdiag_ipython.probes.batch_rows import KINDS, Rows
 from tfdiag_ipython.probes.batch_search import SMALL, Trial, largest, next_rows, predict
 from tfdiag_ipython.probes.memory_refusals import refusal, wanted, words
-from tfdiag_ipython.probes.memory_room import Room, bounded, enforced, give_back, room_on
+from tfdiag_ipython.probes.memory_room import Room, bounded, enforced, few_looked_through, give_back, room_on
+from tfdiag_ipython.probes.own_hooks import step_has_own_hooks
 from tfdiag_ipython.probes.peak_memory import Reading, meter_for, telling
 from tfdiag_ipython.probes.training_state import TrainingState
+from tfdiag_ipython.probes.training_step import NoStep, Step, Work, check_optimizer, device_of, reading
 from tfdiag_ipython.sizes import memory_size
 
 MOST_ROWS = 65_536
 """Rows beyond which nobody asks."""
 MOST_SECONDS = 120.0
 """A trial that would take longer, going by those before it, is not made."""
-_DISTRIBUTED = {"DistributedDataParallel", "FullyShardedDataParallel", "DeepSpeedEngine", "DataParallel"}
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one step does. ``accumulate``: gradients of an earlier batch are in memory all the while; ``autocast``: a dtype or ``None``."""
-
-    gradients: bool = True
-    optimizer: Any = None
-    accumulate: bool = False
-    autocast: Any = None
-
-    @property
-    def told(self) -> str:
-        if not self.gradients:
-            return "forward, without gradients"
-        parts = ["forward", "backward"] + (
-            [f"{type(self.optimizer).__name__}.step"] if self.optimizer is not None else []
-        )
-        extra = [", accumulating gradients"] if self.accumulate else []
-        extra += [f", autocast to {str(self.autocast).removeprefix('torch.')}"] if self.autocast is not None else []
-        return f"{', '.join(parts)}{''.join(extra)}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +34,8 @@ class Fit:
 
     ``rows``: the largest batch that ran (0 if none did); ``predicted``: rows that the small steps promised; ``room``: bytes that a step
     may take beyond ``held`` (parameters, buffers, gradients, optimizer state), and ``limit``, who says so; ``small`` and
-    ``trials``: the steps that were really run; ``work`` and ``row``: what a step and a row were; ``notes``: sentences.
+    ``trials``: the steps that were really run; ``work`` and ``row``: what a step and a row were; ``notes``: sentences; ``failed``: rows
+    at which an error that is no refusal of memory ended the search, and its first words.
     """
 
     rows: int
@@ -69,11 +48,20 @@ class Fit:
     work: str
     row: str
     notes: tuple[str, ...] = ()
+    failed: tuple[int, str] | None = None
 
     @property
     def peak(self) -> int:
         """Bytes that the largest step took beyond ``held``."""
         return max((trial.peak for trial in (*self.small, *self.trials) if trial.rows == self.rows), default=0)
+
+
+class _Failed(Exception):
+    """A step failed, and not for memory: at so many ``rows``, ``told`` in the error's own first words."""
+
+    def __init__(self, rows: int, told: str) -> None:
+        super().__init__(rows, told)
+        self.rows, self.told = rows, told
 
 
 def find_fit(
@@ -91,44 +79,51 @@ def find_fit(
 
     Raises ``LookupError`` with one sentence where that cannot be found out. The state is put back however it ends.
     """
-    device = _device(torch, model)
-    dimension = _rows_along(torch, model) if dimension is None else dimension
-    rows = Rows(torch, inputs, model, dimension)
-    state = TrainingState(torch, model, work.optimizer)
+    with reading("the model", "its parameters, buffers and modules have to be readable"):
+        device = device_of(torch, model)
+        state = TrainingState(torch, model, work.optimizer)
+        along = _rows_along(torch, model) if dimension is None else dimension
+    if work.optimizer is not None:
+        check_optimizer(work.optimizer)
+    with reading("the inputs", f"name {KINDS}"):
+        rows = Rows(torch, inputs, model, along)
     tell(f"Copying the state, {memory_size(state.bytes)}, to put it back afterwards …")
-    told = ""
+    told, search = "", _Search(torch, model, rows, work, device, tell)
     try:
-        with state:
-            return _Search(torch, model, rows, work, device, tell).run(memory, most)
-    except Exception as error:
-        if isinstance(error, LookupError) and type(error) is LookupError:
-            raise
-        told = words(error)
+        with state, few_looked_through():
+            return search.run(memory, most)
+    except _Failed as error:
+        told = search.sentence(error)
         clear_traceback(error)
-    raise LookupError(f"a step of {SMALL[0]} rows fails by itself: {told}")
+    except Exception as error:
+        if type(error) in (LookupError, NoStep):
+            raise
+        told = search.lost(words(error))
+        clear_traceback(error)
+    raise LookupError(told)
 
 
 class _Search:
     def __init__(
         self, torch: Any, model: Any, rows: Rows, work: Work, device: Any, tell: Callable[[str], None]
     ) -> None:
-        self._torch, self._model, self._rows, self._work, self._device = torch, model, rows, work, device
+        self._torch, self._rows, self._work, self._device = torch, rows, work, device
+        self._step = Step(torch, model, rows, work, device)
+        self._hooks = step_has_own_hooks(model, work.optimizer)
         self._tell = tell
         self._real: int | None = None
         self._moments: tuple[int, ...] = ()
         self._reading = Reading(())
-        self._stood_in = False
-        self._kept = {id(one) for one in model.parameters() if one.grad is not None}
+        self._failed: tuple[int, str] | None = None
 
     def run(self, memory: int | None, most: int) -> Fit:
-        self._set_flags()
-        if self._work.accumulate:
-            self._fill_gradients()
+        self._step.prepare()
         self._tell(f"A first step of {SMALL[0]} rows …")
+        self._let_go()
         room = self._room(memory)
         warm = self._trial(SMALL[0], room, memory)  # makes what stays: the optimizer's state, the libraries' workspaces
-        held, room = self._held(), self._room(memory)
-        small = self._small(room, memory) if not warm.refused else [warm, self._trial(1, room, memory)]
+        held, room = self._step.held(), self._room(memory)
+        small = self._small(room, memory) if not warm.refused else [warm, self._single(warm, room, memory)]
         ran = [trial for trial in small if not trial.refused]
         predicted = largest(small, room.free, most) if len(ran) > 1 else max((trial.rows for trial in ran), default=0)
         trials: list[Trial] = []
@@ -143,18 +138,15 @@ class _Search:
                 break
             expected = memory_size(predict([*small, *trials], rows))
             self._tell(f"Trial {len(trials) + 1}: {rows:,} rows, predicted to take {expected} …")
-            trials.append(self._trial(rows, room, memory))
+            try:
+                trials.append(self._trial(rows, room, memory))
+            except _Failed:
+                if not self._alive():
+                    raise
+                break
         largest_run = max((trial.rows for trial in [*small, *trials] if not trial.refused), default=0)
         if largest_run == most:
             notes.append(f"more than {most:,} rows were not tried")
-        if self._stood_in:
-            notes.append(
-                "the outputs hold no loss: the sum of the first one stood in for it (a loss of your own takes more)"
-            )
-        if self._kept:
-            notes.append(
-                "gradients of an earlier step are in memory, and were during each step: `model.zero_grad()` frees them"
-            )
         return Fit(
             largest_run,
             predicted,
@@ -165,7 +157,51 @@ class _Search:
             tuple(trials),
             self._work.told,
             self._rows.told,
-            tuple(notes),
+            (*notes, *self._notes(largest_run, trials)),
+            self._failed,
+        )
+
+    def _notes(self, largest_run: int, trials: Sequence[Trial]) -> Iterator[str]:
+        if self._failed is not None:
+            yield (
+                f"a step of {self._failed[0]:,} rows fails, and not for memory, so that more than {largest_run:,} may fit: "
+                f"`--at-most {self._failed[0] - 1}` searches below it"
+            )
+        if any("primitive" in trial.refused for trial in trials):
+            yield "oneDNN had no room for its code, and may say so from now on: restart the kernel if your own steps fail so"
+        if self._hooks:
+            yield (
+                f"hooks of your own ran in each of the {self._step.made} steps: what they keep outside the model is still there"
+            )
+        if self._step.stood_in:
+            yield "the outputs hold no loss: the sum of the first one stood in for it (a loss of your own takes more)"
+        if self._step.keeps_gradients:
+            yield "gradients of an earlier step are in memory, and were during each step: `model.zero_grad()` frees them"
+
+    def sentence(self, failed: _Failed) -> str:
+        """What is said where a step failed that the search cannot do without."""
+        unlike = f" ({self._rows.unlike})" if self._rows.unlike else ""
+        if failed.rows == SMALL[0]:
+            return f"a step of {failed.rows} rows fails by itself: {failed.told}{unlike}"
+        return f"a step of {SMALL[0]} rows runs, but one of {failed.rows} rows fails, and not for memory: {failed.told}{unlike}"
+
+    def lost(self, told: str) -> str:
+        """What is said where copying the state or putting it back failed."""
+        if not self._step.made:
+            return f"the model's state could not be copied ({told}): without a copy nothing is tried"
+        after = f" after a step of {self._failed[0]:,} rows had failed ({self._failed[1]})" if self._failed else ""
+        return f"the model's state could not be put back{after} ({told}): restart the kernel and make the model anew"
+
+    def _single(self, refused: Trial, room: Room, memory: int | None) -> Trial:
+        """One row, where two are refused; not every model takes one."""
+        told = ""
+        try:
+            return self._trial(1, room, memory)
+        except _Failed as error:
+            told = error.told
+        raise NoStep(
+            f"{refused.rows} rows are refused for memory ({refused.refused}; a step has room for {memory_size(room.free)}), and one "
+            f"row cannot be tried ({told}): make the rows smaller, or free memory"
         )
 
     def _small(self, room: Room, memory: int | None) -> list[Trial]:
@@ -185,23 +221,26 @@ class _Search:
         return reading.phases + (tuple(reading.moments[moment] for moment in self._moments) if known else ())
 
     def _trial(self, rows: int, room: Room, memory: int | None) -> Trial:
-        """One real step. Errors other than a refusal of memory are raised for the smallest batch; for a larger one they bound it."""
-        self._let_go()
+        """One real step; raises ``_Failed`` for an error that is no refusal of memory."""
         meter = meter_for(self._torch, self._device)
-        refused, started = "", time.perf_counter()
+        refused = failed = ""
+        started = time.perf_counter()
         meter.start()
         try:
             with bounded(self._device, self._real):
-                self._step(rows, meter.next_phase)
+                self._step.make(rows, meter.next_phase)
+        except NoStep:
+            raise
         except Exception as error:
             refused = refusal(error)
-            if not refused and (rows <= SMALL[0] or not self._alive()):
-                raise
-            refused = refused or words(error)
+            failed = "" if refused else words(error)
             clear_traceback(error)
         finally:
             self._reading = meter.stop()
-            self._drop_gradients()
+            self._step.drop_gradients()
+        if failed:
+            self._failed = (rows, failed)
+            raise _Failed(rows, failed)
         seconds = time.perf_counter() - started
         self._let_go()
         peaks = self._peaks(self._reading) if not refused else self._reading.phases
@@ -210,57 +249,8 @@ class _Search:
             refused = f"it took {memory_size(max(peaks))}"
         return Trial(rows, peaks, seconds, refused, wanted(refused))
 
-    def _step(self, rows: int, next_phase: Callable[[], None]) -> None:
-        torch, work = self._torch, self._work
-        arguments, named = self._rows.made(rows, self._device)
-        gradients = torch.enable_grad() if work.gradients else torch.no_grad()
-        cast: Any = (
-            torch.autocast(self._device.type, work.autocast) if work.autocast is not None else contextlib.nullcontext()
-        )
-        with gradients:
-            with cast:
-                outputs = self._model(*arguments, **named)
-                loss = self._loss(outputs) if work.gradients else None
-            next_phase()
-            if loss is not None:
-                loss.backward()
-            next_phase()
-            if work.optimizer is not None:
-                work.optimizer.step()
-
-    def _loss(self, outputs: Any) -> Any:
-        torch = self._torch
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
-        if loss is not None:
-            return loss if loss.dim() == 0 else loss.mean()
-        found = [one for one in _tensors(torch, outputs, 4) if one.requires_grad and one.is_floating_point()]
-        if not found:
-            raise LookupError("nothing in the model's outputs can be trained on: for inference say `--no-grad`")
-        if found[0].dim() == 0:
-            return found[0]
-        self._stood_in = True
-        return found[0].float().sum()
-
-    def _set_flags(self) -> None:
-        modules = list(self._model.modules())
-        if not self._work.gradients or not self._model.training:
-            for module in modules:
-                module.training = self._work.gradients
-
-    def _fill_gradients(self) -> None:
-        for one in self._model.parameters():
-            if one.requires_grad and one.grad is None:
-                one.grad = self._torch.zeros_like(one)
-
-    def _drop_gradients(self) -> None:
-        """As ``optimizer.zero_grad()`` does; gradients that the person had stay where they are."""
-        if not self._work.accumulate:
-            for one in self._model.parameters():
-                if id(one) not in self._kept:
-                    one.grad = None
-
     def _let_go(self) -> None:
-        """What is no longer used is given back, so that a step begins as the one before it did."""
+        """What is no longer used is given back, so that each step begins as the one before it did."""
         gc.collect()
         if self._device.type == "cuda":
             self._torch.cuda.empty_cache()
@@ -288,53 +278,9 @@ class _Search:
         self._real = real.free if real is not None else None
         asked = None
         if memory is not None:
-            asked = Room(max(memory - self._held(), 0), f"{memory_size(memory)}, as you said, less what is held")
+            asked = Room(max(memory - self._step.held(), 0), f"{memory_size(memory)}, as you said, less what is held")
         return min((room for room in (asked, real) if room is not None), key=lambda room: room.free)
-
-    def _held(self) -> int:
-        """Bytes of parameters, buffers, gradients and the optimizer's state, each storage once."""
-        known: dict[int, int] = {}
-        parameters = list(self._model.parameters())
-        state = list(_tensors(self._torch, dict(getattr(self._work.optimizer, "state", {})), 4))
-        for one in [*parameters, *(p.grad for p in parameters if p.grad is not None), *self._model.buffers(), *state]:
-            storage = one.untyped_storage()
-            known[storage._cdata] = storage.nbytes()
-        return sum(known.values())
-
-
-def _device(torch: Any, model: Any) -> Any:
-    """The one device of the model's parameters; raises ``LookupError`` where a step cannot be tried."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if type(model).__name__ in _DISTRIBUTED or (distributed and torch.distributed.get_world_size() > 1):
-        raise LookupError(
-            "the model is trained by several processes or devices together: a step of this one alone would wait for them"
-        )
-    devices = {one.device for one in [*model.parameters(), *model.buffers()]} or {torch.device("cpu")}
-    if len(devices) > 1:
-        names = ", ".join(sorted(map(str, devices)))
-        raise LookupError(f"the model is spread over {names}: only a model on one device can be tried")
-    device = devices.pop()
-    if device.type == "meta":
-        raise LookupError("the model's weights are on `meta`: they have no values yet, so that no step can run")
-    meter_for(torch, device)
-    return device
 
 
 def _rows_along(torch: Any, model: Any) -> int:
     return 1 if isinstance(model, torch.nn.RNNBase) and not model.batch_first else 0
-
-
-def _tensors(torch: Any, value: Any, depth: int) -> Iterator[Any]:
-    """The tensors in a structure of outputs: dictionaries, tuples, lists and dataclasses."""
-    if issubclass(type(value), torch.Tensor):
-        yield value
-    elif depth:
-        parts: Any = ()
-        if isinstance(value, Mapping):
-            parts = value.values()
-        elif isinstance(value, (tuple, list)):
-            parts = value
-        elif is_dataclass(value) and not isinstance(value, type):
-            parts = [getattr(value, field.name, None) for field in fields(value)]
-        for part in parts:
-            yield from _tensors(torch, part, depth - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Cancelled, Progress
 from tfdiag_ipython.fixes.memory import clear_traceback
 from tfdiag_ipython.probe import Evidence, Probe, Scene
-from tfdiag_ipython.probes.batch_search import Trial
-from tfdiag_ipython.probes.batch_trials import MOST_ROWS, Fit, Work, find_fit
+from tfdiag_ipython.probes.batch_rows import KINDS, a
+from tfdiag_ipython.probes.batch_search import SMALL, Trial
+from tfdiag_ipython.probes.batch_trials import MOST_ROWS, Fit, find_fit
+from tfdiag_ipython.probes.memory_refusals import words
 from tfdiag_ipython.probes.named_values import named_value
+from tfdiag_ipython.probes.training_step import Work, device_of, reading, tensors_in
 from tfdiag_ipython.sizes import memory_size
 
 USAGE = (
@@ -25,6 +29,8 @@ USAGE = (
 _FLAGS = ("--no-grad", "--accumulate")
 _VALUES = ("--optimizer", "--autocast", "--memory", "--at-most", "--rows-along")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", re.IGNORECASE)
+LEAST_MEMORY = 2**20
+"""Bytes below which a size has lost its unit."""
 
 
 class FitsProbe(Probe):
@@ -32,8 +38,10 @@ class FitsProbe(Probe):
 
     ``INPUTS`` are a batch or a single example, whose rows are repeated. ``--optimizer`` names an optimizer of the notebook, or a
     class of one (``torch.optim.AdamW``), whose step belongs to the trial; ``--no-grad`` tries inference; ``--accumulate`` keeps
-    gradients of an earlier batch in memory. Facts: ``rows`` (the largest that ran), ``predicted``, ``room``, ``held``, ``peak`` (bytes), ``limit``,
-    ``trials`` (rows, peak, what refused it). Weights, buffers, gradients, optimizer state and random state are put back.
+    gradients of an earlier batch in memory. Facts: ``rows`` (the largest that ran), ``predicted``, ``room``, ``held``, ``peak``
+    (bytes), ``limit``, ``trials`` (rows, peak, what refused it), ``failed`` (rows and first words of an error that is no refusal and
+    ended the search; else ``None``). Weights, buffers, gradients, optimizer state and random state are put back; hooks of the person's
+    own run in each step, and a note says so.
     """
 
     name: ClassVar[str] = "fits"
@@ -88,7 +96,8 @@ def parse(arguments: str) -> Asked:
         else:
             names.append(word)
     if len(names) != 2:
-        raise LookupError(f"say which model and inputs: `{USAGE}`")
+        left = f" (`{names[2]}` is left over)" if len(names) > 2 else ""
+        raise LookupError(f"say which model and inputs{left}: `{USAGE}`")
     return Asked(names[0], names[1], options)
 
 
@@ -98,18 +107,27 @@ def _find(asked: Asked, scene: Scene) -> Fit:
         raise LookupError("torch is not loaded")
     model, inputs = (named_value(scene.namespace, text) for text in (asked.model, asked.inputs))
     if not issubclass(type(model), torch.nn.Module):
-        inner = getattr(model, "model", None)
-        hint = f": name `{asked.model}.model`" if issubclass(type(inner), torch.nn.Module) else ""
-        raise LookupError(f"`{asked.model}` is no model but a {type(model).__name__}{hint}")
-    if scene.cuda_dead and any(one.device.type == "cuda" for one in model.parameters()):
+        inner = None
+        with contextlib.suppress(Exception):
+            inner = model.model
+        hint = f": name `{asked.model}.model`" if issubclass(type(inner), torch.nn.Module) else ": name one"
+        raise LookupError(f"`{asked.model}` is no model but {a(type(model).__name__)}{hint}")
+    with reading(f"`{asked.model}`", "its parameters, buffers and modules have to be readable"):
+        device = device_of(torch, model)
+    if scene.cuda_dead and _on_cuda(torch, device, inputs):
         raise LookupError("CUDA is dead in this process: restart the kernel")
     options = asked.options
     gradients = "--no-grad" not in options
     if not gradients and len({"--optimizer", "--accumulate"} & options.keys()):
         raise LookupError("--no-grad tries inference, in which nothing is optimized or accumulated")
+    optimizer = None
+    if "--optimizer" in options:
+        name = options["--optimizer"]
+        with reading(f"`{name}`", "name an optimizer of the notebook, or a class of one"):
+            optimizer = optimizer_named(torch, model, name, scene)
     work = Work(
         gradients=gradients,
-        optimizer=optimizer_named(torch, model, options["--optimizer"], scene) if "--optimizer" in options else None,
+        optimizer=optimizer,
         accumulate="--accumulate" in options,
         autocast=_dtype(torch, options["--autocast"]) if "--autocast" in options else None,
     )
@@ -119,7 +137,7 @@ def _find(asked: Asked, scene: Scene) -> Fit:
         inputs,
         work,
         memory=_size(options["--memory"]) if "--memory" in options else None,
-        most=_whole(options, "--at-most", 1) or MOST_ROWS,
+        most=_whole(options, "--at-most", SMALL[-1]) or MOST_ROWS,
         dimension=_whole(options, "--rows-along", 0),
         tell=(scene.progress or Progress()).report,
     )
@@ -128,18 +146,28 @@ def _find(asked: Asked, scene: Scene) -> Fit:
 def optimizer_named(torch: Any, model: Any, text: str, scene: Scene) -> Any:
     """The person's optimizer, or a new one of the class that they name with its own settings."""
     value = named_value({"torch": torch, **scene.namespace}, text)
-    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer):
-        trained = [one for one in model.parameters() if one.requires_grad]
+    trained = [one for one in model.parameters() if one.requires_grad]
+    if not trained:
+        raise LookupError("no parameter of the model is trained (`requires_grad`): leave `--optimizer` out")
+    if issubclass(type(value), type) and issubclass(value, torch.optim.Optimizer):
+        told = ""
         try:
             return value(trained)
         except Exception as error:
-            raise LookupError(f"`{text}` cannot be made with its own settings ({type(error).__name__})") from None
-    if not isinstance(value, torch.optim.Optimizer):
-        raise LookupError(f"`{text}` is no optimizer but a {type(value).__name__}")
+            told = words(error)
+        raise LookupError(f"`{text}` cannot be made with its own settings ({told}): make one in a cell, and name that")
+    if not issubclass(type(value), torch.optim.Optimizer):
+        raise LookupError(f"`{text}` is no optimizer but {a(type(value).__name__)}")
     own = {id(one) for one in model.parameters()}
     if not any(id(one) in own for group in value.param_groups for one in group["params"]):
         raise LookupError(f"`{text}` optimizes none of the model's parameters")
     return value
+
+
+def _on_cuda(torch: Any, device: Any, inputs: Any) -> bool:
+    """Whether the model or what it is to be given lies on a GPU."""
+    with reading("the inputs", f"name {KINDS}"):
+        return "cuda" in {device.type, *(one.device.type for one in tensors_in(torch, inputs))}
 
 
 def _dtype(torch: Any, text: str) -> Any:
@@ -156,7 +184,10 @@ def _size(text: str) -> int:
     if found is None:
         raise LookupError(f"--memory takes a size such as 8GiB, not {text}")
     power = " KMGT".index(found[2].upper() or " ")
-    return int(float(found[1]) * (1024 if found[3] or not power else 1000) ** power)
+    size = int(float(found[1]) * (1024 if found[3] or not power else 1000) ** power)
+    if size < LEAST_MEMORY:
+        raise LookupError(f"--memory takes a size such as 8GiB, and {text} is {memory_size(size)}")
+    return size
 
 
 def _whole(options: Mapping[str, str], name: str, least: int) -> int | None:
@@ -177,27 +208,38 @@ def _facts(fit: Fit) -> dict[str, Any]:
         "limit": fit.limit,
         "held": fit.held,
         "peak": fit.peak,
+        "failed": fit.failed,
         "work": fit.work,
         "trials": tuple((trial.rows, trial.peak, trial.refused) for trial in fit.trials),
     }
 
 
 def _observations(fit: Fit, model: str, inputs: str) -> tuple[Observation, ...]:
-    first = f"{fit.rows:,} rows" if fit.rows else "not even one row"
+    first = _rows(fit.rows) if fit.rows else "not even one row"
     small = " and ".join(f"{trial.rows}" for trial in fit.small)
+    failed = (
+        [Observation(f"trial {len(fit.trials) + 1}: {_rows(fit.failed[0])}", "failed", fit.failed[1])]
+        if fit.failed
+        else []
+    )
     return (
-        Observation("largest batch", first, f"`{model}` on `{inputs}`: {fit.work}"),
+        Observation("largest batch", f"at least {first}" if failed else first, f"`{model}` on `{inputs}`: {fit.work}"),
         Observation("a row", fit.row, f"`{inputs}`"),
         Observation("held before a step", memory_size(fit.held), "parameters, buffers, gradients, optimizer state"),
         Observation("room for a step", memory_size(fit.room), fit.limit),
-        Observation("predicted", f"{fit.predicted:,} rows", f"measured steps of {small} rows"),
+        Observation("predicted", _rows(fit.predicted), f"measured steps of {small} rows"),
         *(
-            Observation(f"trial {number}: {trial.rows:,} rows", _told(trial), trial.refused)
+            Observation(f"trial {number}: {_rows(trial.rows)}", _told(trial), trial.refused)
             for number, trial in enumerate(fit.trials, 1)
         ),
-        *(Observation("refused", f"{trial.rows} rows", trial.refused) for trial in fit.small if trial.refused),
+        *failed,
+        *(Observation("refused", _rows(trial.rows), trial.refused) for trial in fit.small if trial.refused),
         *(Observation("note", note) for note in fit.notes),
     )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _told(trial: Trial) -> str:

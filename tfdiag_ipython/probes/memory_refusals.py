@@ -1,48 +1,23 @@
-"""Is this exception a refusal of memory? PyTorch's own class is only one of the ways in which that is said.
-
-Sources: ``c10/cuda/CUDACachingAllocator.cpp``, ``c10/cuda/CUDAException.h``, ``aten/src/ATen/cuda/Exceptions.h``, ``c10/core/impl/alloc_cpu.cpp``.
-"""
+"""What an exception says that refused memory, in words for a table, and how much was asked for."""
 
 from __future__ import annotations
 
 import re
-import sys
-from typing import Any
 
-_WORDS = re.compile(
-    r"out of memory|OutOfMemory|exceed allowed memory|not enough memory|[Cc]an(?:'|no)t allocate memory|[Uu]nable to allocate"
-    r"|(?:CUBLAS|CUSOLVER|CUSPARSE|CUDNN|HIPBLAS|rocblas)_(?:STATUS_)?(?:ALLOC_FAILED|memory_error)|CUFFT_ALLOC_FAILED"
-    r"|(?:CUBLAS|CUSOLVER|CUSPARSE|CUDNN)_STATUS_NOT_INITIALIZED|CUDNN_STATUS_INTERNAL_ERROR_\w*ALLOCATION_FAILED"
-    r"|[Uu]nable to find an engine to execute this computation|NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED"
-    r"|bad_alloc|could not create a memory(?: object)?\b|RESOURCE_EXHAUSTED",
-)
+from tfdiag_ipython.failure import Failure, Raised
+from tfdiag_ipython.shortage import told_by
+
 _WANTED = re.compile(r"[Tt]ried to allocate (\d+(?:\.\d+)?) ?([KMGT]?)i?B?")
+_PLACE = re.compile(r"^\[enforce fail at [^\]]*\] [^.]*\. ")
+"""Where in PyTorch's own source the host's allocator gave up."""
 LONGEST = 120
 """Characters of an error that are shown."""
 
 
 def refusal(error: BaseException) -> str:
     """The first words of what refused memory, of this exception or of one that it was raised from; empty for another error."""
-    torch: Any = sys.modules.get("torch")
-    kinds = tuple(
-        kind
-        for kind in (
-            getattr(torch, "OutOfMemoryError", None),
-            getattr(getattr(torch, "cuda", None), "OutOfMemoryError", None),
-        )
-        if isinstance(kind, type)
-    )
-    current: BaseException | None = error
-    for _ in range(16):
-        if current is None:
-            return ""
-        text = str(current)
-        if isinstance(current, (MemoryError, *kinds)):
-            return words(current)
-        if isinstance(current, (RuntimeError, OSError, ValueError)) and _WORDS.search(text):
-            return words(current)
-        current = current.__cause__ or current.__context__
-    return ""
+    found = told_by(Failure.from_exception(error, versions={}))
+    return _words(found[0]) if found is not None else ""
 
 
 def wanted(told: str) -> int:
@@ -53,7 +28,10 @@ def wanted(told: str) -> int:
 
 def words(error: BaseException) -> str:
     """The first line of an error with its kind, cut to be read in a table."""
-    lines = str(error).strip().splitlines()
-    told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    told = re.sub(r"^(\w+): \[enforce fail at [^\]]*\] [^.]*\. ", r"\1: ", told)
+    return _words(Failure.from_exception(error, versions={}).top)
+
+
+def _words(raised: Raised) -> str:
+    lines = raised.message.strip().splitlines()
+    told = f"{raised.name}: {_PLACE.sub('', lines[0])}" if lines else raised.name
     return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"

@@ -40,7 +40,7 @@ class TrainingState:
         self._torch = torch
         self._weights = weights
         self._devices = {parameter.device for parameter in model.parameters()}
-        self._fields: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._fields: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._containers: dict[int, tuple[Any, Any]] = {}
         self._tensors: dict[int, tuple[Any, Any, bool, Any, int | None]] = {}
         self._storages: dict[int, Any] = {}
@@ -51,7 +51,7 @@ class TrainingState:
         for tensor, *_ in self._tensors.values():
             self._storage(tensor)
             if _grad(tensor) is not None:
-                self._storage(_grad(tensor))
+                self._storage(_grad(tensor), "a gradient", ": `model.zero_grad()` frees it")
         self.bytes = sum(storage.nbytes() for storage in self._storages.values())
         self._file: IO[bytes] | None = None
 
@@ -85,7 +85,7 @@ class TrainingState:
 
     def _put_back(self) -> None:
         torch = self._torch
-        for fields, kept in self._fields:
+        for fields, kept in self._fields.values():
             if fields.keys() != kept.keys() or any(fields[name] is not value for name, value in kept.items()):
                 fields.clear()
                 fields.update(kept)
@@ -103,7 +103,7 @@ class TrainingState:
             self._file.seek(0)
             for storage in self._storages.values():
                 for chunk in self._chunks(storage):
-                    whole = torch.empty(chunk.shape, dtype=torch.uint8)
+                    whole = torch.empty(chunk.shape, dtype=torch.uint8, device="cpu")
                     self._file.readinto(_bytes_of(whole))  # type: ignore[attr-defined]
                     chunk.copy_(whole)
             self._restore_versions()
@@ -128,9 +128,10 @@ class TrainingState:
             self._file = None
 
     def _attributes(self, fields: dict[str, Any]) -> None:
-        self._fields.append((fields, dict(fields)))
-        for value in list(fields.values()):
-            self._look(value, DEPTH)
+        if id(fields) not in self._fields:
+            self._fields[id(fields)] = (fields, dict(fields))
+            for value in list(fields.values()):
+                self._look(value, DEPTH)
 
     def _look(self, value: Any, depth: int) -> None:
         torch = self._torch
@@ -143,6 +144,9 @@ class TrainingState:
         elif type(value) is tuple and depth:
             for part in value:
                 self._look(part, depth - 1)
+        elif issubclass(type(value), (torch.nn.Module, torch.optim.Optimizer)):
+            # a teacher in a list is none of the model's modules, and Accelerate's optimizer has the real one inside
+            self._attributes(vars(value))
 
     def _tensor(self, tensor: Any) -> None:
         if id(tensor) in self._tensors or tensor.device.type == "meta":
@@ -152,14 +156,15 @@ class TrainingState:
         version = None if tensor.is_inference() else int(tensor._version)
         self._tensors[id(tensor)] = (tensor, tensor.detach(), bool(tensor.requires_grad), _grad(tensor), version)
 
-    def _storage(self, tensor: Any) -> None:
+    def _storage(self, tensor: Any, what: str = "the model", remedy: str = "") -> None:
         try:
             storage = tensor.untyped_storage()
             self._storages.setdefault(storage._cdata, storage)
             assert storage.nbytes() == 0 or storage.data_ptr()
         except Exception:
             raise LookupError(
-                f"the model holds a {type(tensor).__name__}, whose bytes cannot be kept: it could not be put back exactly"
+                f"{what} holds a {type(tensor).__name__} ({tensor.layout}), whose bytes cannot be kept, so that it could not be put "
+                f"back exactly{remedy}"
             ) from None
 
     def _chunks(self, storage: Any) -> Iterator[Any]:

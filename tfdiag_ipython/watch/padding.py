@@ -18,6 +18,7 @@ from typing import Any
 from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.fixes.model_calls import inputs_written
 from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.probes.own_hooks import has_own_hooks
 from tfdiag_ipython.probes.padding import described, gives, measure, unwrapped
 from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, is_mask, padding_of
 from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, TooSlow
@@ -38,7 +39,6 @@ WATCHED = {
     "torch._dynamo.eval_frame": "OptimizedModule",  # what `torch.compile` makes of a model; its calls go past the model's own
 }
 """Classes whose calls are seen, by module."""
-LIBRARIES = ("torch", "transformers", "accelerate", "peft")
 LOOKS = 200
 """Calls of one model that are looked at closely: a long training loop shows in its first calls what it does."""
 COMPARED = 100
@@ -230,17 +230,6 @@ class PaddingWatch:
         edit = {"mask": batch.expression, "given": batch.holds_mask, "editable": False}
         edit["unmeasured"] = "hooks" if hooks else "slow"
         return Failure.from_finding("padding", SUSPECTED[cause], {**facts, **told, **edit})
-
-
-def has_own_hooks(model: Any) -> bool:
-    """Whether the person put hooks into a model: they would see each run of a measurement, and may keep what they see."""
-    hooks = (
-        hook
-        for module in model.modules()
-        for name in ("_forward_hooks", "_forward_pre_hooks")
-        for hook in vars(module).get(name, {}).values()
-    )
-    return any(str(getattr(hook, "__module__", "")).split(".")[0] not in LIBRARIES for hook in hooks)
 
 
 def prepare(call: Call, scene: Scene, *, asked: bool = False) -> tuple[Any, Batch, Padding, str, str] | None:
