@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tfdiag_ipython.probes._host_indices import is_batch
+
 BLOCK = 1_000
 """Rows of a column store (``datasets.Dataset``) that are read at a time."""
 
@@ -28,7 +30,7 @@ class Rows:
                 f"`{name}` ({kind.__name__}) can only be run through, and perhaps only once: name a data set with a length and rows that "
                 "can be asked for"
             )
-        inner = getattr(held, "data", None) if _is_batch(kind) else held
+        inner = getattr(held, "data", None) if is_batch(kind) else held
         self._table: Mapping[str, Any] | None = inner if isinstance(inner, Mapping) else None
         self._columns: list[str] = []
         if self._table is not None:
@@ -62,16 +64,11 @@ class Rows:
 
     def _row(self, number: int) -> Mapping[str, Any]:
         row = self._held[number]
-        fields = getattr(row, "data", None) if _is_batch(type(row)) else row
+        fields = getattr(row, "data", None) if is_batch(type(row)) else row
         if not isinstance(fields, Mapping):
             told = f"row {number} of `{self._name}` is a {type(row).__name__}"
             raise LookupError(f"{told}: only rows with named columns (dictionaries) can be checked")
         return fields
-
-
-def _is_batch(kind: type) -> bool:
-    """A tokenizer's output, which is a mapping only through its member ``data``."""
-    return kind.__name__ in {"BatchEncoding", "BatchFeature"} and kind.__module__.startswith("transformers.")
 
 
 def _is_table(value: Any) -> bool:
