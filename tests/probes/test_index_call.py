@@ -103,6 +103,11 @@ def test_a_bad_index_beside_the_one_that_failed_is_not_taken_for_it():
     assert seen["index"] == "bad"
 
 
+def test_the_cause_is_read_where_the_program_raised_another_exception_from_it():
+    seen = look("try:\n    x[rows]\nexcept IndexError as error:\n    raise RuntimeError('training failed') from error")
+    assert (seen["index"], seen["values"]["first"]) == ("rows", 3)
+
+
 HOSTILE = """
 armed = []
 def stop():

@@ -32,10 +32,12 @@ def learned(module: Any, torch: Any) -> int:
     """The tokens that learned positions are for; 0 where positions are computed, and any length can be run."""
     found = []
     for name, inner in module.named_modules():
-        weight = inner._parameters.get("weight")
-        if name.rpartition(".")[2] not in NAMES or type(inner).__name__ in _CLAMPED or weight is None:
+        if name.rpartition(".")[2] not in NAMES or type(inner).__name__ in _CLAMPED:
             continue
-        if weight.dim() != 2 or isinstance(inner, torch.nn.Linear):
+        weight = vars(inner).get("_parameters", {}).get("weight")
+        if weight is None or isinstance(inner, torch.nn.Linear) or torch.nn.parameter.is_lazy(weight):
+            continue
+        if weight.dim() != 2:
             continue
         kept, padding = vars(inner).get("offset"), vars(inner).get("padding_idx")
         found.append(int(weight.shape[0]) - (kept if is_count(kept) else 0 if padding is None else padding + 1))

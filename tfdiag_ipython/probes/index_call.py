@@ -36,6 +36,9 @@ SAID = re.compile(
     r"|tried to access index (?P<taken>-?\d+) on a tensor of (?P<elements>\d+) elements"
 )
 
+WORDLESS = re.compile(r"index out of range in self|Class values must be|device-side assert|tfdiag\.guard stopped")
+"""Messages of such calls that name neither the value nor the size."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -46,8 +49,8 @@ class Told:
     size: int | None = None
 
     @classmethod
-    def by(cls, failure: Failure) -> Told:
-        found = SAID.search(failure.top.message)
+    def by(cls, message: str) -> Told:
+        found = SAID.search(message)
         if found is None:
             return cls()
         said = {name: int(number) for name, number in found.groupdict().items() if number is not None}
@@ -73,10 +76,11 @@ class IndexCallProbe(Probe):
         torch: Any = scene.module("torch")
         if torch is None:
             return Evidence()
-        call = failing_call(scene.exception)
+        message, exception = _about_an_index(failure, scene.exception)
+        call = failing_call(exception)
         if call is None:
             return Evidence()
-        told = Told.by(failure)
+        told = Told.by(message)
         found: list[dict[str, Any]] = []
         for node in call.nodes:
             scene.deadline.check()
@@ -89,6 +93,16 @@ class IndexCallProbe(Probe):
             variable = variable_of(scene.namespace, tensor, torch)
             facts |= {"index": variable or facts["index"], "own": bool(variable)}
         return Evidence(MappingProxyType(facts), _observations(facts))
+
+
+def _about_an_index(failure: Failure, exception: BaseException | None) -> tuple[str, BaseException | None]:
+    """The message that speaks of an index and its exception: the one that reached the top, or what that was raised from."""
+    current = exception
+    for raised in failure.chain[:8]:
+        if current is None or SAID.search(raised.message) or WORDLESS.search(raised.message):
+            return raised.message, current
+        current = current.__cause__ or current.__context__
+    return "", None
 
 
 class _Reader:
