@@ -31,14 +31,14 @@ def indices_of(tensor: Any, limit: int, ignored: int | None, torch: Any, low: in
         wrong = (flat < low) | (flat >= limit)
         if ignored is not None:
             wrong &= flat != ignored
-        places = wrong.nonzero()
+        count = int(torch.count_nonzero(wrong))
         facts["values"] = {"smallest": int(kept.min()), "largest": int(kept.max())} if kept.numel() else {}
-        if places.numel() and facts["values"]:
-            first = int(places[0])
+        if count:
+            first = int(wrong.byte().argmax())  # of several largest ones it gives the first
             facts["values"] |= {
                 "first": int(flat[first]),
                 "place": _unravel(first, facts["shape"]),
-                "count": int(places.shape[0]),
+                "count": count,
                 "total": int(kept.numel()),
             }
     return facts
