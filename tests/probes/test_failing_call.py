@@ -1,5 +1,6 @@
 """The expression that raised is found in cells and files, on every Python; where the source is not known, nothing is."""
 
+import linecache
 import sys
 
 import pytest
@@ -43,6 +44,16 @@ def test_the_call_or_subscript_that_raised(cell, failed):
 def test_names_are_those_of_the_frame_in_which_it_stands():
     call = call_of("def look(place):\n    return [1][place]", "look(7)")
     assert call.locals["place"] == 7 and "line 2" in call.where and "look" in call.where
+
+
+@pytest.mark.parametrize("name", ["<module>", "<cell line: 1>"])  # what IPython names the frame of a cell
+def test_a_cell_is_told_by_its_line_alone(name):
+    source = "place = 7\n[1][place]\n"
+    linecache.cache["<cell 1>"] = (len(source), None, source.splitlines(keepends=True), "<cell 1>")
+    with pytest.raises(IndexError) as raised:
+        exec(compile(source, "<cell 1>", "exec").replace(co_name=name), {})
+    call = failing_call(raised.value)
+    assert call.where == "line 2" and call.own
 
 
 def test_in_a_librarys_file():

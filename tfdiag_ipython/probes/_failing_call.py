@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import linecache
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,11 +62,8 @@ def failing_call(exception: BaseException | None) -> FailingCall | None:
         return None
     file, function = _file(frame), frame.f_code.co_name
     name = "" if file.startswith("<cell") else f", {PurePosixPath(file).name}"
-    where = (
-        f"line {innermost.tb_lineno}"
-        if function == "<module>"
-        else f"frame `{function}`{name} line {innermost.tb_lineno}"
-    )
+    inside = not re.fullmatch(r"<module>|<cell line: \d+>", function)  # the latter in some IPythons
+    where = f"frame `{function}`{name} line {innermost.tb_lineno}" if inside else f"line {innermost.tb_lineno}"
     return FailingCall(nodes, source, exact, file.startswith("<cell"), where, frame.f_locals, frame.f_globals)
 
 

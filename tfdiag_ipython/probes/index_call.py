@@ -67,7 +67,8 @@ class IndexCallProbe(Probe):
     Facts: ``operation`` (``gather``, ``x[index]``), ``index`` (what the program calls the index tensor; ``argument`` where it has no name),
     ``own`` (whether that is a name in the notebook or the cell), ``tensor`` (the expression of the tensor that it is used on, or empty),
     ``limit`` (in words, such as "dimension 1 of `x` has 3 entries"), ``low``, ``high`` (the values that it may have), ``values``
-    (``smallest``, ``largest``, ``first``, ``place``, ``count``, ``total``) and ``where``. Without facts nothing was found.
+    (``smallest``, ``largest``, ``first``, ``place``, ``count``, ``total``), ``where``, and ``library``, the same for a call in a library's own
+    code. Without facts nothing was found.
     """
 
     name: ClassVar[str] = "index-call"
@@ -91,7 +92,7 @@ class IndexCallProbe(Probe):
         tensor = facts.pop("tensor_itself")
         if not call.own:
             variable = variable_of(scene.namespace, tensor, torch)
-            facts |= {"index": variable or facts["index"], "own": bool(variable)}
+            facts |= {"index": variable or facts["index"], "own": bool(variable), "library": call.where}
         return Evidence(MappingProxyType(facts), _observations(facts))
 
 

@@ -14,7 +14,7 @@ def index_title(call: Evidence) -> str:
     place = f"[{', '.join(map(str, values['place']))}]" if values["place"] else ""
     allowed = f" ({call['low']:,} to {call['high']:,})" if call["high"] < sys.maxsize else ""
     said = f"`{call['index'] or call['argument']}{place}` is {values['first']:,}, and {call['limit']}{allowed}"
-    return said if call["own"] or not call["where"].startswith("frame") else f"In {call['where']}: {said}"
+    return f"In {call['library']}: {said}" if call.get("library") and not call["own"] else said
 
 
 def too_long(seen: Evidence, message: str) -> bool:
