@@ -92,6 +92,22 @@ def test_an_object_that_was_not_bound_anew_is_not_held():
     assert gone() is None and next(count) == 0 and before.restore() == ["size"]
 
 
+def test_a_value_that_took_the_place_of_the_one_before_in_memory_is_another_one():
+    class Own:
+        pass
+
+    namespace = {"own": Own()}
+    number = id(namespace["own"])
+    before = Bindings(namespace)
+    namespace["own"] = None  # its memory is free now
+    found = next((one for one in [Own() for _ in range(1_000)] if id(one) == number), None)
+    if found is None:
+        pytest.skip("this interpreter put none in its place")
+    namespace["own"] = found
+    before.settle()
+    assert before.lost == ["own"]
+
+
 @pytest.mark.hf
 def test_tensors_and_models_are_not_kept_alive():
     import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import types
+import weakref
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -28,7 +29,7 @@ class Bindings:
         self._namespace = namespace
         left = [MOST_OBJECTS]
         self._before = {
-            name: (id(value), value if keepable(value, left) else _ABSENT)
+            name: (id(value), _reference(value), value if keepable(value, left) else _ABSENT)
             for name, value in list(namespace.items())
             if not IPYTHON_NAMES.fullmatch(name)
         }
@@ -40,8 +41,8 @@ class Bindings:
         """Keep of what was before only what the cells have bound anew."""
         now = {name: value for name, value in self._namespace.items() if not IPYTHON_NAMES.fullmatch(name)}
         for name in now.keys() | self._before.keys():
-            number, value = self._before.get(name, (0, _ABSENT))
-            if name in now and id(now[name]) == number:
+            number, alive, value = self._before.get(name, (0, None, _ABSENT))
+            if name in now and id(now[name]) == number and (alive is None or alive() is now[name]):
                 continue
             if number and value is _ABSENT:
                 self.lost.append(name)
@@ -63,6 +64,14 @@ class Bindings:
             else:
                 self._namespace[name] = value
         return sorted(self._back)
+
+
+def _reference(value: object) -> weakref.ref[Any] | None:
+    """What tells a value from another one that was made later in its place: a value that is let go of leaves its identity to others."""
+    try:
+        return weakref.ref(value)
+    except TypeError:  # numbers, texts and plain containers, which are mostly kept themselves
+        return None
 
 
 def keepable(value: object, left: list[int] | None = None) -> bool:

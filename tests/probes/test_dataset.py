@@ -162,6 +162,11 @@ class Raises:
         ("text", "named columns"),
         (7, "run through"),
         (Raises, "could not be checked"),
+        (
+            [{"labels": "good"}],
+            "`labels` in row 0 is the text 'good', and the model takes numbers (`model.config.num_labels` is 3): map it",
+        ),
+        ([{"labels": ["a", "b"]}], "a list with the text 'a'"),
     ],
 )
 def test_bad_input_is_one_sentence(train, told, model, torch):
@@ -185,6 +190,108 @@ def test_an_interrupt_stops_it_and_what_was_read_counts(model, torch):
     seen = ask(Interrupted(ROWS), model)
     assert seen["read"] == 2 and counts(seen)["labels", "label"] == 1
     assert "stopped after 2 of 4" in seen.missing and seen.finding is not None
+
+
+class Damaged(Map):
+    """Of which every third row raises."""
+
+    def __getitem__(self, number):
+        if isinstance(number, int) and number % 3 == 1:
+            raise OSError(f"picture {number} is damaged")
+        return super().__getitem__(number)
+
+
+class DamagedColumns(Columns):
+    def __getitem__(self, part):
+        if part != slice(0, 1000) and part % 3 != 1:
+            return super().__getitem__(part)
+        raise OSError(f"picture {part if isinstance(part, int) else 1} is damaged")
+
+
+@pytest.mark.parametrize("kind", [Damaged, DamagedColumns])
+def test_rows_that_raise_are_named_and_the_others_are_checked(kind, model):
+    seen = ask(kind([*ROWS, ROWS[1], ROWS[2]]), model)
+    assert (seen["read"], seen["unread"], seen["failed"][0]) == (4, 2, (1, "OSError: picture 1 is damaged"))
+    assert counts(seen)["labels", "label"] == 1  # row 3
+    assert "2 rows could not be read, the first is row 1 (OSError: picture 1 is damaged)" in seen.missing
+    assert any(one.what == "row 4" and "picture 4" in one.value for one in seen.seen)
+
+
+def test_where_no_row_can_be_read_it_stops_soon(model):
+    asked = []
+
+    class Gone(Map):
+        def __getitem__(self, number):
+            asked.append(number)
+            raise KeyError("image")
+
+    seen = ask(Gone([{}] * 5000), model)
+    assert "row 0 raised KeyError: 'image'" in seen.missing and not seen and len(asked) < 100
+
+
+def test_a_text_among_the_labels_is_said_and_the_others_are_checked(model):
+    seen = ask([{"labels": 0}, {"labels": "good"}, {"labels": 3}], model)
+    assert counts(seen)["labels", "label"] == 1 and seen.finding is not None
+    assert "`labels` is no number in 1 row, the first is row 1 with the text 'good'" in seen.missing
+
+
+def answers(torch, kind="Bert"):
+    import transformers
+
+    sizes = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 16} if kind == "XLNet" else SIZES
+    config = getattr(transformers, f"{kind}Config")(**{"vocab_size": 40, **sizes})
+    name = "XLNetForQuestionAnswering" if kind == "XLNet" else "BertForQuestionAnswering"
+    return getattr(transformers, name)(config)
+
+
+def rows_with(*places):
+    return [{"input_ids": [2, 5, 7], "start_positions": place, "end_positions": 2} for place in places]
+
+
+def test_an_answer_that_was_cut_off_is_counted_and_no_fault(torch):
+    seen = ask(rows_with(0, 2, 3, 384), answers(torch))
+    assert counts(seen) == {
+        ("input_ids", "id"): 0,
+        ("input_ids", "length"): 0,
+        ("start_positions", "answer"): 2,
+        ("end_positions", "answer"): 0,
+    }
+    assert seen.finding is None and not seen.missing
+
+
+def test_answers_that_mostly_lie_behind_their_rows_are_a_fault(torch):
+    seen = ask(rows_with(0, 30, 41, 57), answers(torch))  # characters, not tokens
+    assert seen.finding is not None and seen["wrong"] == 3
+
+
+def test_an_answer_behind_its_row_is_a_fault_where_the_model_looks_it_up(torch):
+    model = answers(torch, "XLNet")
+    assert ask(rows_with(0, 1, 2, 3), model).finding is not None
+    ids = torch.tensor([[2, 5, 7]])
+    model(ids, start_positions=torch.tensor([2]), end_positions=torch.tensor([2]))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(ids, start_positions=torch.tensor([3]), end_positions=torch.tensor([2]))
+
+
+def test_labels_that_a_decoder_reads_have_the_decoders_positions(torch):
+    import transformers
+
+    both = {f"{part}_{key}": 1 for part in ("encoder", "decoder") for key in ("layers", "attention_heads", "ffn_dim")}
+    config = transformers.LEDConfig(
+        vocab_size=40, d_model=16, max_encoder_position_embeddings=16, max_decoder_position_embeddings=4, **both
+    )
+    seen = ask([{"input_ids": [2] * 16, "labels": [2] * 5}], transformers.LEDForConditionalGeneration(config))
+    assert counts(seen)["input_ids", "length"] == 0 and counts(seen)["labels", "length"] == 1
+
+
+def test_the_positions_of_pictures_are_none_of_the_texts(torch):
+    import transformers
+
+    text = {**SIZES, "max_position_embeddings": 12}
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.CLIPConfig(text_config=text, vision_config={**vision, "image_size": 8, "patch_size": 4})
+    seen = ask([{"input_ids": [2] * 12}, {"input_ids": [2] * 13}], transformers.CLIPModel(config))
+    assert counts(seen)["input_ids", "length"] == 1  # a picture has five
 
 
 def test_random_numbers_are_as_before(model, torch):

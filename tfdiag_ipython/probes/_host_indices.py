@@ -15,8 +15,8 @@ MOST_LISTED = 1_000_000
 """Lists of labels longer than this are not read, for the same reason."""
 
 
-def indices_of(tensor: Any, limit: int, ignored: int | None, torch: Any) -> dict[str, Any]:
-    """The range of an index tensor on the host and its first value that is out of it."""
+def indices_of(tensor: Any, limit: int, ignored: int | None, torch: Any, low: int = 0) -> dict[str, Any]:
+    """The range of an index tensor on the host and its first value that is not among ``low`` to ``limit - 1``."""
     facts: dict[str, Any] = {
         "device": str(tensor.device),
         "shape": tuple(int(size) for size in tensor.shape),
@@ -28,17 +28,17 @@ def indices_of(tensor: Any, limit: int, ignored: int | None, torch: Any) -> dict
     with torch.no_grad():
         flat = tensor.reshape(-1)
         kept = flat if ignored is None else flat[flat != ignored]
-        wrong = (flat < 0) | (flat >= limit)
+        wrong = (flat < low) | (flat >= limit)
         if ignored is not None:
             wrong &= flat != ignored
-        places = wrong.nonzero()
+        count = int(torch.count_nonzero(wrong))
         facts["values"] = {"smallest": int(kept.min()), "largest": int(kept.max())} if kept.numel() else {}
-        if places.numel() and facts["values"]:
-            first = int(places[0])
+        if count:
+            first = int(wrong.byte().argmax())  # of several largest ones it gives the first
             facts["values"] |= {
                 "first": int(flat[first]),
                 "place": _unravel(first, facts["shape"]),
-                "count": int(places.shape[0]),
+                "count": count,
                 "total": int(kept.numel()),
             }
     return facts
@@ -110,13 +110,15 @@ def _named_indices(namespace: Mapping[str, Any], torch: Any) -> Iterator[tuple[s
 
 def _fields(value: Any) -> list[tuple[str, Any]]:
     """Named members of a dictionary or a tokenizer's batch; other objects are not asked: their attributes may do anything."""
-    batch = type(value).__name__ in {"BatchEncoding", "BatchFeature"} and type(value).__module__.startswith(
-        "transformers."
-    )
-    inner = vars(value).get("data") if batch else value if type(value) is dict else None
+    inner = vars(value).get("data") if is_batch(type(value)) else value if type(value) is dict else None
     return (
         [(key, part) for key, part in list(inner.items())[:50] if isinstance(key, str)] if type(inner) is dict else []
     )
+
+
+def is_batch(kind: type) -> bool:
+    """A tokenizer's output, which is a mapping only through its member ``data``."""
+    return kind.__name__ in {"BatchEncoding", "BatchFeature"} and kind.__module__.startswith("transformers.")
 
 
 def variable_of(namespace: Mapping[str, Any], tensor: Any, torch: Any) -> str:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from tfdiag_ipython.probes._host_indices import is_batch
 
 BLOCK = 1_000
 """Rows of a column store (``datasets.Dataset``) that are read at a time."""
+
+
+class NoColumns(LookupError):
+    """A row without named columns."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A row that raised when it was asked for, and what it said."""
+
+    why: str
 
 
 class Rows:
@@ -28,7 +42,7 @@ class Rows:
                 f"`{name}` ({kind.__name__}) can only be run through, and perhaps only once: name a data set with a length and rows that "
                 "can be asked for"
             )
-        inner = getattr(held, "data", None) if _is_batch(kind) else held
+        inner = getattr(held, "data", None) if is_batch(kind) else held
         self._table: Mapping[str, Any] | None = inner if isinstance(inner, Mapping) else None
         self._columns: list[str] = []
         if self._table is not None:
@@ -48,30 +62,49 @@ class Rows:
         if not self.total:
             raise LookupError(f"`{name}` has no rows")
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        """The columns of each row; raises ``LookupError`` where a row is no mapping."""
+    def __iter__(self) -> Iterator[Mapping[str, Any] | Unread]:
+        """The columns of each row, or why it cannot be read; raises ``LookupError`` where the first row is no mapping."""
         for start in range(0, self.total, BLOCK):
             numbers = range(start, min(start + BLOCK, self.total))
-            if self._table is not None:
-                yield from ({key: self._table[key][number] for key in self._columns} for number in numbers)
-            elif self._columns:
-                block = self._held[start : start + BLOCK]
-                yield from ({key: block[key][number - start] for key in self._columns} for number in numbers)
-            else:
-                yield from map(self._row, numbers)
+            block = self._block(numbers) if self._columns and self._table is None else None
+            for number in numbers:
+                try:
+                    if self._table is not None:
+                        yield {key: self._table[key][number] for key in self._columns}
+                    elif block is not None:
+                        yield {key: block[key][number - start] for key in self._columns}
+                    else:
+                        yield self._row(number)
+                except LookupError as error:
+                    if isinstance(error, NoColumns) and not number:
+                        raise
+                    yield Unread(told(error))
+                except Exception as error:  # the data set's own code may do anything
+                    yield Unread(told(error))
+
+    def _block(self, numbers: range) -> Any:
+        """Many rows at once; ``None`` where one of them cannot be read, and they are asked for one by one."""
+        try:
+            return self._held[numbers.start : numbers.stop]
+        except Exception:
+            return None
 
     def _row(self, number: int) -> Mapping[str, Any]:
         row = self._held[number]
-        fields = getattr(row, "data", None) if _is_batch(type(row)) else row
+        fields = getattr(row, "data", None) if is_batch(type(row)) else row
         if not isinstance(fields, Mapping):
-            told = f"row {number} of `{self._name}` is a {type(row).__name__}"
-            raise LookupError(f"{told}: only rows with named columns (dictionaries) can be checked")
+            said = f"row {number} of `{self._name}` is a {type(row).__name__}"
+            raise NoColumns(f"{said}: only rows with named columns (dictionaries) can be checked")
         return fields
 
 
-def _is_batch(kind: type) -> bool:
-    """A tokenizer's output, which is a mapping only through its member ``data``."""
-    return kind.__name__ in {"BatchEncoding", "BatchFeature"} and kind.__module__.startswith("transformers.")
+def told(error: Exception) -> str:
+    """The exception in one line."""
+    try:
+        message = " ".join(str(error).split())[:120]
+    except Exception:  # a hostile __str__
+        message = "no message"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _is_table(value: Any) -> bool:

@@ -15,6 +15,7 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
 from tfdiag_ipython.probes._host_indices import copied_from, indices_of, on_host, variable_of
+from tfdiag_ipython.probes._positions import NAMES, asked
 
 _RELEVANT = {
     "tokens": ("vocab_size",),
@@ -33,8 +34,8 @@ class IndexTensorsProbe(Probe):
     Facts: ``kind`` (``embedding``, ``target`` or ``none``), ``values`` (``smallest``, ``largest``, ``first`` (value), ``place``, ``count``,
     ``total``; absent for a CUDA tensor), ``limit``, ``module`` (dotted name in the model), ``role`` (``tokens``, ``positions``,
     ``token types`` or empty), ``config`` (the model's numbers), ``model``, ``tokenizer``, ``variable`` (names in the notebook),
-    ``cuda`` (whether this process uses CUDA), ``tokenizer_length``, ``length`` (tokens per row of ``input_ids``), ``ignore_index``, ``device``. After a device-side assert also
-    ``host``, when indices in host memory are out of range: ``variable``, ``kind`` (``label`` or ``id``), ``limit``, ``origin`` and ``values``.
+    ``cuda`` (whether this process uses CUDA), ``tokenizer_length``, ``length`` (tokens per row of ``input_ids``), ``positions`` (see
+    ``_positions.asked``), ``ignore_index``, ``device``. After a device-side assert also ``host``, when indices in host memory are out of range: ``variable``, ``kind`` (``label`` or ``id``), ``limit``, ``origin`` and ``values``.
     """
 
     name: ClassVar[str] = "index-tensors"
@@ -52,7 +53,8 @@ class IndexTensorsProbe(Probe):
             model = only_model(scene.namespace, torch)
         facts["config"] = _numbers(vars(model).get("config")) if model is not None else {}
         facts["cuda"] = bool(torch.cuda.is_initialized())
-        facts["length"] = _length(frames, torch)
+        places = facts["positions"] = asked(frames, model, torch)
+        facts["length"] = places["length"] if places.get("argument") == "input_ids" else _length(frames, torch)
         facts["model"] = _name_of(scene.namespace, lambda value: value is model) if model is not None else ""
         facts.update(tokenizer_of(scene.namespace))
         if "values" not in facts and facts["kind"] != "none":
@@ -71,11 +73,11 @@ def _call(frames: list[LiveFrame], torch: Any, model: Any) -> dict[str, Any]:
         if not frame.file.replace("\\", "/").endswith("torch/nn/functional.py"):
             continue
         values = frame.locals
-        if frame.function == "embedding" and _is(values.get("input"), torch.Tensor):
-            module, role = _embedding_module(frames, torch, model)
+        if frame.function in {"embedding", "embedding_bag"} and _is(values.get("input"), torch.Tensor):
+            module, role = _embedding_module(frames, torch, model, values["weight"])
             limit = int(values["weight"].shape[0])
             found = {"kind": "embedding", "limit": limit, "module": module, "role": role, "where": _where(frame)}
-            return found | indices_of(values["input"], limit, None, torch)
+            return found | indices_of(_as_given(frames, values["input"], torch), limit, None, torch)
         if frame.function in {"cross_entropy", "nll_loss"} and _is(values.get("target"), torch.Tensor):
             scores, ignored = values["input"], int(values.get("ignore_index", -100))
             limit = int(scores.shape[1 if scores.dim() > 1 else 0])
@@ -112,16 +114,23 @@ def _model(frames: list[LiveFrame], torch: Any) -> Any:
     return None
 
 
-def _embedding_module(frames: list[LiveFrame], torch: Any, model: Any) -> tuple[str, str]:
+def _as_given(frames: list[LiveFrame], ids: Any, torch: Any) -> Any:
+    """The ids as the module took them: ``embedding_bag`` flattens them, and a place in that says nothing."""
+    held = (frame.locals.get("input") for frame in reversed(frames) if frame.function == "forward")
+    given: Any = next(held, None)
+    same = type(given) is torch.Tensor and given.device.type == "cpu" and given.data_ptr() == ids.data_ptr()
+    return given if same and given.numel() == ids.numel() else ids
+
+
+def _embedding_module(frames: list[LiveFrame], torch: Any, model: Any, weight: Any) -> tuple[str, str]:
     """The dotted name of the embedding that was indexed, and what its rows stand for."""
-    embedding = next(
-        (f.locals.get("self") for f in reversed(frames) if _is(f.locals.get("self"), torch.nn.Embedding)), None
-    )
+    modules = (one for frame in reversed(frames) if _is(one := frame.locals.get("self"), torch.nn.Module))
+    embedding = next((one for one in modules if vars(one)["_parameters"].get("weight") is weight), None)
     if model is None or embedding is None:
         return "", ""
     name = next((name for name, module in model.named_modules() if module is embedding), "")
     last = name.rpartition(".")[2]
-    if last in {"wpe", "embed_positions"} or "position" in last:
+    if last in NAMES or "position" in last:
         return name, "positions"
     if "token_type" in last or "segment" in last:
         return name, "token types"

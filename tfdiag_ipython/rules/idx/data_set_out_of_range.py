@@ -25,7 +25,9 @@ LABELS: dict[str, Any] = {
     "smallest": 1,
     "largest": 3,
     "checked": 6,
+    "matters": True,
     "first": ((2, 3), (5, 3)),
+    "odd": (),
 }
 FACTS: dict[str, Any] = {
     "dataset": "train",
@@ -33,12 +35,26 @@ FACTS: dict[str, Any] = {
     "rows": 6,
     "read": 6,
     "wrong": 2,
+    "unread": 0,
+    "failed": (),
     "columns": (LABELS,),
     "tokenizer": "",
     "tokenizer_length": 0,
 }
 LONG = {**LABELS, "column": "input_ids", "kind": "length", "limit": 12, "origin": "`model` has 12 positions"}
-NOUNS = {"label": "label", "id": "token id", "type": "token type", "length": "row that is too long"}
+ANSWERS = {
+    **LABELS,
+    "column": "start_positions",
+    "kind": "answer",
+    "origin": "the loss passes over what is behind the row's end",
+}
+NOUNS = {
+    "label": "label",
+    "id": "token id",
+    "type": "token type",
+    "length": "row that is too long",
+    "answer": "answer beyond its row",
+}
 
 
 class DataSetOutOfRange(Rule):
@@ -55,7 +71,9 @@ class DataSetOutOfRange(Rule):
     *How tfdiag confirms it*
     `%tfdiag probe dataset DATASET MODEL` reads all rows on the CPU and counts what is out of range: labels against `num_labels` (-100 is
     ignored) or the predicted tokens, ids against the rows of the input embedding, token types against `type_vocab_size`, lengths
-    against the learned positions. It runs on request only.
+    against the learned positions (labels that a decoder reads against the decoder's), answers against their row's tokens: most models pass
+    over an answer that was cut off, so that only counts where it is most of them. A row that raises is named, and the check goes on. It runs
+    on request only.
 
     *Fixes and their safety*
     `set-num-labels` (unsafe: a new head) and `resize-embeddings` (unsafe: new rows are random) edit the cell that makes the model, and
@@ -93,6 +111,11 @@ class DataSetOutOfRange(Rule):
             title="holds 2 rows too long: the first is row 2 with 3 tokens.*12 positions",
             fixes=("truncate",),
         ),
+        Match(
+            failure=Failure.from_finding("dataset", FOUND, {**FACTS, "columns": ({**ANSWERS, "passes_over": True},)}),
+            certainty=Certainty.CONFIRMED,
+            title="holds 2 answers beyond the tokens of their rows: the first is 3 in row 2",
+        ),
         NoMatch(text=FOUND),
         NoMatch(failure=Failure.from_finding("dataset", "Something else.", {})),
         Reproduce(
@@ -122,7 +145,7 @@ class DataSetOutOfRange(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = failure.facts
-        wrong = [column for column in seen.get("columns", ()) if column["count"]]
+        wrong = [column for column in seen.get("columns", ()) if column["matters"]]
         if not wrong:
             return None
         column = wrong[0]
@@ -130,15 +153,18 @@ class DataSetOutOfRange(Rule):
         noun, told = NOUNS[column["kind"]], f"{value:,} in row {row:,}"
         if column["kind"] == "length":
             noun, told = f"row{_s(column)} too long", f"row {row:,} with {value:,} tokens"
+        elif column["kind"] == "answer":
+            noun = f"answer{_s(column)} beyond the tokens of {'their rows' if column['count'] > 1 else 'its row'}"
         else:
             noun = f"{noun}{_s(column)} out of range"
-        others = f"; also {', '.join(sorted({NOUNS[other['kind']] for other in wrong[1:]}))}" if wrong[1:] else ""
+        more_kinds = sorted({NOUNS[other["kind"]] for other in wrong} - {NOUNS[column["kind"]]})
+        others = f"; also {', '.join(more_kinds)}" if more_kinds else ""
         more = "" if seen["read"] == seen["rows"] else f" (of {seen['read']:,} rows read)"
         return self.found(
             f"`{seen['dataset']}` holds {column['count']:,} {noun}{more}: the first is {told}, and "
             f"{column['origin']}{others}",
             Certainty.CONFIRMED,
-            what=f"{seen['wrong']:,} of {seen['read']:,} rows cannot be used as they are; on a GPU one of them ends the whole session.",
+            what=_what(column, seen),
             why=_why(column),
             evidence=observations(seen),
             fixes=tuple(fix for one in wrong for fix in self._remedies(one, seen)),
@@ -191,7 +217,7 @@ class Rechecked(EditCells):
             return ran
         progress.report("Checking all rows again …")
         seen = DatasetProbe().ask(self._asked, Scene(self.host.namespace, live=True, cuda_dead=self.host.cuda_dead))
-        if not seen or seen.missing:
+        if not seen or seen["read"] + seen["unread"] < seen["rows"]:
             return Verification(
                 Status.NOT_CHECKED, f"{ran.detail} The rows could not be checked again: {seen.missing}."
             )
@@ -208,6 +234,17 @@ def _s(column: Mapping[str, Any]) -> str:
     return "s" if column["count"] > 1 else ""
 
 
+def _what(column: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
+    harm = "on a GPU one of them ends the whole session"
+    if column["kind"] == "answer" and column["passes_over"]:
+        harm = "the loss learns nothing from them, and says nothing"
+    told = f"{seen['wrong']:,} of {seen['read']:,} rows cannot be used as they are; {harm}."
+    if seen["unread"]:
+        row, why = seen["failed"][0]
+        told += f" {seen['unread']:,} more could not be read: the first is row {row:,} ({why})."
+    return told
+
+
 def _why(column: Mapping[str, Any]) -> str:
     if column["kind"] == "label":
         if (column["smallest"], column["largest"]) == (1, column["limit"]):
@@ -215,6 +252,8 @@ def _why(column: Mapping[str, Any]) -> str:
         if column["smallest"] < 0:
             return "A negative label stands for something that the loss does not know; it ignores -100 only."
         return f"The labels go up to {column['largest']:,}, and {column['origin']}."
+    if column["kind"] == "answer":
+        return "They count characters instead of tokens, or the rows were cut after the answers were found."
     if column["kind"] == "id":
         return "Tokens were added to the tokenizer, or it belongs to another checkpoint, and the embedding was not resized."
     if column["kind"] == "type":

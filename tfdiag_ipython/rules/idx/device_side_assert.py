@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
 from tfdiag_ipython.failure import Failure, Frame, Raised
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.restart import restart
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.index_call import IndexCallProbe
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._assertions import asserted
+from tfdiag_ipython.rules.idx._words import index_title
 
 RECORDED = Failure(
     "exception",
@@ -22,6 +25,21 @@ RECORDED = Failure(
         ),
     ),
 )
+ASSERTED = replace(
+    RECORDED, chain=(replace(RECORDED.top, frames=(Frame("<cell>", "<module>", 1, "x.gather(1, bad.cuda())"),)),)
+)
+CALLED = {
+    "operation": "gather",
+    "argument": "index",
+    "index": "bad",
+    "own": True,
+    "tensor": "x",
+    "limit": "dimension 1 of `x` has 3 entries",
+    "low": 0,
+    "high": 2,
+    "values": {"smallest": 0, "largest": 9, "first": 9, "place": (0, 2), "count": 1, "total": 3},
+    "where": "line 1",
+}
 
 
 class DeviceSideAssert(Rule):
@@ -36,8 +54,8 @@ class DeviceSideAssert(Rule):
 
     *How tfdiag confirms it*
     It never touches CUDA again. The assertion that the kernel printed names the operation (in a notebook it is heard on file descriptor 2, in
-    a terminal it only stands on the screen); the frames on the host give the shapes, the model's
-    limits and whatever indices are still in host memory.
+    a terminal it only stands on the screen); the frames on the host give the shapes, the model's limits and whatever indices are still in
+    host memory: labels and ids, and what the failing line hands to `gather`, `x[index]` and their like.
 
     *Fixes and their safety*
     `restart-kernel` (unsafe: all variables are lost). Nothing is run again by itself: in the new kernel `%load_ext tfdiag`
@@ -59,7 +77,7 @@ class DeviceSideAssert(Rule):
         r"|Assertion [`']?[^`'\n]*(?:srcIndex < srcSelectDimSize|index out of bounds|n_classes|idx_dim)[^\n]*failed"
         r"|\.cuh?:\d+:[^\n]{0,300} thread: \[[^\n]{1,60}[Aa]ssertion [^\n]{1,300}failed"
     )
-    needs = (IndexTensorsProbe,)
+    needs = (IndexTensorsProbe, IndexCallProbe)
     fixes = (Offer("restart-kernel", Applicability.UNSAFE),)
     links = (Link("CUDA semantics", "https://docs.pytorch.org/docs/stable/notes/cuda.html#asynchronous-execution"),)
     CASES = (
@@ -130,6 +148,12 @@ class DeviceSideAssert(Rule):
             certainty=Certainty.LIKELY,
             title=r"`labels` holds 5, and `classifier.config.num_labels` is 3; .*restart",
         ),
+        Match(
+            failure=ASSERTED,
+            evidence={"index-tensors": {"kind": "none", "config": {}, "model": "", "cuda": True}, "index-call": CALLED},
+            certainty=Certainty.LIKELY,
+            title=r"`bad\[0, 2\]` is 9, and dimension 1 of `x` has 3 entries \(0 to 2\); .*restart",
+        ),
         NoMatch(text="RuntimeError: CUDA error: no kernel image is available for execution on the device"),
         NoMatch(text="AssertionError: index out of bounds"),
         Reproduce(
@@ -147,7 +171,7 @@ class DeviceSideAssert(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        seen = evidence[IndexTensorsProbe.name]
+        seen, call = evidence[IndexTensorsProbe.name], evidence[IndexCallProbe.name]
         if seen.get("cuda") is False:
             return None  # a text about an assertion, in a process that does not use CUDA
         operation = asserted(failure)
@@ -167,6 +191,8 @@ class DeviceSideAssert(Rule):
             values, limit = host["values"], host["limit"]
             worst = values["largest"] if values["largest"] >= limit else values["first"]
             answer = f"`{host['variable']}` holds {worst}, and {origin} {limit:,}{'' if host['origin'] else ' classes'}"
+        elif call and not kind:
+            answer = index_title(call)
         elif kind == "label" and number is not None:
             answer += f" (`{seen.get('model') or 'model'}.config.num_labels` is {number})"
         elif seen.get("limit") and kind != "probability":
@@ -185,7 +211,7 @@ class DeviceSideAssert(Rule):
             what=what,
             why="After the restart put `%%tfdiag --guard` on top of the failing cell: the guard stops the bad index before it reaches the GPU, and "
             "names argument, value and limit. Or run the step on the CPU (`model.to('cpu')`, inputs too): there the call names the value.",
-            evidence=seen.seen,
+            evidence=seen.seen + call.seen,
             fixes=(fix,),
         )
 

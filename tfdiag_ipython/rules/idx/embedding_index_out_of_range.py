@@ -10,8 +10,14 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.statements import insert_before_call
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
+from tfdiag_ipython.probes.special_tokens import SpecialTokensProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._examples import SETUP
+from tfdiag_ipython.rules.idx._words import bad_special_token, too_long
+
+IGNORED = -100
+"""What losses pass over."""
+ROLES = {"tokens": "token id", "token types": "token type id", "positions": "position id"}
 
 
 class EmbeddingIndexOutOfRange(Rule):
@@ -22,11 +28,11 @@ class EmbeddingIndexOutOfRange(Rule):
 
     *Why it happens*
     Tokens were added to the tokenizer and the embedding was not resized; the tokenizer belongs to another checkpoint; a home-made model
-    has a smaller `vocab_size`; `token_type_ids` are given to a model with one type.
+    has a smaller `vocab_size`; `token_type_ids` are given to a model with one type; labels, in which -100 is to be ignored, are given as ids.
 
     *How tfdiag confirms it*
     It finds the call in the frames, reads the ids (on the host only), names the module whose rows they index, and compares the tokenizer's
-    length with the rows. Where no embedding is in the traceback it speaks of an index only: `index_select` raises the same words.
+    length with the rows. Where no embedding is in the traceback it is silent: `index_select` raises the same words (IDX007).
 
     *Fixes and their safety*
     `resize-embeddings` (unsafe: the new rows are untrained) adds `model.resize_token_embeddings(len(tokenizer))` before the call.
@@ -45,8 +51,12 @@ class EmbeddingIndexOutOfRange(Rule):
         r"index out of range in self[ \t]*(?:\Z|\n)|index out of range: Tried to access index (?P<index>\d+) out of table"
         r"|(?P<bare>\Aindex out of range\Z)"
         r"|index out of range at \S*THTensor\w*\.cpp|(?P<guarded>tfdiag\.guard stopped embedding(?!_))"
+        # these say the number and the rows: they are only spoken of where the ids were read
+        r"|(?P<told>Index \d+ of input takes value -?\d+ which is not in the valid range|embedding_bag: Expected idx >= 0"
+        r"|Expected i < index_size to be true"
+        r"|select\(\): index -?\d+ out of range for tensor of size)"
     )
-    needs = (IndexTensorsProbe,)
+    needs = (IndexTensorsProbe, SpecialTokensProbe)
     fixes = (Offer("resize-embeddings", Applicability.UNSAFE),)
     links = (
         Link(
@@ -89,6 +99,9 @@ class EmbeddingIndexOutOfRange(Rule):
         ),
         NoMatch(text="IndexError: index out of range"),
         NoMatch(text="IndexError: list index out of range"),
+        NoMatch(
+            text="RuntimeError: Index 1 of input takes value 9 which is not in the valid range [0, 5)"
+        ),  # says it all
         NoMatch(text="IndexError: index out of range in self-made buffer"),
         NoMatch(text="IndexError: index 5 is out of bounds for axis 0 with size 5"),
         Reproduce(
@@ -115,6 +128,43 @@ class EmbeddingIndexOutOfRange(Rule):
             title=r"id 9.*4 rows",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(  # the configuration knows the new padding token, and is right
+            (
+                SETUP,
+                "tokenizer = make_tokenizer()\ntokenizer.add_special_tokens({'pad_token': '[NEW]'})\n"
+                "model = BertForSequenceClassification(BertConfig(**sizes))\nmodel.config.pad_token_id = tokenizer.pad_token_id",
+                "model(**tokenizer(['a film', 'film'], padding=True, return_tensors='pt'))",
+            ),
+            title=r"token id 7.*7 rows.*8 tokens",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("resize-embeddings"),),
+        ),
+        Reproduce(
+            (
+                SETUP,
+                "model = BertForSequenceClassification(BertConfig(**sizes))\nlabels = torch.tensor([[3, -100]])",
+                "model(labels)",
+            ),
+            title="hold -100, which only labels may hold, and .* has 7 rows",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            ("import torch\nbags = torch.nn.EmbeddingBag(5, 2)", "ids = torch.tensor([[1, 2], [9, 0]])", "bags(ids)"),
+            title=r"id 9, and the embedding has 5 rows",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
+                "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+                "        self.wpe = torch.nn.Embedding(4, 2)\n    def forward(self, x):\n        return self.wpe(torch.arange(len(x)))",
+                "net = Net()",
+                "net(torch.zeros(5))",
+            ),
+            title=r"position id 4, and `wpe` has 4 rows",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch",),
+        ),
         Reproduce(
             (
                 SETUP,
@@ -124,12 +174,6 @@ class EmbeddingIndexOutOfRange(Rule):
             title=r"token id 7.*word_embeddings` has 7 rows",
             certainty=Certainty.CONFIRMED,
         ),
-        Reproduce(
-            ("import torch", "embeddings = torch.eye(3)\nembeddings.index_select(0, torch.tensor([5]))"),
-            title="An index is beyond the end",
-            certainty=Certainty.LIKELY,
-            needs=("torch",),
-        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -137,19 +181,13 @@ class EmbeddingIndexOutOfRange(Rule):
         values = seen.get("values") or {}
         if hit["bare"] and not any(frame.function == "embedding" for frame in hit.raised.frames):
             return None  # Python's or another library's index
-        if seen.get("role") == "positions":
-            return None  # the sequence is too long: another rule's fault
-        if hit["guarded"] and "first" not in values:
-            return None  # the guard's own words say as much
-        looked_up = any(frame.function == "embedding" for frame in hit.raised.frames)
+        if too_long(seen, hit.raised.message) or bad_special_token(seen, evidence[SpecialTokensProbe.name]):
+            return None  # the sequence is too long (IDX002, IDX010), or the configuration names the id (IDX009)
+        if (hit["guarded"] or hit["told"]) and "first" not in values:
+            return None  # the words themselves say as much
+        looked_up = any(frame.function in {"embedding", "embedding_bag"} for frame in hit.raised.frames)
         if not failure.stored and hit.raised.frames and not looked_up:
-            return self.found(
-                "An index is beyond the end of the tensor that it selects from",
-                Certainty.LIKELY,
-                what="`index_select` and its like take indices from 0 to the size of that dimension minus 1; one is outside.",
-                why="No embedding is in this traceback, so these are no token ids: look at the indices in the failing line.",
-                links=(),
-            )
+            return None  # no embedding is in this traceback, so these are no ids
         if seen.get("kind") != "embedding" or "first" not in values:
             return self.found(
                 f"An id{' (' + hit['index'] + ')' if hit['index'] else ''} is not a row of the embedding that it is looked up in",
@@ -158,13 +196,14 @@ class EmbeddingIndexOutOfRange(Rule):
                 why="Most often tokens were added without resizing the embedding, the tokenizer belongs to another model, or the text is "
                 "longer than the model has positions.",
             )
-        limit, role = seen["limit"], {"tokens": "token id", "token types": "token type id"}.get(seen["role"], "id")
+        limit, role = seen["limit"], ROLES.get(seen["role"], "id")
         made = seen["role"] == "tokens" and seen["tokenizer_length"] > max(
             limit, values["largest"]
         )  # the ids can be its own
         longer = made and values["smallest"] >= 0
         module = f"`{seen['module']}`" if seen["module"] else "the embedding"
-        title = f"The inputs hold {role} {values['first']}, and {module} has {limit:,} rows (0 to {limit - 1:,})"
+        held = f"{role} {values['first']}" if values["first"] != IGNORED else f"{IGNORED}, which only labels may hold"
+        title = f"The inputs hold {held}, and {module} has {limit:,} rows (0 to {limit - 1:,})"
         if longer:
             title += f": `{seen['tokenizer']}` has {seen['tokenizer_length']:,} tokens"
         offered: tuple[Fix, ...] = ()
@@ -196,6 +235,13 @@ class EmbeddingIndexOutOfRange(Rule):
 def _why(seen: Evidence, longer: bool) -> str:
     if longer:
         return "Tokens were added to the tokenizer, or it belongs to another checkpoint, and the embedding was not resized."
+    values = seen["values"]
+    if values["first"] == IGNORED:
+        return "Losses ignore -100 and an embedding does not know it: labels were given as ids, or -100 instead of the padding token fills up `input_ids`."
+    if seen["role"] == "positions":
+        return "A row is longer than the positions, or `position_ids` were made for longer ones; they count from 0."
+    if values["first"] < 0:
+        return "A negative id stands for something that the embedding does not know: fill up with the padding token's id. Of labels that a decoder reads only -100 is replaced."
     if seen["role"] == "token types":
         return f"The model knows {seen['limit']} token type(s), and the tokenizer gave more: it belongs to another kind of model."
     return "The ids were not made for this model: its tokenizer or its `vocab_size` is another one."

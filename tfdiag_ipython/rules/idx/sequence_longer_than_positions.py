@@ -12,9 +12,23 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._examples import SETUP
+from tfdiag_ipython.rules.idx._words import too_long
 
 LONG = "batch = tokenizer('a good film ' * 8, return_tensors='pt')"
 GPT2 = "from transformers import GPT2Config, GPT2LMHeadModel\n"
+GIVEN = {
+    "input_ids": ("The text has", "model"),
+    "inputs_embeds": ("The inputs have", "model"),
+    "labels": ("The labels have", "decoder"),
+    "decoder_input_ids": ("The decoder's input has", "decoder"),
+}
+"""Who has too many tokens, and of which part they are too many, by the argument that holds them."""
+BART = """from transformers import BartConfig, BartForConditionalGeneration
+layers = dict(encoder_layers=1, decoder_layers=1, encoder_attention_heads=1, decoder_attention_heads=1)
+wide = dict(d_model=8, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=12)
+special = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=2)
+model = BartForConditionalGeneration(BartConfig(vocab_size=7, **layers, **wide, **special)).eval()
+"""
 
 
 class SequenceLongerThanPositions(Rule):
@@ -25,14 +39,17 @@ class SequenceLongerThanPositions(Rule):
     range, "the expanded size of the tensor", or a size that does not match.
 
     *Why it happens*
-    The tokenizer was called without `truncation=True`, or its `model_max_length` is not set.
+    The tokenizer was called without `truncation=True`, or its `model_max_length` is not set. The labels that a
+    decoder reads need positions of it, too.
 
     *How tfdiag confirms it*
-    It compares the row length of the `input_ids` in the failing call with `config.max_position_embeddings`; RoBERTa and its relatives use two
-    of those for the padding, so their usable length is `max_position_embeddings - pad_token_id - 1`.
+    It compares the tokens that the failing part of the model was given with the rows of its learned positions, less those that it keeps back:
+    RoBERTa and its relatives use the first ones for the padding, so their usable length is `max_position_embeddings - pad_token_id - 1`.
+    Where positions are computed, the message must speak of the number in the configuration.
 
     *Fixes and their safety*
-    `truncate` (unsafe: the end of long texts is not read) adds `truncation=True, max_length=N` to the tokenizer's call.
+    `truncate` (unsafe: the end of long texts is not read) adds `truncation=True, max_length=N` to the tokenizer's call; for labels it is
+    only said.
 
     *Example*
     `model(**tokenizer("word " * 600, return_tensors="pt"))` with BERT, which has 512 positions.
@@ -43,13 +60,16 @@ class SequenceLongerThanPositions(Rule):
 
     code = "IDX002"
     name = "sequence-longer-than-positions"
-    raised = ("builtins.IndexError", "builtins.RuntimeError")
+    raised = ("builtins.IndexError", "builtins.RuntimeError", "builtins.ValueError")
     message = re.compile(
         r"index out of range in self|tfdiag\.guard stopped embedding(?!_)"
         r"|sequence length is longer than the specified maximum sequence length for this model \((?P<length>\d+) > (?P<most>\d+)\)"
         r"|The expanded size of the tensor \((?P<given>\d+)\) must match the existing size \((?P<has>\d+)\) at non-singleton dimension 1"
         r"|The size of tensor a \((?P<a>\d+)\) must match the size of tensor b \((?P<b>\d+)\) at non-singleton dimension [13]\b"
         r"|index (?P<index>\d+) is out of bounds for dimension [01] with size (?P<size>\d+)"
+        r"|less than max_position_embeddings \(got `sequence length`: (?P<tokens>\d+) and max_position_embeddings: (?P<places>\d+)"
+        r"|Sequence Length: (?P<chunks>\d+) has to be less or equal than config\.max_position_embeddings (?P<axial>\d+)"
+        r"|Labels' sequence length (?P<labels>\d+) cannot exceed the maximum allowed length of (?P<allowed>\d+) tokens"
     )
     needs = (IndexTensorsProbe,)
     fixes = (Offer("truncate", Applicability.UNSAFE),)
@@ -69,6 +89,7 @@ class SequenceLongerThanPositions(Rule):
                     "role": "positions",
                     "limit": 1024,
                     "length": 1300,
+                    "positions": {"most": 1024, "length": 1300, "learned": True, "argument": "input_ids"},
                     "module": "transformer.wpe",
                     "config": {"max_position_embeddings": 1024, "model_type": "gpt2"},
                     "values": {
@@ -99,6 +120,19 @@ class SequenceLongerThanPositions(Rule):
         Match(
             text="IndexError: index 512 is out of bounds for dimension 1 with size 512",
             title="513 tokens.*512 positions",
+        ),
+        Match(
+            text="ValueError: Sequence length must be less than max_position_embeddings (got `sequence length`: 99 and max_position_embeddings: 77",
+            certainty=Certainty.LIKELY,
+            title="99 tokens.*77 positions",
+        ),
+        Match(
+            text="ValueError: Labels' sequence length 500 cannot exceed the maximum allowed length of 448 tokens.",
+            title="labels seem to have 500 tokens.*448 positions",
+        ),
+        Match(
+            text="ValueError: Sequence Length: 20 has to be less or equal than config.max_position_embeddings 16.",
+            title="20 tokens.*16 positions",
         ),
         NoMatch(text="IndexError: index 3 is out of bounds for dimension 0 with size 3"),
         NoMatch(
@@ -138,6 +172,25 @@ class SequenceLongerThanPositions(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("truncate"),),
         ),
+        Reproduce(
+            (
+                SETUP + "from transformers import CLIPTextConfig, CLIPTextModel\n",
+                "tokenizer = make_tokenizer()\nmodel = CLIPTextModel(CLIPTextConfig(**sizes, eos_token_id=6))",
+                f"{LONG}\nmodel(input_ids=batch['input_ids'])",
+            ),
+            title="24 tokens.*12 positions",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("truncate"),),
+        ),
+        Reproduce(
+            (
+                SETUP + BART,
+                "labels = torch.randint(3, 7, (2, 14))",
+                "loss = model(torch.tensor([[3, 4], [5, 6]]), labels=labels).loss",
+            ),
+            title="labels have 14 tokens.*decoder has 12 positions",
+            certainty=Certainty.CONFIRMED,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -151,25 +204,40 @@ class SequenceLongerThanPositions(Rule):
             )
         if not seen:
             return self._from_text(hit)
-        usable, length = _usable(seen["config"]), seen["length"]
-        if not usable or length <= usable or seen["role"] in {"tokens", "token types"}:
+        places = seen.get("positions") or {}
+        if not places and not hit["labels"]:
+            return self._explicit(hit)
+        if hit["labels"]:  # the loss is refused before the decoder is called
+            places = {"most": int(hit["allowed"]), "length": int(hit["labels"]), "argument": "labels"}
+        elif not too_long(seen, hit.raised.message) or places["argument"] == "generate":
             return None
-        fix: Fix = self.offer(
-            "truncate",
-            f"Truncate the text to {usable:,} tokens",
-            "Adds `truncation=True` and `max_length` to the tokenizer's call: what is beyond is not read.",
-            length=usable,
+        most, length = places["most"], places["length"]
+        given, part = GIVEN[places["argument"]]
+        said = seen["config"].get("max_position_embeddings")
+        less = (
+            f" (`max_position_embeddings` {said} less the padding's)"
+            if said and said != most and part == "model"
+            else ""
         )
-        most = seen["config"].get("max_position_embeddings")
-        less = f" (`max_position_embeddings` {most} less the padding's)" if most != usable else ""
         return self.found(
-            f"The text has {length:,} tokens, and the model has {usable:,} positions",
+            f"{given} {length:,} tokens, and the {part} has {most:,} positions",
             Certainty.CONFIRMED,
-            what=f"The rows of `input_ids` have {length:,} tokens; the model's positions end at {usable:,}{less}.",
-            why="The tokenizer was not asked to truncate.",
+            what=f"The rows of `{places['argument']}` have {length:,} tokens; the {part}'s positions end at {most:,}{less}.",
+            why="The tokenizer was not asked to truncate."
+            if places["argument"] in {"input_ids", "labels"}
+            else "They were made longer than the positions.",
             evidence=seen.seen,
-            fixes=(fix,),
+            fixes=self._truncates(places["argument"], most),
         )
+
+    def _truncates(self, argument: str, most: int) -> tuple[Fix, ...]:
+        if argument == "labels":
+            told = f"Pass `truncation=True, max_length={most}` to the tokenizer's call that makes the labels."
+            label = f"Truncate the labels to {most:,} tokens"
+            return (self.offer("truncate", label, told, display=True, length=most),)
+        told = "Adds `truncation=True` and `max_length` to the tokenizer's call: what is beyond is not read."
+        fix = self.offer("truncate", f"Truncate the text to {most:,} tokens", told, length=most)
+        return (fix,) if argument == "input_ids" else ()
 
     def _from_text(self, hit: Hit) -> Diagnosis | None:
         """Only sizes that are a model's own number of positions say it without a look."""
@@ -177,10 +245,20 @@ class SequenceLongerThanPositions(Rule):
         if hit["size"]:
             given, has = int(hit["index"]) + 1, int(hit["size"])
         if has not in {512, 514, 1024, 1026, 2048, 4096} or given <= has:
-            return None
+            return self._explicit(hit)
+        return self._told(given, has)
+
+    def _explicit(self, hit: Hit) -> Diagnosis | None:
+        """Messages that are about positions and nothing else."""
+        for one, other in (("tokens", "places"), ("chunks", "axial"), ("labels", "allowed")):
+            if hit[one]:
+                return self._told(int(hit[one]), int(hit[other]), "labels seem" if one == "labels" else "text seems")
+        return None
+
+    def _told(self, given: int, has: int, who: str = "text seems") -> Diagnosis:
         padding = f", of which it uses two for the padding: {has - 2:,} fit" if has in {514, 1026} else ""
         return self.found(
-            f"The text seems to have {given:,} tokens, and the model {has:,} positions{padding}",
+            f"The {who} to have {given:,} tokens, and the model {has:,} positions{padding}",
             Certainty.LIKELY,
             what=f"The call asked for {given:,} positions or more, and there are {has:,}.",
             why="The tokenizer was not asked to truncate: pass `truncation=True` and `max_length`.",
@@ -189,16 +267,6 @@ class SequenceLongerThanPositions(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         arguments = {"truncation": "True", "max_length": str(fix.parameters["length"])}
         return edit_cells(scene, lambda source: set_arguments(source, _tokenizes, arguments))
-
-
-def _usable(config: Mapping[str, object]) -> int:
-    """Tokens that fit, from the model's own numbers; 0 when it does not say."""
-    most, padding = config.get("max_position_embeddings"), config.get("pad_token_id")
-    if not isinstance(most, int):
-        return 0
-    family = str(config.get("model_type", "")).replace("-", "_")
-    counts_padding = "roberta" in family or family in {"camembert", "data2vec_text", "longformer", "mpnet", "xmod"}
-    return most - padding - 1 if counts_padding and isinstance(padding, int) else most
 
 
 def _tokenizes(call: object) -> bool:

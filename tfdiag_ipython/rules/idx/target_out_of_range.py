@@ -11,9 +11,11 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, set_arguments
 from tfdiag_ipython.fixes.statements import insert_after_assignment
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.index_call import IndexCallProbe
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._examples import SETUP
+from tfdiag_ipython.rules.idx._words import index_title
 
 BATCH = "batch = make_tokenizer()(['a film', 'good film', 'bad film'], return_tensors='pt')\n"
 
@@ -29,7 +31,8 @@ class TargetOutOfRange(Rule):
     The labels count from one, the model was made with fewer classes (`num_labels` is 2 unless it is said), or -1 stands for "no label".
 
     *How tfdiag confirms it*
-    It finds the loss in the frames and reads the labels on the host: their range, the first one outside, and the classes of the scores.
+    It finds the loss in the frames and reads the labels on the host: their range, the first one outside, and the classes of the scores. Of
+    `one_hot` it reads the call itself.
 
     *Fixes and their safety*
     All are unsafe, because they change what is learnt: `shift-labels` subtracts one where labels run from 1 to N; `set-num-labels` makes the
@@ -50,7 +53,7 @@ class TargetOutOfRange(Rule):
         r"|(?P<assertion>Assertion `?cur_target >= 0 && cur_target < n_classes)"
         r"|tfdiag\.guard stopped (?:cross_entropy|nll_loss)\b[^\n]*? is (?P<guarded>-?\d+),"
     )
-    needs = (IndexTensorsProbe,)
+    needs = (IndexTensorsProbe, IndexCallProbe)
     fixes = (
         Offer("shift-labels", Applicability.UNSAFE),
         Offer("mask-labels", Applicability.UNSAFE),
@@ -115,6 +118,16 @@ class TargetOutOfRange(Rule):
         ),
         Reproduce(
             (
+                "import torch\nlabels = torch.tensor([1, 2, 3])",
+                "rows = torch.nn.functional.one_hot(labels, 3)",
+            ),
+            title=r"`labels\[2\]` is 3, and `num_classes` is 3 \(0 to 2\)",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("shift-labels"),),
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
                 SETUP,
                 "labels = torch.tensor([0, 1, -1])",
                 "model = BertForSequenceClassification(BertConfig(num_labels=3, **sizes))",
@@ -143,6 +156,9 @@ class TargetOutOfRange(Rule):
         if hit["guarded"] and "first" not in values:
             return None  # the guard's own words say as much
         if not hit["target"] and not hit["guarded"]:
+            call = evidence[IndexCallProbe.name]
+            if call:
+                return self._one_hot(call)
             return self.found(
                 "A label is not one of the classes: labels go from 0 to the number of classes less one",
                 Certainty.LIKELY,
@@ -170,6 +186,29 @@ class TargetOutOfRange(Rule):
             why=_why(values, limit, "The model was made with" if told else "The scores have"),
             evidence=seen.seen,
             fixes=self._remedies(seen, values, limit, name),
+        )
+
+    def _one_hot(self, call: Evidence) -> Diagnosis:
+        values, limit, name = call["values"], call["high"] + 1, call["index"]
+        fixes: tuple[Fix, ...] = ()
+        why = f"It was asked for {limit:,} classes, and the labels need {values['largest'] + 1:,}."
+        if values["first"] < 0:
+            why = (
+                "A negative label is no class: `one_hot` ignores none, not even -100. Leave those out before the call."
+            )
+        elif values["smallest"] == 1 and values["largest"] == limit:
+            why = f"The labels run from 1 to {limit}: they count from one."
+            if call["own"] and name.isidentifier():
+                statement = f"{name} = {name} - 1  # classes count from 0"
+                label, told = "Count the labels from 0", f"Adds `{statement}`"
+                fixes = (self.offer("shift-labels", label, told, variable=name, statement=statement),)
+        return self.found(
+            index_title(call),
+            Certainty.CONFIRMED,
+            what=f"{values['count']} of {values['total']} labels are out of range.",
+            why=why,
+            evidence=call.seen,
+            fixes=fixes,
         )
 
     def _remedies(self, seen: Evidence, values: Mapping[str, int], limit: int, name: str) -> tuple[Fix, ...]:
