@@ -5,9 +5,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tfdiag_ipython  # noqa: E402
+from tfdiag_ipython.probes.index_checks import IGNORED  # noqa: E402
 from tfdiag_ipython.watch import index_follow, index_guard, index_ranges  # noqa: E402
 from tfdiag_ipython.watch.index_follow import followers  # noqa: E402
-from tfdiag_ipython.watch.index_ranges import IGNORED, Range, Ranges, read  # noqa: E402
+from tfdiag_ipython.watch.index_ranges import Range, Ranges, read  # noqa: E402
 
 functional = torch.nn.functional
 T = torch.tensor

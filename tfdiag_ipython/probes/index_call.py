@@ -24,7 +24,7 @@ from tfdiag_ipython.probes._frame_values import UNKNOWN, FrameValues
 from tfdiag_ipython.probes._host_indices import indices_of, variable_of
 
 if TYPE_CHECKING:
-    from tfdiag_ipython.watch.index_checks import Check, Find
+    from tfdiag_ipython.probes.index_checks import Check, Find
 
     Read = tuple[tuple[str, Find], ast.expr, list[ast.expr], dict[str, ast.expr]]
     """A function's name and checks, the expressions of the tensor that it is called on, of the other arguments and of those by name."""
@@ -110,7 +110,7 @@ class _Reader:
     """Reads calls in one frame, with what the message says of them."""
 
     def __init__(self, call: FailingCall, told: Told, torch: Any) -> None:
-        from tfdiag_ipython.watch.index_checks import checks
+        from tfdiag_ipython.probes.index_checks import checks
 
         self._call, self._told, self._torch = call, told, torch
         self._values = FrameValues(call.locals, call.globals, torch)

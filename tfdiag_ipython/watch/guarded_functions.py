@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfdiag_ipython.probes.index_checks import Place
 from tfdiag_ipython.watch.imports import after_import
 
 COMPILER = "torch._dynamo"
-Place = tuple[Any, str]
-"""A module or class, and an attribute of it."""
 Arguments = tuple[Any, ...]
 _MISSING = object()
 _REMEMBERING = {

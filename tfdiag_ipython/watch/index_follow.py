@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfdiag_ipython.watch.guarded_functions import Place
-from tfdiag_ipython.watch.index_ranges import IGNORED, NOTHING, Range, Ranges, holds, on_device, read
+from tfdiag_ipython.probes.index_checks import IGNORED, Place
+from tfdiag_ipython.watch.index_ranges import NOTHING, Range, Ranges, holds, on_device, read
 
 LARGEST = 2**31
 """Beyond, numbers of 32 bits run over."""

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from tfdiag_ipython.errors import InputError
-from tfdiag_ipython.watch.guarded_functions import GuardedFunctions, Place, Watch
-from tfdiag_ipython.watch.index_checks import Check, Find, checks
+from tfdiag_ipython.probes.index_checks import Check, Find, Place, checks
+from tfdiag_ipython.watch.guarded_functions import GuardedFunctions, Watch
 from tfdiag_ipython.watch.index_follow import Step, followers
 from tfdiag_ipython.watch.index_ranges import Ranges, on_device, read
 

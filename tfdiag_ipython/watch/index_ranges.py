@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-IGNORED = -100
-"""The value that losses pass over (``ignore_index`` of ``nn.functional.cross_entropy``): kept apart from the range."""
+from tfdiag_ipython.probes.index_checks import IGNORED
 
 
 @dataclass(frozen=True)

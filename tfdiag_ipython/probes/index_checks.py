@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfdiag_ipython.watch.guarded_functions import Place
-from tfdiag_ipython.watch.index_ranges import IGNORED
+Place = tuple[Any, str]
+"""A module or class, and an attribute of it."""
+IGNORED = -100
+"""The value that losses pass over (``ignore_index`` of ``nn.functional.cross_entropy``)."""
 
 
 @dataclass(frozen=True)
@@ -199,4 +201,4 @@ def _as_tensor(one: Any, torch: Any) -> Any:
     if _integers(one):
         return torch.tensor([int(value) for value in one], device="cpu")
     array = type(one).__module__ == "numpy" and getattr(getattr(one, "dtype", None), "kind", "") in tuple("iu")
-    return torch.as_tensor(one.astype("int64"), device="cpu") if array else None
+    return torch.as_tensor(one.astype("int64", copy=False), device="cpu") if array else None
