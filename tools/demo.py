@@ -58,7 +58,7 @@ def click_fix(page: Page) -> str:
         if found:
             print(f"[clicking: {found}]")
             page.click(found)
-    verified = re.search(r"[^.]*\bverified\b[^.]*\.", page.text(), re.IGNORECASE)
+    verified = re.search(r"\bVerified: [^.]*\.", page.text())
     print(verified[0].strip() if verified else page.text())
     return verified[0].strip() if verified else "not verified"
 

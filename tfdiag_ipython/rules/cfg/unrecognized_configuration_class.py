@@ -176,6 +176,11 @@ class UnrecognizedConfigurationClass(Rule):
             certainty=Certainty.CONFIRMED,
             needs=("torch", "transformers<5"),
         ),
+        Reproduce(
+            ("from transformers import AutoBackbone, BertConfig", "AutoBackbone.from_config(BertConfig())"),
+            title="AutoBackbone has no class for BertConfig .*: this architecture is no backbone",
+            certainty=Certainty.CONFIRMED,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -200,11 +205,17 @@ class UnrecognizedConfigurationClass(Rule):
             known, best = "The checkpoint's own code registers", order[0] if order else ""
         why = f"{known}: {', '.join(order) or 'no auto class'}."
         if not wanted.startswith("AutoModel"):
+            reason = {
+                "AutoTokenizer": "it is no model of text, or takes another model's tokenizer",
+                "AutoBackbone": "this architecture is no backbone for features of images",
+            }.get(wanted, "this architecture has none")
             return self.found(
-                f"{wanted} has no class for {kind}: it is no model of text, or takes another model's tokenizer",
+                f"{wanted} has no class for {kind}: {reason}",
                 Certainty.CONFIRMED,
                 what=f"The map of {wanted} has no entry for this configuration.",
-                why=f"{why} Images and sound are prepared by AutoImageProcessor or AutoFeatureExtractor.",
+                why=f"{why} Images and sound are prepared by AutoImageProcessor or AutoFeatureExtractor."
+                if wanted == "AutoTokenizer"
+                else why,
                 evidence=seen.seen,
             )
         task = _task(seen, best or near)

@@ -57,7 +57,7 @@ def told(numbers: Shortage, cause: Cause, seen: Evidence) -> tuple[str, str]:
         title = f"This process's share of {place} ({share}) is full: {tried} more were needed"
     if cause.kind == OCCUPIED:
         return (
-            f"{title}; other processes hold {memory_size(numbers.foreign)}",
+            f"{title}; other processes{'' if numbers.own else ', and CUDA itself,'} hold {memory_size(numbers.foreign)}",
             "End them (`nvidia-smi` lists them; another notebook's kernel is the usual one), or use another device.",
         )
     if cause.kind == WEIGHTS:
