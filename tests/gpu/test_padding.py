@@ -140,3 +140,35 @@ def test_nothing_of_it_stays_on_the_device():
     before = torch.cuda.memory_allocated()
     watched("model(ids)", model)
     assert torch.cuda.memory_allocated() <= before
+
+
+@pytest.mark.parametrize(("calls", "where"), [(20, "i >= 8"), (300, "i > 150"), (300, "i == 299"), (300, "i % 2")])
+def test_padding_that_begins_late_in_a_loop_is_found(calls, where):
+    """Every call is kept there, for ids are not read before the cell has ended; of a long loop, a sample."""
+    loop = "full = torch.arange(3, 9, device='cuda').repeat(2, 1)\n"
+    loop += f"for i in range({calls}):\n    model(ids if {where} else full)"
+    (found,) = watched(loop, made("bert"))
+    assert found.facts["cause"] == "mask"
+
+
+def test_a_long_loop_keeps_few_of_its_batches_on_the_device():
+    loop = """
+with torch.no_grad():
+    for i in range(200):
+        rows = torch.full((256, 64), 5, device="cuda")
+        small(rows[:1, :4])
+        if i == 20:
+            before = torch.cuda.memory_allocated()
+    after = torch.cuda.memory_allocated()
+small.config.grown = after - before
+"""
+    model = made("bert")
+    watched(loop.replace("small", "model"), model)
+    assert model.config.grown < 20 * 256 * 64 * 8
+
+
+def test_moved_positions_are_found_and_those_of_rotary_models_are_not():
+    left = "model(ids.flip(1), attention_mask=mask.flip(1))"
+    (found,) = watched(left, made("bert"))
+    assert (found.facts["cause"], found.facts["moved"]) == ("side", "both")
+    assert watched(left, made("llama")) == []

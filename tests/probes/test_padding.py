@@ -291,9 +291,9 @@ def test_the_table_of_the_guide_one_padded_row_with_and_without_its_mask_against
 
 
 def test_rows_and_time_are_bounded(torch, monkeypatch):
-    from tfdiag_ipython.probes import padding_runs
+    from tfdiag_ipython.probes import padding_models, padding_runs
 
     model, many = made("bert", torch), [ROWS[1]] * 40 + [ROWS[0]]
-    assert len(ask(model, many, torch)["picture"]) == padding_runs.MOST_ROWS - 1
+    assert len(ask(model, many, torch)["picture"]) == padding_models.MOST_ROWS - 1
     monkeypatch.setattr(padding_runs, "SECONDS", 0.0)
     assert len(ask(model, many, torch)["picture"]) == 1

@@ -42,6 +42,18 @@ def test_a_padded_call_without_a_mask_is_measured_and_said(run, cell):
 def test_padding_on_the_left_is_said_to_move_the_positions_too(run):
     shown = run(SETUP, "%%tfdiag\nleft = ids.flip(1)\nmodel.train()\nmodel(left)")
     assert "PAD008" in shown and "confirmed" in shown and "display-only] Pad on the right" in shown
+    told = " ".join(shown.split())
+    assert "counts positions from the start of the row" in told and "pass the mask, too" in told
+
+
+def test_of_a_model_that_skips_padding_when_it_counts_nothing_else_is_said(run):
+    """RoBERTa's positions are right; its head answers from the first place, which is padding."""
+    made = "from transformers import RobertaConfig, RobertaForSequenceClassification as Roberta\n"
+    made += "model = Roberta(RobertaConfig(**sizes, initializer_range=0.5, pad_token_id=0)).eval()"
+    left = "%%tfdiag\nmodel(ids.flip(1), attention_mask=batch['attention_mask'].flip(1))"
+    told = " ".join(run(SETUP, made, left).split())
+    assert "PAD008" in told and "the answer is read from padding" in told
+    assert "counts positions" not in told and "moves their positions" not in told and "mask, too" not in told
 
 
 @pytest.mark.parametrize(
@@ -58,6 +70,13 @@ def test_padding_on_the_left_is_said_to_move_the_positions_too(run):
 def test_what_is_right_or_harmless_stays_quiet(run, cell):
     shown = run(SETUP, f"%%tfdiag\n{cell}")
     assert "PAD" not in shown and QUIET in shown
+
+
+def test_a_call_behind_padding_on_the_left_that_would_take_long_to_measure_is_one_click_away(run):
+    named = "back = {'input_ids': ids.flip(1), 'attention_mask': batch['attention_mask'].flip(1)}"
+    shown = run(SETUP, named, "%tfdiag config patience=0", "%%tfdiag\nlogits = model(**back).logits")
+    assert "PAD008" in shown and "possible" in shown and "[safe] Measure it now" in shown
+    assert "probe padding model back" in " ".join(shown.split())
 
 
 SLOW = "hook = model.register_forward_pre_hook(lambda *_: time.sleep(0.3))"
@@ -144,3 +163,15 @@ def test_generation_and_a_mask_of_ones_are_said_under_their_own_codes(run):
     shown = run(SETUP, decoder, "%%tfdiag\nout = decoder.generate(**batch, max_new_tokens=2)")
     assert "PAD004" in shown and "confirmed" in shown and "warning" not in shown.partition("PAD004")[2]
     assert "PAD007" in run("%%tfdiag\nlogits = model(ids, attention_mask=torch.ones_like(ids)).logits")
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "Llama"])
+def test_what_the_rows_cannot_tell_the_library_says_and_a_rule_knows_it(run, kind):
+    """One token more than the other row: padding, or the end of a text before it. transformers words it by model and version."""
+    sizes = "dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)"
+    made = (
+        f"import transformers as tf\nkind = tf.{kind}Config(**{sizes}, pad_token_id=2, eos_token_id=2, bos_token_id=1)"
+    )
+    made += "\nmodel = tf.AutoModelForCausalLM.from_config(kind)\nids = torch.tensor([[2, 5, 6, 7], [4, 5, 6, 7]])"
+    shown = run(SETUP, made, "%%tfdiag\nout = model.generate(ids, max_new_tokens=2)")
+    assert shown.count("PAD005") == 1 and "likely" in shown and "no rule knows" not in shown

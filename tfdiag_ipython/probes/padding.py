@@ -16,15 +16,28 @@ from tfdiag_ipython.fixes.model_calls import ModelCall, Program, calls_on
 from tfdiag_ipython.fixes.source import lines_bound
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.named_values import named_value
-from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, Padding, batch_of, extra, is_mask, padding_of, placed
-from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, Comparison, Incomparable, compare_calls, compare_generation
+from tfdiag_ipython.probes.padding_batch import (
+    ARGUMENTS,
+    Batch,
+    Padding,
+    batch_of,
+    extra,
+    infers_mask,
+    is_mask,
+    padding_of,
+    placed,
+)
+from tfdiag_ipython.probes.padding_models import Incomparable
+from tfdiag_ipython.probes.padding_places import POSITIONS, what_moved
+from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, Comparison, compare_calls, compare_generation
 
 USAGE = "%tfdiag probe padding MODEL INPUTS"
 UNMASKED = "The outputs at real tokens change without an attention mask."
 CONTRADICTED = "The attention mask counts padding as text."
 MOVED = "Padding on the left moves the positions of the text."
+LEFT = "Padding on the left changes the answers, whatever the mask."
 RIGHT = "A decoder-only model goes on from padding."
-CAUSES = {"mask": UNMASKED, "contradicted": CONTRADICTED, "positions": MOVED, "side": MOVED, "generation": RIGHT}
+CAUSES = {"mask": UNMASKED, "contradicted": CONTRADICTED, "positions": MOVED, "side": LEFT, "generation": RIGHT}
 REMEDIES = {"positions": "positions", "side": "right"}
 """What puts a cause right, where it is not the mask."""
 BAR = 12
@@ -38,8 +51,9 @@ class PaddingProbe(Probe):
 
     Facts: ``asgiven``, ``without``, ``with``, ``positions``, ``right`` (largest absolute difference to the row alone: as the inputs
     are, without a mask, with the mask that the padding asks for, with positions that skip it, with it on the right; ``None`` where not
-    run), ``tolerance``, ``cause`` (what is wrong; empty where nothing is), ``method`` (``call`` or ``generate``), ``rows``, ``padded``
-    (rows with padding), ``changed`` (rows whose answer changes), ``picture`` (row, text tokens, difference as given and
+    run), ``tolerance``, ``cause`` (what is wrong; empty where nothing is), ``moved`` (why padding on the left is: ``positions``, ``place``,
+    ``both``; empty where that is not known), ``method`` (``call`` or ``generate``), ``rows``, ``padded`` (rows with padding),
+    ``changed`` (rows whose answer changes), ``picture`` (row, text tokens, difference as given and
     put right, whether the answer changes), ``output`` (its name), ``side``, ``model``, ``inputs`` (the expressions), ``mask`` (an expression
     that gives the mask; empty where none does), ``argument`` (that the mask is passed as), ``given`` (whether the inputs hold a mask),
     ``unmasked`` (calls on these inputs in the person's cells that pass no mask: cell and source), ``masked`` (cells with calls
@@ -102,18 +116,20 @@ def measure(
     *,
     generates: bool = False,
     tokens: int = NEW_TOKENS,
+    knows: bool = True,
     within: float = math.inf,
 ) -> Evidence:
     """The facts of :class:`PaddingProbe`; ``observed`` are calls (cell and source) that were seen while they ran.
 
-    ``generates`` says that they were calls of ``generate`` (of so many ``tokens``); where none was observed, the cells' source tells.
+    ``generates`` says that they were calls of ``generate`` (of so many ``tokens``, and told the padding token or not: ``knows``); where
+    none was observed, the cells' source tells.
     Raises ``LookupError``, and ``TooSlow`` where the first run shows that the others would take more than ``within`` seconds.
     """
     torch: Any = scene.module("torch")
     if batch is None or (bool(batch.mask.all()) and (batch.decoder_mask is None or bool(batch.decoder_mask.all()))):
         return Evidence(missing=f"no row of `{inputs_name}` is padded: there is nothing that a mask could change")
     padding = padding_of(model, scene.namespace)
-    infers = padding is None or not padding.shared
+    infers = infers_mask(model, padding, knows=knows)
     calls = _calls(scene, Program(model_name, inputs_name, batch.holds_mask, infers))
     unmasked = tuple((label, call.source) for label, call in calls if call.masked is False)
     masked = tuple(dict.fromkeys(label for label, call in calls if call.masked))
@@ -122,17 +138,23 @@ def measure(
         raise Incomparable(f"`{model_name}` cannot generate")
     token = 0 if padding is None else padding.token
     if generates:
-        seen = compare_generation(model, batch, torch, token, tokens, within)
+        seen = compare_generation(model, batch, torch, token, tokens, within, knows=knows)
     else:
         seen = compare_calls(model, batch, torch, within)
     subject = "without" if not observed and not seen.wrong() and seen.worst("without") is not None else "given"
-    cause = _cause(seen, subject, batch, generates)
+    encodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    cause = _cause(seen, subject, batch, goes_on=generates and not encodes)
+    worst = max(seen.rows, key=lambda row: row.differences[subject], default=None)
+    moved = POSITIONS if cause == "positions" else ""
+    if cause == "side" and worst is not None:
+        moved = what_moved(model, batch, worst.number, torch)
     facts = {
         **{key: seen.worst(key) for key in ("with", "positions", "right")},
         "asgiven": seen.worst("given"),
         "without": seen.worst("without") if seen.worst("without") is not None else seen.worst("given"),
         "tolerance": seen.tolerance,
         "cause": cause,
+        "moved": moved,
         "method": "generate" if generates else "call",
         "changed": tuple(
             row.number
@@ -179,8 +201,11 @@ def _argument(batch: Batch) -> str:
     return "decoder_attention_mask" if lacks and whole else "attention_mask"
 
 
-def _cause(seen: Comparison, subject: str, batch: Batch, generates: bool) -> str:
-    """What makes the rows differ: that which, put right, makes them agree; empty where they agree or nothing explains it."""
+def _cause(seen: Comparison, subject: str, batch: Batch, *, goes_on: bool) -> str:
+    """What makes the rows differ: that which, put right, makes them agree; empty where they agree or nothing explains it.
+
+    ``goes_on``: a decoder-only model generated from the rows' last places.
+    """
     worst = seen.worst(subject) or 0.0
     if worst <= seen.tolerance:
         return ""
@@ -190,14 +215,16 @@ def _cause(seen: Comparison, subject: str, batch: Batch, generates: bool) -> str
         return left is not None and left <= seen.tolerance and left * 4 < worst
 
     if cured("with"):
-        if generates and batch.side != "left" and seen.output.startswith("the first new"):
+        if goes_on and batch.side != "left":
             return "generation"
         lacks = subject == "without" or "attention_mask" not in batch.given or _argument(batch) != "attention_mask"
         return "mask" if lacks else "contradicted"
     for variant, cause in (("positions", "positions"), ("right", "side")):
         if cured(variant):
             return cause
-    return "mask" if subject == "without" or "attention_mask" not in batch.given else ""
+    lacks = subject == "without" or "attention_mask" not in batch.given
+    reads = (abs(row.differences["with"] - row.differences[subject]) > seen.tolerance for row in seen.rows)
+    return "mask" if lacks and any(reads) else ""  # FNet reads no mask, and generate may have made the same one
 
 
 def split(arguments: str) -> tuple[str, str]:

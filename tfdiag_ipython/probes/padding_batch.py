@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 ARGUMENTS = (
@@ -18,6 +20,10 @@ ARGUMENTS = (
 )
 """Arguments of a call that can be given again row by row."""
 PLAIN = (type(None), bool, int, float, str)
+FOR_THE_LOSS = re.compile(
+    r"label|^(?:start_positions|end_positions|num_items_in_batch|is_impossible|cls_index|targets?|float_answer)$"
+)
+"""Arguments that tell a model only what the answer should have been: without them it answers the same."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,13 @@ class Batch:
         return self.given["input_ids"]
 
     @property
+    def begins_padded(self) -> bool:
+        """Whether a row begins with padding."""
+        return bool((self.mask[:, 0] == 0).any())
+
+    @property
     def side(self) -> str:
-        left, right = bool((self.mask[:, 0] == 0).any()), bool((self.mask[:, -1] == 0).any())
+        left, right = self.begins_padded, bool((self.mask[:, -1] == 0).any())
         sides = [name for name, there in (("left", left), ("right", right)) if there]
         return "both sides" if len(sides) == 2 else sides[0] if sides else "inside"
 
@@ -76,6 +87,20 @@ def padding_of(model: Any, namespace: Mapping[str, Any]) -> Padding | None:
             value = _plain(owner, name)
             ends.update(entry for entry in (value if isinstance(value, (list, tuple)) else [value]) if _is_id(entry))
     return Padding(token, token in ends, token in theirs)
+
+
+def infers_mask(model: Any, padding: Padding | None, *, knows: bool = True) -> bool:
+    """Whether ``generate`` makes the mask itself where none is passed.
+
+    It cannot where the padding token also ends texts, nor where it is not told that token (``knows``); and since transformers 5.2 it
+    makes none for encoders.
+    """
+    if padding is None or padding.shared or not knows:
+        return padding is None
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return True
+    version = re.match(r"(\d+)\.(\d+)", str(getattr(sys.modules.get("transformers"), "__version__", "")))
+    return version is not None and (int(version[1]), int(version[2])) < (5, 2)
 
 
 def is_tokenizer(value: object) -> bool:
@@ -185,7 +210,14 @@ def is_mask(mask: Any, ids: Any) -> bool:
     return same and bool(mask.shape == ids.shape)
 
 
-def extra(named: Mapping[str, Any], ignored: Iterable[str] = ()) -> list[str]:
-    """Arguments of a call that cannot be given again row by row (images, caches, embeddings), by name."""
-    known = {*ARGUMENTS, *ignored}
-    return [name for name, value in named.items() if name not in known and not isinstance(value, PLAIN)]
+def extra(named: Mapping[str, Any], ignored: Collection[str] = ()) -> list[str]:
+    """Arguments of a call that can neither be given again row by row nor be left out (images, caches, embeddings), by name."""
+    others = [(name, value) for name, value in named.items() if name not in ARGUMENTS and name not in ignored]
+    return [name for name, value in others if not _is_plain(value) and not FOR_THE_LOSS.search(name)]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a setting: a number (of no dimension, where it is a tensor), a word, or a list of them."""
+    if isinstance(value, PLAIN) or getattr(value, "ndim", None) == 0:
+        return True
+    return isinstance(value, (list, tuple, set)) and all(_is_plain(entry) for entry in islice(value, 8))

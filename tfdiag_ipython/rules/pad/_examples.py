@@ -30,6 +30,24 @@ torch.manual_seed(0)
 small = dict(vocab_size=10, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=None, eos_token_id=None)
 model = GPT2LMHeadModel(GPT2Config(**small, pad_token_id=0, initializer_range=0.5)).eval()
 """
+TRANSLATOR = """
+from transformers import BartConfig, BartForConditionalGeneration
+tiny = dict(encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32)
+tiny |= dict(pad_token_id=0, bos_token_id=1, eos_token_id=39, decoder_start_token_id=1, forced_eos_token_id=None)
+model = BartForConditionalGeneration(BartConfig(vocab_size=40, d_model=16, init_std=0.5, max_position_embeddings=32, **tiny)).eval()
+"""
+BART = """
+from transformers import BartConfig, BartModel
+torch.manual_seed(0)
+tiny = dict(encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32)
+model = BartModel(BartConfig(vocab_size=10, d_model=16, pad_token_id=0, init_std=0.5, max_position_embeddings=32, **tiny)).eval()
+"""
+ROBERTA = """
+from transformers import RobertaConfig, RobertaForSequenceClassification
+torch.manual_seed(0)
+tiny = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32)
+model = RobertaForSequenceClassification(RobertaConfig(vocab_size=10, **tiny, pad_token_id=0, initializer_range=0.5)).eval()
+"""
 FACTS = MappingProxyType(
     {
         "asgiven": 0.42,
@@ -39,6 +57,7 @@ FACTS = MappingProxyType(
         "right": None,
         "tolerance": 1e-5,
         "cause": "mask",
+        "moved": "",
         "method": "call",
         "rows": 4,
         "padded": 3,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tfdiag_ipython.diagnosis import Observation, Status, Verification
+from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Observation, Status, Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan, Preview, Progress
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
@@ -14,7 +14,9 @@ from tfdiag_ipython.fixes.statements import insert_before_call
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import REMEDIES, PaddingProbe, measure, picture, size
 from tfdiag_ipython.probes.padding_batch import placed
-from tfdiag_ipython.watch.padding import PaddingWatch, prepare
+from tfdiag_ipython.rule import Rule
+from tfdiag_ipython.watch.padding import PaddingWatch
+from tfdiag_ipython.watch.padding_names import prepare
 
 NOT_MEASURED = "It was not measured whether the padding changes the outputs: {}."
 REASONS = {
@@ -53,23 +55,26 @@ def on_click(seen: Mapping[str, Any]) -> str:
     return f"{seen['model']} {seen['inputs']}" if " " not in f"{seen['model']}{seen['inputs']}" else ""
 
 
-def measure_of(seen: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a fix that is :class:`Measure`."""
-    return {"arguments": on_click(seen), "method": seen["method"]}
-
-
-def not_measured(seen: Mapping[str, Any]) -> str:
-    return NOT_MEASURED.format(REASONS[seen["unmeasured"]])
-
-
-def what_it_does(seen: Mapping[str, Any]) -> str:
-    return f"Runs the model{', your hooks included' if seen['unmeasured'] == 'hooks' else ''}; changes nothing."
-
-
-def how_to_measure(seen: Mapping[str, Any]) -> str:
-    if on_click(seen):
-        return f"`%tfdiag probe padding {on_click(seen)}` measures it, as the button does."
-    return "Name model and inputs to `%tfdiag probe padding`, and it is measured."
+def suspected(rule: Rule, seen: Mapping[str, Any], title: str, why: str = "", *others: Fix) -> Diagnosis:
+    """A call that was watched and not measured: possible, with the click that measures it."""
+    asked = on_click(seen)
+    hooks = ", your hooks included" if seen["unmeasured"] == "hooks" else ""
+    button = rule.offer(
+        "measure",
+        "Measure it now",
+        f"Runs the model{hooks}; changes nothing.",
+        arguments=asked,
+        method=seen["method"],
+    )
+    named = f"`%tfdiag probe padding {asked}` measures it, as the button does."
+    how = named if asked else "Name model and inputs to `%tfdiag probe padding`, and it is measured."
+    return rule.found(
+        title,
+        Certainty.POSSIBLE,
+        what=NOT_MEASURED.format(REASONS[seen["unmeasured"]]),
+        why=f"{why} {how}".strip(),
+        fixes=(*((button,) if asked else ()), *others),
+    )
 
 
 class Measure(Plan):

@@ -12,16 +12,7 @@ from tfdiag_ipython.probes.padding import RIGHT
 from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import DECODER, FACTS, SUSPICION
-from tfdiag_ipython.rules.pad._measured import (
-    Measure,
-    evidence_of,
-    how_to_measure,
-    measure_of,
-    not_measured,
-    on_click,
-    pad_on,
-    what_it_does,
-)
+from tfdiag_ipython.rules.pad._measured import Measure, evidence_of, pad_on, suspected
 from tfdiag_ipython.watch.padding import SUSPECTED
 
 BATCH = """
@@ -127,14 +118,8 @@ class DecoderPaddedOnTheRight(Rule):
     def _measured(self, seen: Mapping[str, Any], tokenizer: str) -> Diagnosis:
         cell, source = seen["unmasked"][0] if seen["unmasked"] else ("", "")
         if "tolerance" not in seen:
-            button = self.offer("measure", "Measure it now", what_it_does(seen), **measure_of(seen))
-            return self.found(
-                f"{seen['padded']} of {seen['rows']} rows end in padding, from which `{source}` in {cell} goes on",
-                Certainty.POSSIBLE,
-                what=not_measured(seen),
-                why=how_to_measure(seen),
-                fixes=(*((button,) if on_click(seen) else ()), self._left("")),
-            )
+            rows = f"{seen['padded']} of {seen['rows']} rows end in padding"
+            return suspected(self, seen, f"{rows}, from which `{source}` in {cell} goes on", "", self._left(""))
         count = len(seen["changed"])
         where = f" in {cell}" if cell else ""
         rows = f"{count} of {seen['rows']} rows go" if count > 1 else f"1 of {seen['rows']} rows goes"

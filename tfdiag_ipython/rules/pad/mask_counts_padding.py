@@ -12,16 +12,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import CONTRADICTED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION
-from tfdiag_ipython.rules.pad._measured import (
-    Measure,
-    Remeasured,
-    evidence_of,
-    how_to_measure,
-    measure_of,
-    not_measured,
-    on_click,
-    what_it_does,
-)
+from tfdiag_ipython.rules.pad._measured import Measure, Remeasured, evidence_of, suspected
 from tfdiag_ipython.watch.padding import SUSPECTED
 
 WRONG = {**FACTS, "cause": "contradicted", "mask": "(ids != 0).long()", "inputs": "ids"}
@@ -99,14 +90,8 @@ class MaskCountsPadding(Rule):
             return None
         cell, source = seen["unmasked"][0] if seen["unmasked"] else ("", "")
         if "tolerance" not in seen:
-            button = self.offer("measure", "Measure it now", what_it_does(seen), **measure_of(seen))
-            return self.found(
-                f"The attention mask of `{source}` in {cell} counts padding as text in {seen['padded']} of {seen['rows']} rows",
-                Certainty.POSSIBLE,
-                what=not_measured(seen),
-                why=how_to_measure(seen),
-                fixes=(button,) if on_click(seen) else (),
-            )
+            rows = f"{seen['padded']} of {seen['rows']} rows"
+            return suspected(self, seen, f"The attention mask of `{source}` in {cell} counts padding as text in {rows}")
         count = len(seen["changed"])
         rows = f"{count} of {seen['rows']} rows {'gives' if count == 1 else 'give'} another answer"
         mask = f" in {cell}" if cell else f" in `{seen['inputs']}`"

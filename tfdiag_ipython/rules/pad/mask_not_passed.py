@@ -38,7 +38,7 @@ class MaskNotPassed(Rule):
     kinds = ("warning", "exception")
     message = re.compile(
         r"attention mask and the pad token id were not set"
-        r"|attention mask is not set and cannot be inferred from input"
+        r"|attention mask is not set(?: with a batched input,)? and cannot be inferred from input"
         r"|strongly recommend passing in an `attention_mask` since your input_ids may be padded"
     )
     fixes = (Offer("pass-the-mask", Applicability.DISPLAY_ONLY, always=True),)
@@ -49,6 +49,11 @@ class MaskNotPassed(Rule):
             certainty=Certainty.LIKELY,
             title="attention mask",
             fixes=("pass-the-mask",),
+        ),
+        Match(
+            text="The attention mask is not set with a batched input, and cannot be inferred from input because pad token is same as eos "
+            "token. As a consequence, you may observe unexpected behavior.",
+            certainty=Certainty.LIKELY,
         ),
         Match(
             text="The attention mask and the pad token id were not set. As a consequence, you may observe unexpected behavior.",

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
 from tfdiag_ipython.failure import Failure
@@ -12,17 +11,8 @@ from tfdiag_ipython.fixes.model_calls import Program, add_mask
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import UNMASKED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION
-from tfdiag_ipython.rules.pad._measured import (
-    Measure,
-    Remeasured,
-    evidence_of,
-    how_to_measure,
-    measure_of,
-    not_measured,
-    on_click,
-    what_it_does,
-)
+from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION, TRANSLATOR
+from tfdiag_ipython.rules.pad._measured import Measure, Remeasured, evidence_of, suspected
 from tfdiag_ipython.watch.padding import SUSPECTED
 
 UNSEEN = (
@@ -39,7 +29,8 @@ class UnmaskedPadding(Rule):
     depends on how long the other rows of the batch are. Nothing is raised.
 
     *Why it happens*
-    The call passes `batch["input_ids"]` alone, or the mask got lost on the way (a collator, a `DataLoader`).
+    The call passes `batch["input_ids"]` alone, or the mask got lost on the way (a collator, a `DataLoader`). `generate` makes the mask
+    itself for decoders only: since transformers 5.2 not for T5, BART and other encoder-decoders.
 
     *How tfdiag confirms it*
     `%%tfdiag` (or `%tfdiag on padding` for all cells) notices a call of a Transformers model whose ids look padded and that passes no
@@ -123,6 +114,13 @@ class UnmaskedPadding(Rule):
             fixes=(Try("add-attention-mask"),),
         ),
         Reproduce(
+            (SETUP + TRANSLATOR, 'out = model.generate(batch["input_ids"], max_new_tokens=2, do_sample=False)'),
+            probe="padding model batch",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("add-attention-mask"),),
+            needs=("torch", "transformers>=5.2"),
+        ),
+        Reproduce(
             (
                 SETUP,
                 'def predict(network, rows):\n    return network(rows["input_ids"]).logits\nlogits = predict(model, batch)',
@@ -144,7 +142,9 @@ class UnmaskedPadding(Rule):
         if not seen:
             return None
         if "tolerance" not in seen:
-            return self._suspected(seen)
+            cell, source = seen["unmasked"][0]
+            rows = f"{seen['padded']} of {seen['rows']} rows look padded"
+            return suspected(self, seen, f"`{source}` in {cell} passes no `attention_mask`, and {rows}")
         calls, argument = seen["unmasked"], seen["argument"]
         count = len(seen["changed"])
         does = (
@@ -176,7 +176,7 @@ class UnmaskedPadding(Rule):
             )
         why = f"`{calls[0][1]}` passes no `{argument}`, so padding counts as text." if calls else UNSEEN.format(**seen)
         if not cured:
-            why += " The mask alone does not cure it here: padding on the left also moves the positions; pass `position_ids`, or pad on the right."
+            why += " The mask alone does not cure it here: this model sees the padding in other ways, too."
         return self.found(
             f"{rows} without `{argument}`{where}: the largest difference in `{seen['output']}` is {seen['without']:.2g}",
             Certainty.CONFIRMED if calls else Certainty.POSSIBLE,
@@ -184,18 +184,6 @@ class UnmaskedPadding(Rule):
             why=why,
             evidence=evidence_of(seen),
             fixes=offered,
-        )
-
-    def _suspected(self, seen: Mapping[str, Any]) -> Diagnosis:
-        """A call that was watched, of a model too slow to be measured by itself."""
-        cell, source = seen["unmasked"][0]
-        measure = self.offer("measure", "Measure it now", what_it_does(seen), **measure_of(seen))
-        return self.found(
-            f"`{source}` in {cell} passes no `attention_mask`, and {seen['padded']} of {seen['rows']} rows look padded",
-            Certainty.POSSIBLE,
-            what=not_measured(seen),
-            why=how_to_measure(seen),
-            fixes=(measure,) if on_click(seen) else (),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
