@@ -33,6 +33,7 @@ def test_a_mistyped_magic_is_not_the_last_failure(run):
         ("%tfdiag explain TST009", "No rule has the code 'TST009'. Did you mean"),
         ("%tfdiag rules all", "%tfdiag rules takes no arguments, not all."),
         ("%tfdiag probe measur things", "tfdiag has no probe 'measur'. Did you mean measure?"),
+        ("%tfdiag probe widget things", "The probe widget takes no arguments; 'things' was not looked at."),
         ("%tfdiag config pannel=off", "tfdiag has no setting 'pannel'. Did you mean panel?"),
         ("%tfdiag config panel=maybe", "'maybe' is no value for panel: it takes on or off."),
         ("%tfdiag config shown=9", "'9' is no value for shown: it takes a whole number from 1 to 3."),

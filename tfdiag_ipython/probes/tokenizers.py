@@ -15,7 +15,7 @@ class TokenizersProbe(Probe):
     """The tokenizer and the model of the failing call, or else the only ones in the notebook.
 
     Facts: ``tokenizer``, ``model`` (names, empty where there are several or none), ``pad``, ``eos`` (the tokenizer's tokens or ``None``),
-    ``model_pad``, ``model_eos`` (ids in the model's configuration or ``None``).
+    ``has_model`` (there is one to look at, by whatever name), ``model_pad``, ``model_eos`` (ids in its configuration or ``None``).
     """
 
     name: ClassVar[str] = "tokenizers"
@@ -29,6 +29,7 @@ class TokenizersProbe(Probe):
             "pad": getattr(tokenizer, "pad_token", None),
             "eos": getattr(tokenizer, "eos_token", None),
             "model": model_name,
+            "has_model": model is not None,
             "model_pad": getattr(config, "pad_token_id", None),
             "model_eos": getattr(config, "eos_token_id", None),
         }

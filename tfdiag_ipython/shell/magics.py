@@ -147,6 +147,8 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
         name, _, arguments = rest.partition(" ")
         if name not in probes:
             raise UsageError(f"tfdiag has no probe {name!r}. {_nearest(name, probes)}")
+        if arguments.strip() and not probes[name].usage:
+            raise UsageError(f"The probe {name} takes no arguments; {arguments.strip()!r} was not looked at.")
         evidence = self._ask(probes[name], arguments.strip())
         if evidence is None:
             return

@@ -83,6 +83,13 @@ class ModelWithoutPaddingToken(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("set-pad-token-id"),),
         ),
+        Reproduce(  # a tokenizer is no evidence of what a model's configuration says
+            (
+                TOKENIZER + "import torch\nfrom transformers.models.bart.modeling_bart import shift_tokens_right",
+                "shift_tokens_right(torch.tensor([[2, 3]]), None, 1)",
+            ),
+            certainty=Certainty.LIKELY,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -102,7 +109,7 @@ class ModelWithoutPaddingToken(Rule):
                 why="The checkpoint says -1 for 'none', or a token was added without resizing: set `config.pad_token_id` to a token that exists.",
             )
         seen = evidence[TokenizersProbe.name]
-        confirmed = bool(seen.seen) and seen["model_pad"] is None
+        confirmed = bool(seen.get("has_model")) and seen["model_pad"] is None
         model, tokenizer = seen.get("model") or "", seen.get("tokenizer") or ""
         offered: tuple[Fix, ...] = ()
         if confirmed and model and tokenizer and seen["pad"]:
