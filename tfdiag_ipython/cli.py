@@ -151,7 +151,7 @@ def _text(name: str) -> str:
 
 def _rules(options: argparse.Namespace) -> int:
     entries: list[dict[str, Any]] = [
-        {"code": rule.code, "name": rule.name, "summary": (type(rule).__doc__ or "").strip().splitlines()[0]}
+        {"code": rule.code, "name": rule.name, "summary": (type(rule).__doc__ or rule.name).strip().partition("\n")[0]}
         for rule in registry()
     ]
     if options.format == "json":
