@@ -58,6 +58,13 @@ def test_notebook_is_explained_by_cell(tmp_path):
     assert "Cell 5: " in done.stdout
 
 
+def test_notebook_is_known_by_its_content(tmp_path):
+    text = notebook(tmp_path, KNOWN).read_text()
+    (tmp_path / "download.txt").write_text(text)
+    for done in (tfdiag("explain", tmp_path / "download.txt"), tfdiag("explain", text=text)):
+        assert done.returncode == 0 and done.stdout.startswith("Cell 4: ")
+
+
 @pytest.mark.parametrize(
     "content", ["", "not json", "{}", '{"cells": 3, "nbformat": 4}', '{"nbformat": 4, "cells": [1]}']
 )

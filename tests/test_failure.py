@@ -1,8 +1,11 @@
 """A failure is values only, whatever the exception is made of."""
 
+import concurrent.futures
 import gc
+import multiprocessing
 import os
 import sys
+import traceback
 import weakref
 
 import pytest
@@ -161,3 +164,44 @@ def test_causes_of_a_handled_exception_are_handled_too():
 
     relations = [(raised.name, raised.relation) for raised in Failure.from_exception(caught(fails)).chain]
     assert relations == [("KeyError", ""), ("OSError", "handled"), ("ValueError", "handled")]
+
+
+EXACT = str(caught(lambda: 1 // 0))
+"""What this Python calls it."""
+
+
+def halve(number):
+    return 1 // number
+
+
+def test_what_another_process_raised_is_read_from_the_text_that_it_left():
+    def fails():
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(halve, 0).result()
+
+    found = Failure.from_exception(caught(fails)).chain[-1]
+    assert (found.name, found.message, found.relation) == ("ZeroDivisionError", EXACT, "embedded")
+    assert (found.frames[-1].function, found.frames[-1].source) == ("halve", "return 1 // number")
+    stored = Failure.from_text("".join(traceback.format_exception(caught(fails)))).chain
+    assert [raised.message for raised in stored] == [EXACT, EXACT]
+
+
+def test_a_worker_of_a_data_loader_is_read_where_its_exception_is_only_the_cause():
+    torch_data = pytest.importorskip("torch.utils.data")
+
+    def fails():
+        try:
+            list(torch_data.DataLoader(Rows(), num_workers=1, multiprocessing_context="fork"))
+        except KeyError as error:
+            raise RuntimeError("the epoch failed") from error
+
+    found = Failure.from_exception(caught(fails)).chain[-1]
+    assert (found.name, found.message, found.frames[-1].function) == ("KeyError", "'labels'", "__getitem__")
+
+
+class Rows:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, number):
+        return {}["labels"]

@@ -24,6 +24,22 @@ from tfdiag_ipython.redact import redact
         ("/Users/jane.doe/run.py", "jane"),
         (r"C:\Users\Jane\run.py", "Jane"),
         (r"'C:\\Users\\Jane\\run.py'", "Jane"),
+        ("/mnt/home/dave/run.py", "dave"),
+        ("/gpfs/users/erin/run.py", "erin"),
+        ("/data/home/frank", "frank"),
+        ("PATH=/bin:/cluster/users/erin/bin", "erin"),
+        ("/afs/uni/user/e/erin/run.py", "erin"),
+        ("file:///mnt/home/dave/x", "dave"),
+        ("/mnt/c/Users/Jane/x", "Jane"),
+        ("/Volumes/Dave's Disk/x", "Dave"),
+        ("/Volumes/Macintosh HD/Users/dave/x", "dave"),
+        ("/Volumes/dave", "dave"),
+        ("/media/dave/USB/x", "dave"),
+        (r"D:\Users\Jane Doe\run.py", "Doe"),
+        (r"D:\data\users\jane\run.py", "jane"),
+        (r"\\wsl$\Ubuntu\home\jane\run.py", "jane"),
+        ("Authorization: Bearer abcdefghij", "abcdefghij"),
+        ("Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
         ("write to jane.doe+x@mail.example.co.uk please", "jane.doe"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----", "MIIabc"),
     ],
@@ -54,6 +70,14 @@ def test_the_longer_of_two_secrets_is_not_torn_apart():
         "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 14.76 GiB total capacity)",
         "https://huggingface.co/bert-base-uncased/resolve/main/config.json",
         "torch==2.13.0+cpu @ x86_64",
+        "/usr/lib/python3/dist-packages/shop/users/views.py",
+        "/opt/conda/lib/python3.11/site-packages/accounts/users/models.py",
+        "/content/drive/MyDrive/models/bert/config.json",
+        "/data/users/list.csv",
+        r"C:\Python311\Lib\site-packages\shop\users\views.py",
+        "https://huggingface.co/api/users/overview",
+        "models/home/model.safetensors",
+        "Token classification needs labels, Basic tokenization does not",
     ],
 )
 def test_it_leaves_alone(text):
@@ -63,3 +87,13 @@ def test_it_leaves_alone(text):
 def test_a_login_without_a_scheme_is_redacted():
     told = redact("bob:s3cretpw@127.0.0.1:9 could not be reached")
     assert "s3cretpw" not in told and "127.0.0.1:9 could not be reached" in told
+
+
+def test_the_persons_own_name_is_taken_out_of_other_folders():
+    environment = {"USER": "erin", "LOGNAME": "root"}
+    told = redact("/scratch/erin/run.py /opt/erinnern/x C:\\work\\erin root /root/x erin", environment)
+    assert told == "/scratch/<user>/run.py /opt/erinnern/x C:\\work\\<user> root /root/x erin"
+
+
+def test_a_long_run_of_letters_before_it_hides_no_secret():
+    assert "swordfish1" not in redact("x" * 500 + "_token=swordfish1", {})

@@ -87,6 +87,59 @@ def test_clashing_and_malformed_rules_are_left_out_and_reported():
     assert len(registry.problems) == 3
 
 
+class Unreadable:
+    def __get__(self, rule, kind):
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"message": "a text"},
+        {"message": re.compile(b"bytes")},
+        {"message": None},
+        {"raised": "builtins.ValueError"},
+        {"raised": (ValueError,)},
+        {"kinds": "warning"},
+        {"kinds": ("exceptions",)},
+        {"needs": "memory"},
+        {"needs": ("memory",)},
+        {"needs": None},
+        {"needs": (int,)},
+        {"fixes": ("restart",)},
+        {"links": ("https://example.org",)},
+        {"code": 1},
+        {"name": None},
+        {"raised": Unreadable()},
+    ],
+)
+def test_a_rule_that_is_declared_wrongly_is_reported_and_the_others_are_there(values, caplog):
+    sound, broken = make("AAA001", "gone"), make("AAA002", "gone")
+    for name, value in values.items():
+        setattr(type(broken), name, value)
+    registry = Registry([broken, sound])
+    assert [rule.code for rule, _ in registry.match(Failure.from_exception(ValueError("gone")))] == ["AAA001"]
+    assert len(registry.problems) == 1 and "AAA002" in caplog.text
+
+
+def test_a_module_of_a_pack_that_exits_costs_only_itself(tmp_path, monkeypatch):
+    pack = tmp_path / "exiting_pack"
+    pack.mkdir()
+    (pack / "__init__.py").touch()
+    (pack / "first.py").write_text("raise SystemExit(3)")
+    body = (
+        "import re\nfrom tfdiag_ipython.rule import Rule\nclass {0}(Rule):\n"
+        "    code, name, message = '{0}001', '{1}', re.compile('x')\n    def diagnose(self, failure, hit, evidence): ...\n"
+    )
+    exits = "    def __init__(self):\n        raise SystemExit(3)\n"
+    (pack / "second.py").write_text(body.format("YYY", "exits") + exits + body.format("ZZZ", "sound"))
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    registry.add_pack("exiting_pack")
+    assert [rule.code for rule in registry] == ["ZZZ001"]
+    assert len(registry.problems) == 2
+
+
 @pytest.mark.parametrize("body", ["raise SystemExit(3)", "import no_such_module_at_all", "def ("])
 def test_broken_pack_is_reported_not_fatal(tmp_path, monkeypatch, body):
     (tmp_path / "broken_pack.py").write_text(body)

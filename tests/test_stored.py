@@ -133,6 +133,71 @@ def test_rubbish_is_no_error(text):
     assert Failure.from_text(text).stored
 
 
+CHAIN = """Traceback (most recent call last):
+  File "/app/train.py", line 12, in <module>
+    main()
+ValueError: the first
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/app/train.py", line 20, in <module>
+    run()
+RuntimeError: it broke.
+Tried again"""
+
+
+def fronted(before):
+    """Every line of CHAIN with this in front; ``{0}`` is the number of the line."""
+    return "\n".join((before.format(number) + line).rstrip() for number, line in enumerate(CHAIN.split("\n"), start=7))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CHAIN,
+        "It says:\n\n" + fronted("    ") + "\n\nThanks for help: it is urgent",
+        "  " + CHAIN,
+        "You wrote:\n" + fronted("> ") + "\n\nMe too: what now?",
+        fronted(">> "),
+        "It fails\n```\n" + CHAIN + "\n```\nWhat: to do?\n",
+        "```python\nrun()\n```\ngives\n```python-traceback\n" + CHAIN + "\n```\nWhat: to do?\n",
+        "> ~~~\n" + fronted("> ") + "\n> ~~~\nMe too: what now?",
+        fronted("2024-01-01 12:00:{0},{0}45 ERROR ") + "\n2024-01-01 12:01:00,000 INFO bye",
+        "2024-01-01 12:00:00 ERROR step failed\n" + CHAIN,
+        "ERROR:root:" + CHAIN,
+        fronted("2024-01-01T12:00:00.0{0}5Z stderr F "),
+        fronted("trainer-1  | "),
+        fronted("trainer-1  | ").replace("\n", "\nweb-1      | GET / 200\n"),
+        fronted("Jan  1 12:00:{0} host python[123]: "),
+        fronted("[rank0]: "),
+        fronted("[1,0]<stderr>:"),
+    ],
+)
+def test_what_stands_before_every_line_or_around_is_no_part_of_it(text):
+    chain = Failure.from_text(text).chain
+    assert [(raised.name, raised.message) for raised in chain] == [
+        ("RuntimeError", "it broke.\nTried again"),
+        ("ValueError", "the first"),
+    ]
+    frames = [(frame.file, frame.function, frame.line, frame.source) for raised in chain for frame in raised.frames]
+    assert frames == [("/app/train.py", "<module>", 20, "run()"), ("/app/train.py", "<module>", 12, "main()")]
+
+
+def test_fences_in_a_message_belong_to_it():
+    text = CHAIN + "\n```python\nmodel.to('cuda')\n```\nor a smaller batch"
+    assert Failure.from_text(text).top.message.endswith("or a smaller batch")
+
+
+def test_a_file_on_windows_in_ipythons_frames():
+    text = (
+        "ValueError      Traceback (most recent call last)\n"
+        "File C:\\Users\\me\\train.py:12, in train(model)\n     11 def train(model):\n---> 12     model()\n\nValueError: no"
+    )
+    (frame,) = Failure.from_text(text).frames
+    assert (frame.file, frame.line, frame.function) == ("C:\\Users\\me\\train.py", 12, "train")
+
+
 HANDLED = """Traceback (most recent call last):
   File "{file}", line 2, in <module>
     from transformers import AdamW

@@ -53,16 +53,29 @@ def diagnose_notebook(path: str | PathLike[str]) -> list[Diagnosis]:
 
 def read_notebook(path: str | PathLike[str]) -> list[Failure]:
     """The failures that a saved notebook's error outputs tell of, by cell."""
-    import nbformat
-
     file = Path(path)
     try:
-        notebook = nbformat.reads(file.read_text(encoding="utf-8"), as_version=4)
-        cells = list(notebook.cells)
+        data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
+    return notebook_failures(data.decode("utf-8", errors="replace"), str(file))
+
+
+def is_notebook(text: str) -> bool:
+    """Whether this text is a saved notebook, whatever its file is called."""
+    start = text.lstrip("\ufeff \t\r\n")
+    return start.startswith("{") and '"nbformat"' in text and '"cells"' in text
+
+
+def notebook_failures(text: str, name: str) -> list[Failure]:
+    """The failures that the error outputs of the notebook with this text tell of; ``name`` is what a complaint calls it."""
+    import nbformat
+
+    try:
+        notebook = nbformat.reads(text.lstrip("\ufeff"), as_version=4)
+        cells = list(notebook.cells)
     except Exception as error:  # nbformat raises its own errors, jsonschema's, KeyError and AttributeError alike
-        raise InputError(f"{file} is not a notebook that nbformat can read ({type(error).__name__}).") from error
+        raise InputError(f"{name} is not a notebook that nbformat can read ({type(error).__name__}).") from error
     failures = []
     for number, cell in enumerate(cells, start=1):
         for output in cell.get("outputs", ()):

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from tfdiag_ipython import __version__
-from tfdiag_ipython.api import read_notebook, registry
+from tfdiag_ipython.api import is_notebook, notebook_failures, read_notebook, registry
 from tfdiag_ipython.diagnosis import Diagnosis
 from tfdiag_ipython.engine import Engine
 from tfdiag_ipython.errors import InputError, TfdiagError
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.stored import TEXT_LIMIT
 
 FOUND, NOTHING, BAD_INPUT = 0, 1, 2
+STDIN_LIMIT = 100_000_000
+"""Bytes read of standard input, which may be a notebook with its pictures."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     explain = commands.add_parser("explain", help="diagnose a traceback, or the errors stored in a notebook")
-    explain.add_argument("file", nargs="?", default="-", help="a text file or a saved .ipynb; - reads standard input")
+    explain.add_argument("file", nargs="?", default="-", help="a text file or a saved notebook; - reads standard input")
     explain.add_argument("--format", choices=("text", "json"), default="text")
     explain.set_defaults(run=_explain)
 
@@ -122,20 +123,24 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _read(name: str) -> list[Failure]:
+    called = "Standard input" if name == "-" else name
     if name.endswith(".ipynb"):
         failures = read_notebook(name)
-        if not failures:
-            raise InputError(f"{name} holds no error output: run it, save it, and try again.")
-        return failures
-    text = _text(name)
-    if not text.strip():
-        raise InputError(f"{'Standard input' if name == '-' else name} is empty: give it a traceback.")
-    return [Failure.from_text(text)]
+    else:
+        text = _text(name)
+        if not text.strip():
+            raise InputError(f"{called} is empty: give it a traceback.")
+        if not is_notebook(text):
+            return [Failure.from_text(text)]
+        failures = notebook_failures(text, called)
+    if not failures:
+        raise InputError(f"{called} holds no error output: run it, save it, and try again.")
+    return failures
 
 
 def _text(name: str) -> str:
     try:
-        data = sys.stdin.buffer.read(TEXT_LIMIT * 8) if name == "-" else Path(name).read_bytes()
+        data = sys.stdin.buffer.read(STDIN_LIMIT) if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
     if b"\x00" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -146,7 +151,7 @@ def _text(name: str) -> str:
 
 def _rules(options: argparse.Namespace) -> int:
     entries: list[dict[str, Any]] = [
-        {"code": rule.code, "name": rule.name, "summary": (type(rule).__doc__ or "").strip().splitlines()[0]}
+        {"code": rule.code, "name": rule.name, "summary": (type(rule).__doc__ or rule.name).strip().partition("\n")[0]}
         for rule in registry()
     ]
     if options.format == "json":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -140,3 +140,37 @@ class Diagnosis:
             "links": [link.to_dict() for link in self.links],
             "cell": self.cell,
         }
+
+
+_PARTS: Mapping[str, type] = {"evidence": Observation, "unseen": str, "fixes": Fix, "links": Link}
+_TEXTS: Mapping[type, tuple[str, ...]] = {
+    Diagnosis: ("code", "name", "title", "what", "why", "cell"),
+    Observation: ("what", "value", "source"),
+    Fix: ("id", "label", "explanation"),
+    Link: ("title", "url"),
+}
+
+
+def flaw(found: object) -> str:
+    """What is wrong with what a rule returned, in a few words; empty where every view can show it."""
+    if not isinstance(found, Diagnosis):
+        return f"{type(found).__name__} instead of a diagnosis"
+    for name, kind in _PARTS.items():
+        items = getattr(found, name)
+        if not isinstance(items, Sequence) or not all(isinstance(item, kind) for item in items):
+            return f"a diagnosis whose {name} are not all of the type {kind.__name__}"
+    for part in (found, *found.evidence, *found.fixes, *found.links):
+        wrong = next((name for name in _TEXTS[type(part)] if not isinstance(getattr(part, name), str)), None)
+        if wrong:
+            return f"a {type(part).__name__} whose {wrong} is no text"
+    if not isinstance(found.certainty, Certainty):
+        return f"a diagnosis with the certainty {found.certainty!r:.80}"
+    if not found.title.strip():
+        return "a diagnosis without a title"
+    if not all(
+        isinstance(fix.applicability, Applicability) and isinstance(fix.parameters, Mapping) for fix in found.fixes
+    ):
+        return "a diagnosis with a fix of no applicability or no parameters"
+    if not all(seen.share is None or isinstance(seen.share, (int, float)) for seen in found.evidence):
+        return "an Observation whose share is no number"
+    return ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Status, Verification
-from tfdiag_ipython.errors import BudgetSpent, TfdiagError
+from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Observation, Status, Verification, flaw
+from tfdiag_ipython.errors import BudgetSpent, TfdiagError, is_stop
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Cancelled, Plan, Progress
 from tfdiag_ipython.probe import Evidence, Probe, Scene
@@ -40,15 +40,8 @@ class Engine:
             if rule.code in self.ignored:
                 continue
             evidence = {kind.name: self._look(kind, failure, scene, gathered) for kind in rule.needs}
-            try:
-                diagnosis = rule.diagnose(failure, hit, evidence)
-            except Exception:
-                log.exception("Rule %s failed.", rule.code)
-                continue
+            diagnosis = _asked(rule, failure, hit, evidence)
             if diagnosis is None:
-                continue
-            if not isinstance(diagnosis, Diagnosis):
-                log.error("Rule %s returned %s instead of a diagnosis.", rule.code, type(diagnosis).__name__)
                 continue
             if hit.raised.relation == "handled":
                 diagnosis = _handled(diagnosis, failure)
@@ -66,9 +59,13 @@ class Engine:
         rule = self.registry.get(diagnosis.code)
         try:
             plan = rule.plan(diagnosis, fix, scene)
+            if not isinstance(plan, Plan):
+                raise TypeError(f"plan returned {type(plan).__name__} instead of a plan")
         except TfdiagError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             log.exception("Rule %s could not plan %s.", diagnosis.code, fix.id)
             raise TfdiagError(
                 f"This fix could not be worked out ({type(error).__name__}); nothing was changed."
@@ -82,20 +79,46 @@ class Engine:
         progress = progress or Progress()
         try:
             progress.report("Working …")
-            done = plan.execute(progress)
+            done = str(plan.execute(progress))
         except TfdiagError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             log.exception("A fix failed.")
             raise TfdiagError(f"The fix failed: {type(error).__name__}: {error}") from error
         try:
             verification = plan.verify(progress)
+            if not isinstance(verification, Verification):
+                raise TypeError(f"verify returned {type(verification).__name__}")
         except Cancelled:
             verification = Verification(Status.NOT_CHECKED, "The check was cancelled.")
-        except Exception as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             log.exception("A verification failed.")
             verification = Verification(Status.NOT_CHECKED, f"The check itself failed: {type(error).__name__}: {error}")
         return done, verification
+
+
+def _asked(rule: Rule, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+    """What the rule says, if that is a diagnosis that can be shown; its faults end in the log."""
+    try:
+        found = rule.diagnose(failure, hit, evidence)
+    except BaseException as error:  # SystemExit of a rule must not end the person's program
+        if is_stop(error):
+            raise
+        log.exception("Rule %s failed.", rule.code)
+        return None
+    if found is None:
+        return None
+    wrong = flaw(found)
+    if not wrong and found.code != rule.code:
+        wrong = f"a diagnosis of {found.code}"
+    if wrong:
+        log.error("Rule %s returned %s.", rule.code, wrong)
+        return None
+    return found
 
 
 def _look(kind: type[Probe], failure: Failure, scene: Scene) -> Evidence:
@@ -109,13 +132,25 @@ def _look(kind: type[Probe], failure: Failure, scene: Scene) -> Evidence:
         evidence = kind().look(failure, scene)
     except BudgetSpent:
         return Evidence(missing="the time for quick looks was used up")
-    except Exception as error:
+    except BaseException as error:
+        if is_stop(error):
+            raise
         log.exception("Probe %s failed.", kind.name)
         return Evidence(missing=f"the look failed ({type(error).__name__})")
-    if not isinstance(evidence, Evidence):
-        log.error("Probe %s returned %s instead of evidence.", kind.name, type(evidence).__name__)
+    if not _is_evidence(evidence):
+        log.error("Probe %s returned %s that is no evidence.", kind.name, type(evidence).__name__)
         return Evidence(missing="the look failed")
     return evidence
+
+
+def _is_evidence(value: object) -> bool:
+    return (
+        isinstance(value, Evidence)
+        and isinstance(value.facts, Mapping)
+        and isinstance(value.missing, str)
+        and isinstance(value.seen, Sequence)
+        and all(isinstance(seen, Observation) for seen in value.seen)
+    )
 
 
 def _rank(diagnosis: Diagnosis, hit: Hit, rule: Rule) -> tuple[int, int, bool, int, str]:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def is_stop(error: BaseException) -> bool:
+    """Whether the person pressed Stop or Ctrl-C; whatever else a rule, a probe or a plan raises is a fault of its own."""
+    return type(error) is KeyboardInterrupt
+
+
 class TfdiagError(Exception):
     """Base of tfdiag's own errors."""
 

@@ -148,10 +148,11 @@ class Failure:
         from tfdiag_ipython.stored import embedded_traceback
 
         chain = tuple(_walk(exception))
-        embedded = embedded_traceback(chain[0].message)
-        if embedded:
-            inner = cls.from_text(embedded)
-            chain += tuple(replace(raised, relation="embedded") for raised in inner.chain)
+        for raised in chain:
+            embedded = embedded_traceback(raised.message)
+            relation: Relation = "handled" if raised.relation == "handled" else "embedded"
+            inner = cls.from_text(embedded).chain if embedded else ()
+            chain += tuple(replace(one, relation=relation) for one in inner)
         known = installed_versions() if versions is None else versions
         return cls("exception", chain, source=source, cell=cell, versions=MappingProxyType(dict(known)))
 

@@ -24,25 +24,39 @@ _KEYS = re.compile(
       | ya29\.[A-Za-z0-9_\-]{16,}
       | xox[abeprs]-[A-Za-z0-9\-]{10,}              # Slack
       | pypi-[A-Za-z0-9_\-]{16,}
-      | eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*   # JSON web tokens
+      | (?<!-)eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*   # JSON web tokens
     )""",
     re.VERBOSE,
 )
-_SCHEME = re.compile(r"\b(Bearer|Basic|Token)\s+[A-Za-z0-9._~+/\-]{8,}=*", re.I)
+_SCHEME = re.compile(  # "Token classification" is no key, and neither is any other plain word
+    r"\b((?i:Bearer)|(?i:Basic|Token)(?=\s{1,9}[a-z]{0,99}[A-Z0-9]))\s+[A-Za-z0-9._~+/\-]{8,}=*"
+)
 _NAMED = re.compile(
-    r"""(?P<name>["']?\b[\w\-]*(?:token|secret|password|passwd|passphrase|api_?key|access_?key|private_?key)["']?
-        \s*[=:]\s*)
+    r"""(?P<name>(?:token|secret|password|passwd|passphrase|api_?key|access_?key|private_?key)["']?\s{0,9}[=:]\s{0,9})
         (?:(?P<quote>["'])(?!<)[^\s"']{6,}(?P=quote)      # a literal, though not a special token such as <|pad|>
-          |(?=[^\s,;)}\]]*\d)(?!<)[^\s"',;)}\]]{6,})        # bare: a value, though not an expression of the program
+          |(?=[^\s,;)}\]]{0,300}\d)(?!<)[^\s"',;)}\]]{6,})  # bare: a value, though not an expression of the program
     """,
     re.I | re.VERBOSE,
 )
-_URL_PASSWORD = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)[^\s/@:]*(?::[^\s/@]*)?@", re.I)
-_BARE_PASSWORD = re.compile(r"(?<![\w/<])[\w.+\-]+:[^\s/@]+@(?=[\w.\-]+)")
-_EMAIL = re.compile(r"\b[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}\b")
+_URL_PASSWORD = re.compile(r"(?<=://)[^\s/@:]*(?::[^\s/@]*)?@")
+_BARE_PASSWORD = re.compile(r"(?<![\w.+\-/<])[\w.+\-]+:[^\s/@]{1,200}@(?=[\w.\-])")
+_EMAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)*\.[A-Za-z]{2,}\b")
+_PERSON = r"[^/\\\s\"':,;<>]+"
+_VOLUME = re.compile(r"(?<![\w.\-])/Volumes/(?:[^/\n\"':<>]{1,60}(?=/)|[^/\s\"':,;<>]+)")
 _HOME = re.compile(
-    r"(?P<root>(?<![\w.])/(?:home|Users)/|\b[A-Za-z]:(?:\\{1,2}|/)(?:Users|Documents and Settings)(?:\\{1,2}|/))[^/\\\s\"':,;<>]+"
+    rf"""(?P<root>
+        (?<![\w.])/(?:home|Users|run/media|media)/
+      | (?:(?<=file://)|(?<![\w.\-/\\]))/(?:(?!usr/|lib)[\w.\-<>]{{1,60}}/){{1,5}}?(?:home|homes|users?|Users)/(?=[^/\s.]+(?![\w.])|[^/\s]+/)
+      )(?:[a-z]/)?{_PERSON}
+      | (?P<drive>(?:\b[A-Za-z]:|(?<![\w.\\])\\{{2,4}}[\w.$\-]{{1,60}})(?:\\{{1,2}}|/)      # a drive, or a server
+        (?:(?!Program|Lib|lib)[\w.$\ \-]{{1,60}}(?:\\{{1,2}}|/)){{0,4}}?(?:(?i:Users)|home|Documents\ and\ Settings)(?:\\{{1,2}}|/))
+        (?:{_PERSON}(?:\ {_PERSON}){{1,2}}(?=[\\/])|{_PERSON})""",
+    re.VERBOSE,
 )
+"""What stands before a person's name in a path, wherever the homes are mounted, and the name."""
+_OWN_NAMES = ("USER", "LOGNAME", "USERNAME")
+_NOBODY = frozenset({"root", "user", "jovyan", "admin", "ubuntu", "runner", "home"})
+"""Names that accounts have on many machines, and that say nothing of a person."""
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 
 
@@ -57,10 +71,15 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     for value in sorted(secrets, key=len, reverse=True):
         text = text.replace(value, f"<value of {secrets[value]}>")
     text = _PEM.sub("<private key>", text)
-    text = _URL_PASSWORD.sub(r"\g<scheme><credentials>@", text)
+    text = _URL_PASSWORD.sub("<credentials>@", text)
     text = _BARE_PASSWORD.sub("<credentials>@", text)
     text = _KEYS.sub("<key>", text)
     text = _SCHEME.sub(r"\1 <key>", text)
     text = _NAMED.sub(lambda found: f"{found['name']}{found['quote'] or ''}<secret>{found['quote'] or ''}", text)
     text = _EMAIL.sub("<e-mail address>", text)
-    return _HOME.sub(r"\g<root><user>", text)
+    text = _VOLUME.sub("/Volumes/<volume>", text)
+    text = _HOME.sub(lambda found: f"{found['root'] or found['drive']}<user>", text)
+    for name in {known.get(variable, "") for variable in _OWN_NAMES} - _NOBODY:
+        if len(name) >= 3:  # also where it stands in a folder of another kind, such as /scratch/erin
+            text = re.sub(rf"(?<=[/\\]){re.escape(name)}(?=[/\\\s\"':,;]|\Z)", "<user>", text)
+    return text

@@ -14,12 +14,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import GenericAlias, MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, get_args
 
-from tfdiag_ipython.errors import UnknownCodeError
-from tfdiag_ipython.failure import Failure, Raised
+from tfdiag_ipython.diagnosis import Link
+from tfdiag_ipython.errors import UnknownCodeError, is_stop
+from tfdiag_ipython.failure import Failure, Kind, Raised
 from tfdiag_ipython.probe import Probe
-from tfdiag_ipython.rule import Hit, Rule
+from tfdiag_ipython.rule import Hit, Offer, Rule
 
 GROUP = "tfdiag.rules"
 """Entry-point group: each entry names an importable package or module that holds rules."""
@@ -67,7 +68,7 @@ class Registry:
 
     def add(self, rule: Rule, pack: str = "") -> None:
         """Take a rule in; one whose code or name is taken, or whose contract is broken, is reported and left out."""
-        reason = _defect(rule)
+        reason = _checked(rule)
         if not reason and rule.code in self._rules:
             other = type(self._rules[rule.code])
             reason = f"{rule.code} is already defined by {other.__module__}.{other.__qualname__}"
@@ -85,7 +86,7 @@ class Registry:
         try:
             root = importlib.import_module(pack)
         except BaseException as error:  # a broken pack may raise anything, SystemExit included
-            if isinstance(error, KeyboardInterrupt):
+            if is_stop(error):
                 raise
             self._report(pack, f"it could not be imported: {type(error).__name__}: {error}")
             return
@@ -93,7 +94,9 @@ class Registry:
             for kind in _own_rules(module):
                 try:
                     rule = kind()
-                except Exception as error:
+                except BaseException as error:
+                    if is_stop(error):
+                        raise
                     self._report(pack, f"{kind.__qualname__} could not be made: {type(error).__name__}: {error}")
                 else:
                     self.add(rule, pack)
@@ -133,9 +136,13 @@ class Registry:
             return
         for info in pkgutil.walk_packages(paths, f"{root.__name__}.", onerror=lambda name: None):
             try:
-                yield importlib.import_module(info.name)
-            except Exception as error:
+                module = importlib.import_module(info.name)
+            except BaseException as error:
+                if is_stop(error):
+                    raise
                 self._report(info.name, f"it could not be imported: {type(error).__name__}: {error}")
+            else:
+                yield module
 
     def _report(self, pack: str, reason: str) -> None:
         self.problems.append(PackProblem(pack, reason))
@@ -168,16 +175,39 @@ def _own_rules(module: ModuleType) -> list[type[Rule]]:
     ]
 
 
+def _checked(rule: Rule) -> str:
+    """What :func:`_defect` says; a declaration that cannot even be read is a defect, too."""
+    try:
+        return _defect(rule)
+    except BaseException as error:
+        if is_stop(error):
+            raise
+        return f"the declaration of {type(rule).__qualname__} cannot be read ({type(error).__name__})"
+
+
 def _defect(rule: Rule) -> str:
     """What is wrong with a rule's declaration, in a few words; empty when it is sound."""
     label = type(rule).__qualname__
-    if not re.fullmatch(r"[A-Z]{3,}\d{3,}", getattr(rule, "code", "")):
+    code, name, message = (getattr(rule, attribute, "") for attribute in ("code", "name", "message"))
+    if not isinstance(code, str) or not re.fullmatch(r"[A-Z]{3,}\d{3,}", code):
         return f"{label} has no code of the form ABC123"
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", getattr(rule, "name", "")):
-        return f"{rule.code} has no kebab-case name"
-    if not isinstance(getattr(rule, "message", None), re.Pattern):
-        return f"{rule.code} has no compiled message pattern"
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        return f"{code} has no kebab-case name"
+    if not isinstance(message, re.Pattern) or not isinstance(message.pattern, str):
+        return f"{code} has no compiled message pattern"
+    if not isinstance(rule.kinds, tuple) or not rule.kinds or set(rule.kinds) - set(get_args(Kind)):
+        return f"the kinds of {code} are no tuple of {', '.join(get_args(Kind))}"
+    for attribute, kind in (("raised", str), ("fixes", Offer), ("links", Link)):
+        items = getattr(rule, attribute)
+        if not isinstance(items, tuple) or not all(isinstance(item, kind) for item in items):
+            return f"{attribute} of {code} is no tuple of {kind.__name__}"
+    if not isinstance(rule.needs, tuple) or not all(_is_probe(kind) for kind in rule.needs):
+        return f"needs of {code} is no tuple of probe classes"
     return ""
+
+
+def _is_probe(value: object) -> bool:
+    return _is_class(value) and issubclass(value, Probe) and isinstance(getattr(value, "name", None), str)  # type: ignore[arg-type]
 
 
 def _right_kind(rule: Rule, failure: Failure) -> bool:

@@ -17,12 +17,12 @@ _SAID = re.compile(
     r"\b(?:CUDA|HIP|XPU|NPU|MPS|backend|error(?: \(2\))?) ?:? ?out of memory"
     r"|DefaultCPUAllocator: (?:can't allocate|not enough) memory|DefaultMPSAllocator"
     r"|would exceed allowed memory|NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED"
-    r"|Invalid buffer size: [\d.]+ \w*B\b|\bunable to mmap \d+ bytes[^\n]*Cannot allocate memory|\[Errno 12\]"
+    r"|Invalid buffer size: [\d.]+ \w*B\b|\bunable to mmap \d+ bytes[^\n]{0,300}Cannot allocate memory|\[Errno 12\]"
     r"|\bbad_alloc\b|\bUnable to allocate [\d.]+ \w+ for an array|\bRESOURCE_EXHAUSTED\b",
     re.IGNORECASE,
 )
 _PERHAPS = re.compile(
-    r"(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE|HIPBLAS)_STATUS_(?:\w*ALLOC(?:ATION)?_FAILED|NOT_INITIALIZED)|CUFFT_ALLOC_FAILED"
+    r"(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE|HIPBLAS)_STATUS_(?:\w{0,40}ALLOC(?:ATION)?_FAILED|NOT_INITIALIZED)|CUFFT_ALLOC_FAILED"
     r"|rocblas_status_memory_error|unable to find (?:an engine|a valid cuDNN algorithm)"
     r"|could not (?:create|execute) a (?:primitive(?! descriptor)|memory)\b",
     re.IGNORECASE,

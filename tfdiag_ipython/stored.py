@@ -1,7 +1,9 @@
 """Reads error text as people paste it, and turns it into the same values that a live exception gives.
 
-Plain and IPython tracebacks (7 to 9; coloured or not), chains, exception groups, ``[rank0]:`` prefixes, log lines in front,
-the tracebacks that a DataLoader worker or a spawned process writes into its parent's message, or only the last line.
+Plain and IPython tracebacks (7 to 9; coloured or not), chains, exception groups, log lines in front, the tracebacks that a
+DataLoader worker or another process writes into its parent's message, or only the last line; indented, quoted (``> ``),
+between fences, or with a rank, a container's name or a time stamp in front of every line.
+Every pattern takes time in proportion to the text, whatever that is (:mod:`tfdiag_ipython.growth`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ if TYPE_CHECKING:
 
 TEXT_LIMIT = 400_000
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_PREFIX = re.compile(r"^(?:\[(?:default)?\d*:?(?:rank)?\d+\]:\s?)", re.MULTILINE)
+_RANK = re.compile(r"^\[(?:default|\d{1,6}:)?(?:rank)?\d{1,6}\]:[ \t]?", re.MULTILINE)
+_BEGIN = re.compile(
+    r"(?P<before>.{0,200}?)(?P<start>(?:  \+ Exception Group |Original |\w{1,80}Exception )?Traceback \(most recent call last\):[ \t]*"
+    r"|(?:[A-Za-z_][\w.]{0,200}[ \t]{1,100})?Traceback \(most recent call last\)[ \t]*)"
+)
+"""The first line of a traceback, with what stands before it; that without a colon is IPython's."""
+_FENCE = re.compile(r"[>\s]{0,40}(?:`{3,}|~{3,})[\w-]{0,40}\s*")
 _GROUP_LINE = re.compile(r"^[ \t]*(?:\| ?|\+ (?=Exception Group))", re.MULTILINE)
 _GROUP_RULE = re.compile(r"^[ \t]*\+-[-+ \d.]*$", re.MULTILINE)
 _LINKS = re.compile(
@@ -30,12 +38,12 @@ _START = re.compile(
     r"^[ \t]*(?P<embedded>Original )?(?:\w+Exception |Exception Group )?Traceback \(most recent call last\):?[ \t]*$",
     re.MULTILINE | re.IGNORECASE,
 )
-_IPYTHON_START = re.compile(r"^(?P<name>[\w.]+)\s+Traceback \(most recent call last\):?[ \t]*$", re.MULTILINE)
+_IPYTHON_START = re.compile(r"^(?P<name>[\w.]+)[ \t]+Traceback \(most recent call last\):?[ \t]*$", re.MULTILINE)
 _FRAME = re.compile(
-    r"""^\s*File\ "(?P<file>[^"\n]+)",\ line\ (?P<line>\d+)(?:,\ in\ (?P<function>\S.*?))?\s*$
-      | ^\s*File\ (?P<file8>[^\s:"][^:"\n]*):(?P<line8>\d+),?\ in\ (?P<function8>[^\s(]+).*$
-      | ^\s*(?:Cell|Input)\ In\ ?\[\d+\],(?:\ line|\ in)\ .*$
-      | ^(?P<file7>[~/\w<.][^\n:]*?)\ in\ (?P<function7>[\w<>.]+)(?:\([^\n]*\))?\s*$""",
+    r"""^[ \t]*File\ "(?P<file>[^"\n]+)",\ line\ (?P<line>\d{1,9})(?:,\ in\ (?P<function>\S[^\n]*))?[ \t]*$
+      | ^[ \t]*File\ (?P<file8>(?:[A-Za-z]:)?[^\s:"][^:"\n]*):(?P<line8>\d{1,9}),?\ in\ (?P<function8>[^\s(]+)[^\n]*$
+      | ^[ \t]*(?:Cell|Input)\ In\ ?\[\d{1,9}\],(?:\ line|\ in)\ [^\n]*$
+      | ^(?P<file7>(?:[A-Za-z]:)?[~/\\\w<.][^\n:]{0,400}?)\ in\ (?P<function7>[\w<>.]{1,200})(?:\([^\n]*\))?[ \t]*$""",
     re.MULTILINE | re.VERBOSE,
 )
 _ARROW = re.compile(r"^(?:-+> ?|[ \t]+)\d+\b", re.MULTILINE)
@@ -54,7 +62,7 @@ def strip_ansi(text: str) -> str:
 
 
 def embedded_traceback(message: str) -> str:
-    """The traceback that another process wrote into this message, or an empty string."""
+    """The traceback that another process or thread wrote into this message, or an empty string."""
     found = _START.search(message)
     return message[found.start() :] if found else ""
 
@@ -64,17 +72,58 @@ def read_text(text: str, *, versions: Mapping[str, str] | None = None) -> Failur
     from tfdiag_ipython.failure import Failure, clip
 
     clean = strip_ansi(clip(text, TEXT_LIMIT)).replace("\r\n", "\n").replace("\r", "\n")
-    clean = _PREFIX.sub("", clean)
-    if "Exception Group Traceback" in clean:
-        clean = _GROUP_LINE.sub("", _GROUP_RULE.sub("", clean))
-    chain = _chain(clean)
+    clean = _RANK.sub("", clean)
+    told = _bared(clean)
+    if "Exception Group Traceback" in told:
+        told = _GROUP_LINE.sub("", _GROUP_RULE.sub("", told))
+    chain = _chain(told)
     return Failure(
         "exception", tuple(chain), versions=MappingProxyType(dict(versions or {})), text=clean.strip(), stored=True
     )
 
 
+def _bared(text: str) -> str:
+    """The text without what stands before every line of a traceback in it, and without what follows where a fence ends it."""
+    kept: list[str] = []
+    front: re.Pattern[str] | None = None
+    fenced = begun = inside = over = False
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        begin = _BEGIN.fullmatch(line) if "raceback (most" in line else None
+        if begin:
+            front = _front(begin, lines[number + 1 : number + 9])
+            begun, inside, over = True, fenced, False
+            kept.append(begin["start"])
+            continue
+        if _FENCE.fullmatch(line):
+            fenced, over, inside = not fenced, over or inside, False
+            if not begun:
+                continue
+        found = front.match(line) if front else None
+        if not over and (found or front is None):  # another line is another writer's
+            kept.append(line[found.end() :] if found else line)
+    return "\n".join(kept)
+
+
+def _front(begin: re.Match[str], following: list[str]) -> re.Pattern[str] | None:
+    """What stands before each line of this traceback, with any numbers in it; ``None`` where it is only before its first."""
+    before = begin["before"]
+    if not before:
+        return None
+    shape = "".join(
+        r"\d{1,40}" if part.isdecimal() else re.escape(part) for part in re.split(r"(\d+)", before.rstrip())
+    )
+    blank = re.escape(before[len(before.rstrip()) :])
+    front = re.compile(rf"{shape}(?:{blank}|[ \t]*$)")
+    inner = next((line[found.end() :] for line in following if (found := front.match(line))), "")
+    plain = begin["start"].rstrip().endswith(":")  # Python's own, whose next line is a frame, indented by two
+    return front if (inner.startswith("  ") if plain else inner.strip()) else None
+
+
 def _chain(text: str) -> list[Raised]:
     """The exceptions of the text: what reached the top first, then its causes, then what its message embeds."""
+    from tfdiag_ipython.failure import CHAIN_LIMIT
+
     cuts = sorted({match.start() for match in (*_START.finditer(text), *_IPYTHON_START.finditer(text))})
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     chain: list[Raised] = []
@@ -87,7 +136,7 @@ def _chain(text: str) -> list[Raised]:
         raised = _read_block(body, relation="embedded" if inside else relation, only=not cuts)
         if raised is not None:
             (embedded if inside else chain).append(raised)
-    ordered = [*reversed(chain), *reversed(embedded)] or [_bare("" if cuts else text)]
+    ordered = [*reversed(chain), *reversed(embedded)][:CHAIN_LIMIT] or [_bare("" if cuts else text)]
     return [replace(ordered[0], relation=""), *map(_as_handled, ordered[1:])]
 
 
@@ -127,7 +176,8 @@ def _header(text: str) -> tuple[str, str] | None:
     for number, line in enumerate(lines):
         header = _HEADER.match(line)
         if header and (_FAULT.search(header["name"]) or "." in header["name"]):
-            return header["name"], "\n".join([header["message"] or "", *lines[number + 1 :]]).strip()
+            message = "\n".join([header["message"] or "", *lines[number + 1 :]]).strip()
+            return header["name"], message.removesuffix('\n"""')  # in which a pool puts what its process raised
     return None
 
 
@@ -156,7 +206,7 @@ def _read_frames(block: str) -> tuple[list[Frame], int]:
         line = match["line"] or match["line8"]
         follow = block[match.end() :].lstrip("\n").split("\n", 1)[0]
         source = follow.strip() if follow.startswith("    ") and not _ARROW.match(follow) else ""
-        frames.append(Frame(file, function, int(line) if line else None, source[:500]))
+        frames.append(Frame(file[:1000], function.strip()[:200], int(line) if line else None, source[:500]))
         end = match.end()
     for arrow in _ARROW.finditer(block, end):  # the code lines that IPython prints under its last frame
         end = block.find("\n", arrow.end())

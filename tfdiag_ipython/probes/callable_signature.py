@@ -15,7 +15,9 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.installed_symbols import LIBRARIES
 
-UNEXPECTED = re.compile(r"(?P<callee>[\w.]+)\(\) got an unexpected keyword argument ['\"](?P<argument>\w+)['\"]")
+UNEXPECTED = re.compile(
+    r"(?<![\w.])(?P<callee>[\w.]+)\(\) got an unexpected keyword argument ['\"](?P<argument>\w+)['\"]"
+)
 """The message, with the groups ``callee`` (qualified from Python 3.10 on) and ``argument``."""
 _CUTOFF, _LEAD = 0.84, 0.05
 _LIMIT = 20_000

@@ -16,7 +16,7 @@ MISMATCH = re.compile(
     r"from checkpoint, (?:the )?(?:shape|where the shape) (?:in current model )?is (?:torch\.Size\()?\[(?P<wanted>[\d, ]*)\]"
 )
 _REPORTED = re.compile(
-    r"(?P<name>[\w.]+)\s*\|[^|\n]*MISMATCH[^|\n]*\|[^\n]*?ckpt: torch\.Size\(\[(?P<stored>[\d, ]*)\]\) vs model: ?"
+    r"(?<![\w.])(?P<name>[\w.]+)\s{0,200}\|[^|\n]{0,60}?MISMATCH[^|\n]{0,60}\|[^\n]{0,200}?ckpt: torch\.Size\(\[(?P<stored>[\d, ]*)\]\) vs model: ?"
     r"torch\.Size\(\[(?P<wanted>[\d, ]*)\]\)"
 )
 """A row of the loading report that transformers 5 logs."""

@@ -332,7 +332,7 @@ class Panel:
             self._say(STOPPED)
         except TfdiagError as error:
             self._say(str(error))
-        except Exception as error:
+        except BaseException as error:  # SystemExit of a plan, say
             log.exception("A button of the panel failed.")
             self._say(f"That failed ({type(error).__name__}); `%tfdiag report` has the details.")
 
@@ -388,6 +388,6 @@ def _carry_out(work: Callable[[], _Outcome]) -> _Outcome | str:
         return STOPPED
     except TfdiagError as error:
         return str(error)
-    except Exception as error:
+    except BaseException as error:
         log.exception("A fix failed.")
         return f"The fix failed ({type(error).__name__}); `%tfdiag report` has the details."

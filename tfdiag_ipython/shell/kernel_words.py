@@ -24,7 +24,7 @@ MOST = 8
 LINE_LIMIT = 500
 WAIT = 0.25
 """Seconds that the reading thread gets after a device-side assert, whose words are in the pipe by then."""
-_LINE = re.compile(r"[^\s:]+\.cuh?:\d+: [^\n]{0,300}?[Aa]ssertion (?P<words>[^\n]{1,300}?) ?failed")
+_LINE = re.compile(r"(?<![^\s:])[^\s:]+\.cuh?:\d{1,7}: [^\n]{0,300}?[Aa]ssertion (?P<words>[^\n]{1,300}?) ?failed")
 _ASSERTED = re.compile(r"device-side assert", re.IGNORECASE)
 _FROM_CUDA = re.compile(
     r"device-side assert|illegal memory access|unspecified launch failure|CUBLAS_STATUS|cuDNN error|CUDNN_STATUS",

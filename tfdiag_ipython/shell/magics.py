@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.utils.process import arg_split
 
-from tfdiag_ipython.errors import TfdiagError
+from tfdiag_ipython.errors import TfdiagError, is_stop
 from tfdiag_ipython.shell.display import ProgressLine, show_line, show_markdown, table
 from tfdiag_ipython.shell.journal import fault, logger
 from tfdiag_ipython.shell.observe import parse_options
@@ -177,7 +177,9 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             evidence = kind().ask(arguments, scene)
         except TfdiagError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             fault("Probe %s failed.", kind.name)
             raise UsageError(
                 f"The probe {kind.name} failed ({type(error).__name__}); `%tfdiag report` has the details."

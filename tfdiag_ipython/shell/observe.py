@@ -52,7 +52,7 @@ class Observation:
             try:
                 watcher = kind()
                 watcher.start()
-            except Exception:
+            except BaseException:
                 fault("The watch %s did not start.", kind.__name__)
             else:
                 self._watchers.append(watcher)
@@ -63,7 +63,7 @@ class Observation:
         for watcher in reversed(self._watchers):
             try:
                 found = [*watcher.stop(scene), *found]
-            except Exception:
+            except BaseException:
                 fault("The watch %s did not stop.", type(watcher).__name__)
         return [finding for finding in found if not any(watcher.answers(finding) for watcher in self._watchers)]
 

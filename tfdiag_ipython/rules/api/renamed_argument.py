@@ -300,7 +300,7 @@ def _belongs(callee: str, owner: str) -> bool:
     """Whether the callable that complains is, by name, the one that the table speaks of or a child of it."""
     kind = callee.replace(".__init__", "")
     if owner == _MODEL:
-        return bool(re.search(r"(?:Model|For[A-Z]\w+)$", kind))
+        return bool(re.search(r"(?:Model|For[A-Z]\w{1,80})$", kind))
     if owner == "trainer.train":
         return kind.endswith("Trainer.train")
     return (callee == "__init__" and owner == "TrainingArguments") or kind.endswith(owner)

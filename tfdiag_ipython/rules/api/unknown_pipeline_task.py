@@ -15,7 +15,7 @@ from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TRANSFORMERS, own
 
-_AVAILABLE = re.compile(r"available tasks are \[(?P<names>[^\]]*)\]")
+_AVAILABLE = re.compile(r"available tasks are \[(?P<names>[^\[\]]*)\]")
 
 
 class UnknownPipelineTask(Rule):

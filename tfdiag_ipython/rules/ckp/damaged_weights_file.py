@@ -84,7 +84,7 @@ class DamagedWeightsFile(Rule):
         "SafetensorError",
     )
     message = re.compile(
-        r"(?P<unable>Unable to load (?:weights|vocabulary)? ?from (?:h5|(?:pytorch )?checkpoint) file(?: for '?(?P<given>[^']*?)'?\s+at '(?P<file>[^']+)')?)"
+        r"(?P<unable>Unable to load (?:weights|vocabulary)? ?from (?:h5|(?:pytorch )?checkpoint) file(?: for '?(?P<given>[^'\n]{0,400}?)'?\s{1,20}at '(?P<file>[^']+)')?)"
         r"|(?P<header>[Ee]rror while deserializing header: ?[\w: ]+|HeaderTooLarge|InvalidHeaderDeserialization|MetadataIncompleteBuffer)"
         r"|(?P<key>invalid load key, '.{1,4}')"
         r"|(?P<reader>PytorchStreamReader failed [\w ]+)|(?P<operand>Unsupported operand \d+)"
@@ -252,7 +252,7 @@ class DamagedWeightsFile(Rule):
         )
 
     def _from_text(self, failure: Failure, hit: Hit) -> Diagnosis | None:
-        named = failure.says(r"checkpoint file for\s+'?[^']*?'?\s*at\s+'(?P<file>[^']+)'")
+        named = failure.says(r"checkpoint file for\s{1,20}'?[^'\n]{0,400}?'?\s{0,20}at\s{1,20}'(?P<file>[^']+)'")
         where = path_told(named["file"]) if named else "The weights file"
         first = _first_byte(failure)
         if hit["lfs"]:

@@ -47,8 +47,8 @@ class NoWeightsFile(Rule):
     name = "no-weights-file"
     raised = ("builtins.OSError",)
     message = re.compile(
-        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_(?:tf|pt)`|\.?\s*$| but there is)"
-        r"|(?P<repo>\S+) does not appear to have a file named (?P<named>(?:(?:diffusion_)?pytorch_model[\w.-]*\.bin|(?:diffusion_pytorch_)?model[\w.-]*\.safetensors|tf_model\.h5)\b)"
+        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.{0,600}?)(?: or `from_(?:tf|pt)`|\.?\s{0,20}\Z| but there is)"
+        r"|(?<!\S)(?P<repo>\S+) does not appear to have a file named (?P<named>(?:(?:diffusion_)?pytorch_model[\w.-]*\.bin|(?:diffusion_pytorch_)?model[\w.-]*\.safetensors|tf_model\.h5)\b)"
         r".{0,200}?(?:\.$|\.\s|flax_model\.msgpack|and thus|Checkout)",
         re.DOTALL,
     )

@@ -48,7 +48,7 @@ class CacheNotWritable(Rule):
     message = re.compile(
         rf"\[Errno (?P<number>13|28|30|122)\] [^:\n]{{1,60}}: '(?P<path>{_CACHE})'"
         r"|\[Errno (?P<bare>28|122)\] (?:No space left on device|Disk quota exceeded)\Z"
-        r"|problem when trying to write in your cache folder \((?P<folder>[^)\n]+)\)"
+        r"|problem when trying to write in your cache folder \((?P<folder>[^)\n]{1,600})\)"
     )
     needs = (HubRoomProbe,)
     links = (Link("HF_HOME", "https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables"),)

@@ -13,10 +13,10 @@ from tfdiag_ipython.rules._places import TRANSFORMERS, passes
 from tfdiag_ipython.rules.hub._examples import CACHED, ONE_REVISION, ONLINE
 from tfdiag_ipython.rules.hub._remedies import REVISION, plan_remedy, revision_fix
 
-_TOKENIZERS = re.compile(r"tokenization_\w+\.py|sentencepiece")
+_TOKENIZERS = re.compile(r"tokenization_\w{1,100}\.py|sentencepiece")
 _OTHERS = re.compile(r"\b(?:paddlenlp|mindnlp|tensorflow_text)\b")
 _NAMES = (
-    r"(?:\w*config|\w*tokenizer\w*|\w*vocab\w*|\w*processor\w*|model_index|model|pytorch_model|\w*\.index)"
+    r"(?:config|tokenizer\w{0,60}|vocab\w{0,60}|processor\w{0,60}|model_index|model|\.index)"
     r"\.(?:json|txt|bin|model|safetensors)"
 )
 
@@ -58,13 +58,13 @@ class FilesNotFound(Rule):
         r"Can't load (?P<kind>tokenizer|feature extractor|image processor|processor|video processor|the configuration|config|weights"
         r"|the model) (?:for|of) '(?P<name>[^']{1,300})'(?!.{0,300}'BOS')(?!.{0,700}named (?:one of )?tf_model\.h5)"
         r"|Model name '(?P<old>[^']{1,300})' was not found in (?:tokenizers )?model name list"
-        r"|(?P<place>\S+) does not appear to have a file named (?P<file>[\w./-]*\w\.(?:json|txt|model|jinja|py)\b)"
+        r"|(?<!\S)(?P<place>\S+) does not appear to have a file named (?P<file>[\w./-]*\w\.(?:json|txt|model|jinja|py)\b)"
         r"|Entry Not Found for url: https?://[\w.:-]+/(?P<repo>[\w.-]+/[\w.-]+)/resolve/[^/\s]+/(?P<entry>\S+?)\.?(?:\s|$)"
         r"|Revision Not Found for url: https?://[\w.:-]+/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]+)"
-        r"|(?P<branch>\S+) is not a valid git identifier"
-        r"|No such file or directory: '(?P<cache>[^'\n]*models--[^'\n]+)'"
-        rf"|No such file or directory: '(?P<absent>[^'\n]*?{_NAMES})'"
-        rf"|\Afile (?P<older>\S*?{_NAMES}) not found\s*(?:\Z|\n)"  # transformers 3
+        r"|(?<!\S)(?P<branch>\S+) is not a valid git identifier"
+        r"|No such file or directory: '(?P<cache>[^'\n]{0,600}?models--[^'\n]{1,600})'"
+        rf"|No such file or directory: '(?P<absent>[^'\n]{{0,600}}?{_NAMES})'"
+        rf"|\Afile (?P<older>\S{{0,600}}?{_NAMES}) not found\s*(?:\Z|\n)"  # transformers 3
         r"|\ANot found: \"(?P<spm>[^\"\n]+)\": No such file or directory Error #\d"  # sentencepiece
         r"|Calling \w+\.from_pretrained\(\) with the path to a (?P<single>single file or url) is not supported"
         r"|(?P<nothing>^not a string|expected str, bytes or os\.PathLike object, not NoneType"

@@ -45,7 +45,7 @@ class RepositoryRefused(Rule):
     code = "HUB002"
     name = "repository-refused"
     message = re.compile(
-        r"(?P<missing>\S+) is not a local folder and is not a\s+valid model identifier"
+        r"(?<!\S)(?P<missing>\S+) is not a local folder and is not a\s+valid model identifier"
         r"|Repo id must (?:be|use)[^\n]{1,200}?: '(?P<path>[^'\n]{1,300})'"
         r"|Incorrect path_or_model_id: '(?P<odd>[^'\n]{1,300})'"
         r"|(?P<gated>trying to access a gated repo|Access to (?:model|dataset) \S+ is restricted)"

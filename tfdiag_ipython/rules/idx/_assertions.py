@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tfdiag_ipython.failure import Failure
 
 _LINE = re.compile(
-    r"(?P<file>[\w]+\.cuh?)\b.{0,400}?[Aa]ssertion [`'\"]?(?P<words>[^\n]{1,200}?)[`'\"]? failed", re.DOTALL
+    r"(?<!\w)(?P<file>\w+\.cuh?)\b.{0,400}?[Aa]ssertion [`'\"]?(?P<words>[^\n]{1,200}?)[`'\"]? failed", re.DOTALL
 )
-_WORDS = re.compile(r"[Aa]ssertion [`'\"]?(?P<words>[^`'\"\n]+?)[`'\"]? failed")
+_WORDS = re.compile(r"[Aa]ssertion [`'\"]?(?P<words>[^`'\"\n]{1,200}?)[`'\"]? failed")
 _KINDS = (
     (re.compile(r"srcIndex < srcSelectDimSize|vectorized_gather|vectorized gather"), "id"),
     (re.compile(r"n_classes|cur_target|t >= 0"), "label"),

@@ -64,7 +64,7 @@ class SequenceLongerThanPositions(Rule):
     message = re.compile(
         r"index out of range in self|tfdiag\.guard stopped embedding(?!_)"
         r"|sequence length is longer than the specified maximum sequence length for this model \((?P<length>\d+) > (?P<most>\d+)\)"
-        r"|The expanded size of the tensor \((?P<given>\d+)\) must match the existing size \((?P<has>\d+)\) at non-singleton dimension 1"
+        r"|The expanded size of the tensor \((?P<given>\d+)\) must match the existing size \((?P<has>\d+)\)(?: at non-singleton dimension 1|(?! at))"
         r"|The size of tensor a \((?P<a>\d+)\) must match the size of tensor b \((?P<b>\d+)\) at non-singleton dimension [13]\b"
         r"|index (?P<index>\d+) is out of bounds for dimension [01] with size (?P<size>\d+)"
         r"|less than max_position_embeddings \(got `sequence length`: (?P<tokens>\d+) and max_position_embeddings: (?P<places>\d+)"
@@ -81,6 +81,12 @@ class SequenceLongerThanPositions(Rule):
             certainty=Certainty.LIKELY,
             title="694 tokens.*512 positions",
         ),
+        Match(
+            text="The expanded size of the tensor (514) must match the existing size (512)",
+            certainty=Certainty.LIKELY,
+            title="514 tokens.*512 positions",
+        ),
+        NoMatch(text="The expanded size of the tensor (7) must match the existing size (5)"),
         Match(
             text="IndexError: index out of range in self",
             evidence={

@@ -51,7 +51,7 @@ class TargetOutOfRange(Rule):
     message = re.compile(
         r"Target (?P<target>-?\d+) is out of bounds|(?P<onehot>Class values must be (?:smaller than num_classes|non-negative))"
         r"|(?P<assertion>Assertion `?cur_target >= 0 && cur_target < n_classes)"
-        r"|tfdiag\.guard stopped (?:cross_entropy|nll_loss)\b[^\n]*? is (?P<guarded>-?\d+),"
+        r"|tfdiag\.guard stopped (?:cross_entropy|nll_loss)\b[^\n]{0,300}? is (?P<guarded>-?\d+),"
     )
     needs = (IndexTensorsProbe, IndexCallProbe)
     fixes = (

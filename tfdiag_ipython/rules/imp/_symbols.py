@@ -19,7 +19,7 @@ _OTHER_FRAMEWORK = re.compile(r"^(?P<framework>TF|Flax)(?P<plain>[A-Z]\w+)")
 _FEATURE_EXTRACTOR = re.compile(r"^(?P<family>\w+)FeatureExtractor(?:Fast)?$")
 _ONE_ATTENTION = "One attention class serves all implementations now; `attn_implementation=` picks one of them."
 _HF_CLASS = re.compile(
-    r"^(?:Auto(?:Model|Tokenizer|Config|Processor)\w*|\w+For(?:CausalLM|MaskedLM|ConditionalGeneration|"
+    r"^(?=\w{1,120}$)(?:Auto(?:Model|Tokenizer|Config|Processor)\w*|\w+For(?:CausalLM|MaskedLM|ConditionalGeneration|"
     r"\w+Classification|QuestionAnswering|PreTraining)|"
     r"\w*(?:Bert|GPT2|T5|Llama)\w*(?:Model|Tokenizer|TokenizerFast|Config))$"
 )

@@ -47,10 +47,10 @@ class MissingBackend(Rule):
     name = "missing-backend"
     raised = ("builtins.ImportError", "builtins.ValueError", "builtins.RuntimeError", "builtins.NameError")
     message = re.compile(
-        r"(?P<symbol>\w+) requires (?:the )?(?P<library>[\w. -]+?) library(?:\.| but| and)[^\n]{0,20}(?:\s+\w+)*?"
-        r"\s*not found in your env"
-        r"|(?P<symbol2>\w+) requires the (?P<library2>[\w. -]+?) library but it was not found"
-        r"|\A\s*requires the (?P<library3>[\w. -]+?) library but it was not found"
+        r"(?<!\w)(?P<symbol>\w+) requires (?:the )?(?P<library>[\w. -]{1,60}?) library(?:\.| but| and)[^\n]{0,20}"
+        r"[\w\s]{0,120}?not found in your env"
+        r"|(?<!\w)(?P<symbol2>\w+) requires the (?P<library2>[\w. -]{1,60}?) library but it was not found"
+        r"|\A\s*requires the (?P<library3>[\w. -]{1,60}?) library but it was not found"
         r"|Using [^\n]{3,80}? requires (?:the latest version of )?`?(?P<option>[A-Za-z]\w*)[^\n]{0,80}?pip install"
         r"|requires the following packages that were not found in your environment: (?P<listed>[\w-]+)"
         r"|make sure you have `(?P<asked>\w+)` installed"
@@ -292,6 +292,6 @@ def _will_do(version: str, needed: str) -> bool:
 
 def _others(message: str, package: str | None, seen: Evidence) -> tuple[str, ...]:
     """Further packages of tfdiag's table that the message lists as missing and that are not installed."""
-    spoken = re.findall(r"requires the ([\w. -]+?) library", message)
+    spoken = re.findall(r"requires the ([\w. -]{1,60}?) library", message)
     named = dict.fromkeys(other for name in spoken if (other := package_of(name)) and other != package)
     return tuple(name for name in named if seen and not seen["packages"].get(name, {}).get("installed"))

@@ -51,7 +51,7 @@ class MisspeltAttribute(Rule):
     code = "IMP018"
     name = "misspelt-attribute"
     raised = ("builtins.AttributeError",)
-    message = re.compile(r"has no attribute '?(?P<attribute>\w+)|\A\s*(?P<bare>\w*)\s*\Z")
+    message = re.compile(r"has no attribute '?(?P<attribute>\w+)|\A\s*(?:(?P<bare>\w+)\s*)?\Z")
     needs = (AttributeNamesProbe,)
     fixes = (Offer("use-nearest-attribute", Applicability.SAFE),)
     CASES = (

@@ -47,7 +47,7 @@ class RemovedMethod(Rule):
     name = "removed-method"
     raised = ("builtins.AttributeError",)
     message = re.compile(
-        r"['\"]?(?P<kind>\w*(?:Tokenizer|TokenizersBackend|Trainer|Cache|Config|Model|For[A-Z]\w+)\w*)['\"]?(?: object)?"
+        r"(?<!\w)(?P<kind>\w{0,80}?(?:Tokenizer|Trainer|Cache|Config|Model|For[A-Z]\w)\w{0,80})['\"]?(?: object)?"
         rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(_NAMES, key=len, reverse=True))})\b"
         r"|\A\s*\Z"  # of a batch's `__getattr__`
     )

@@ -49,7 +49,7 @@ class ShadowedLibrary(Rule):
     specific = True
     message = re.compile(
         rf"partially initialized module ['\"‘](?P<module>{LIBRARIES})(?P<inner>[\w.]*)['\"’]"
-        rf"|cannot import name '\w+' from '(?P<asked>{LIBRARIES})(?:\.[\w.]+)?' \((?P<file>[^)\n]*)\)"
+        rf"|cannot import name '\w+' from '(?P<asked>{LIBRARIES})(?:\.[\w.]+)?' \((?P<file>[^)\n]{{0,600}})\)"
         rf"|module '(?P<owner>{LIBRARIES})' has no attribute"
         rf"|No module named '(?P<parent>{LIBRARIES})\.[\w.]+'"
     )

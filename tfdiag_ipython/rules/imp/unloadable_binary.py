@@ -43,9 +43,9 @@ class UnloadableBinary(Rule):
     name = "unloadable-binary"
     raised = ("builtins.ImportError", "builtins.OSError", "builtins.RuntimeError")
     message = re.compile(
-        r"(?P<library>lib(?:cu\w+|nv\w+|nccl|torch\w*|c10\w*|mkl\w*|hip\w*|roc\w*|stdc\+\+|GLIBCXX)[\w.+-]*\.so[.\d]*): cannot open shared"
-        r"|(?P<binary>[^\s:]+\.so[.\d]*): undefined symbol: (?P<symbol>\w+)"
-        r"|WinError (?P<windows>126|127|182|193|1114)\b[^\n]*?Error loading \"(?P<dll>[^\"\n]+)\""
+        r"(?P<library>lib(?:cu|nv|nccl|torch|c10|mkl|hip|roc|stdc\+\+|GLIBCXX)[\w.+-]{0,120}?\.so[.\d]{0,20}): cannot open shared"
+        r"|(?<![^\s:])(?P<binary>[^\s:]+\.so[.\d]*): undefined symbol: (?P<symbol>\w+)"
+        r"|WinError (?P<windows>126|127|182|193|1114)\b[^\n]{0,400}?Error loading \"(?P<dll>[^\"\n]+)\""
         r"|DLL load failed(?: while importing (?P<extension>\w+))?"
         r"|operator (?P<operator>torchvision::\w+) does not exist"
     )

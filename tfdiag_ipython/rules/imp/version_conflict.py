@@ -38,7 +38,7 @@ class VersionConflict(Rule):
     name = "version-conflict"
     raised = ("builtins.ImportError",)
     message = re.compile(
-        r"(?P<package>[\w.-]+?)(?P<wanted>[<>=!~][^\s]*) is required for a normal functioning of this module, but "
+        r"(?<![\w.-])(?P<package>[\w.-]+)(?P<wanted>[<>=!~]\S{0,120}) is required for a normal functioning of this module, but "
         r"found "
         r"[\w.-]+==(?P<found>[\w.+-]+)"
     )

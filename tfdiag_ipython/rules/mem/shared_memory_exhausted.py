@@ -37,7 +37,7 @@ class SharedMemoryExhausted(Rule):
     raised = ("builtins.RuntimeError",)
     message = re.compile(
         r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) is killed by signal: (?P<signal>Bus error|Killed)"
-        r"|unable to (?:write to|mmap|open|allocate|resize)[^\n]*/torch_\w+[^\n]*(?:No space left|Cannot allocate memory)"
+        r"|unable to (?:write to|mmap|open|allocate|resize)[^\n]{0,200}?/torch_\w[^\n]{0,200}?(?:No space left|Cannot allocate memory)"
     )
     links = (
         Link("Multi-process data loading", "https://pytorch.org/docs/stable/data.html#multi-process-data-loading"),

@@ -102,7 +102,7 @@ class OriginalTensorFlowCheckpoint(Rule):
             )
         loading = any(_LOADER.search(frame.function) for frame in frames)
         whole = re.fullmatch(
-            r"(?:Al|Distil|Ro)?[A-Z]\w*For(?:PreTraining|MaskedLM|[A-Z]\w+(?:Classification|Answering|Choice))",
+            r"(?:Al|Distil|Ro)?[A-Z]\w{0,60}For(?:PreTraining|MaskedLM|[A-Z]\w{1,60}(?:Classification|Answering|Choice))",
             hit["model"],
         )
         if not loading and (frames or not whole):

@@ -38,10 +38,10 @@ class PyTorchWeightsForTensorFlowClass(Rule):
     raised = ("builtins.OSError", "builtins.AttributeError", "builtins.TypeError")
     message = re.compile(
         r"Can't load (?P<load>weights|the model) for '(?P<name>[^']+)'.{0,700}?containing a file named (?:one of )?(?P<first>tf_model\.h5)\b"
-        r"|(?:in directory )?(?P<where>\S+)(?: does not appear to have a file named .{1,80}?)? but there is a file for (?P<found>PyTorch) weights"
+        r"|(?<!\S)(?P<where>\S+)(?: does not appear to have a file named .{1,80}?)? but there is a file for (?P<found>PyTorch) weights"
         r"|(?P<unsupported>Loading a TF model from a PyTorch checkpoint is not supported)"
         r"|(?P<safe>'(?:builtins\.)?safe_open' object is not iterable)"
-        r"|(?P<lacking>[\w.]+\.\w+) not found in PyTorch model",
+        r"|(?<![\w.])(?P<lacking>[\w.]+\.\w+) not found in PyTorch model",
         re.DOTALL,
     )
     CASES = (

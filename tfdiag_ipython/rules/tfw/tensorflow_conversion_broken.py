@@ -42,7 +42,7 @@ class TensorFlowConversionBroken(Rule):
     specific = True
     message = re.compile(
         r"cannot import name '?(?P<symbol>TF\w+)'? from '(?P<module>transformers(?:\.\w+)*)'(?: \((?P<file>[^)\n]*)\))?"
-        r"|name '(?P<undefined>\w+)' is not defined|(?P<owner>\S+) (?:object )?has no attribute '?(?P<attribute>\w+)"
+        r"|name '(?P<undefined>\w+)' is not defined|(?<!\S)(?P<owner>\S+) (?:object )?has no attribute '?(?P<attribute>\w+)"
         r"|unexpected keyword argument '(?P<argument>\w+)'"
     )
     CASES = (

@@ -55,7 +55,8 @@ class TensorFlowNamesInSafetensors(Rule):
     name = "tensorflow-names-in-safetensors"
     kinds = ("warning", "exception")
     message = re.compile(
-        r"LOAD REPORT\S{0,8} from: (?P<where>\S+)[\s\S]{0,200000}?^[\w./]+:0\s+\|\s*\S*UNEXPECTED", re.MULTILINE
+        r"LOAD REPORT\S{0,8} from: (?P<where>\S+)(?!\S)(?:(?!LOAD REPORT)[\s\S])*?^[\w./]+:0\s+\|\s{0,20}\S{0,20}UNEXPECTED",
+        re.MULTILINE,
     )
     needs = (WeightsFolderProbe,)
     fixes = (Offer("save-again", Applicability.DISPLAY_ONLY),)
@@ -82,7 +83,7 @@ class TensorFlowNamesInSafetensors(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[WeightsFolderProbe.name]
-        missing = len(re.findall(r"\|\s*\S*MISSING", hit.raised.message))
+        missing = len(re.findall(r"\|\s{0,20}\S{0,20}MISSING", hit.raised.message))
         if not missing:
             return None
         wrote = [file for file in weight_files(seen, "tensorflow") if file.kind == TENSORFLOW_NAMES]

@@ -12,7 +12,9 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.tfw._convert import CONVERT, files_told, offer_conversion, path_told, plan_conversion
 from tfdiag_ipython.rules.tfw.tensorflow_weights_only import SEEN, SETUP
 
-LOADERS = re.compile(r"load_tf\d?_\w*_in_pytorch_model|_load_from_tf|load_tf_weights|convert_\w*tf\w*_to_pytorch")
+LOADERS = re.compile(
+    r"load_tf\d?_\w*_in_pytorch_model|_load_from_tf|load_tf_weights|convert_\w{0,60}?tf\w{0,60}?_to_pytorch"
+)
 
 
 class TensorFlowNotInstalled(Rule):

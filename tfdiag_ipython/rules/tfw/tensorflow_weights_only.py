@@ -92,8 +92,8 @@ class TensorFlowWeightsOnly(Rule):
     name = "tensorflow-weights-only"
     raised = ("builtins.OSError", "builtins.ValueError")
     message = re.compile(
-        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.*?)(?: or `from_(?:tf|pt)`|\.?\s*$| but there is)"
-        r"|(?P<repo>\S+) does not appear to have a file named .{1,200}? but there is a file for TensorFlow"
+        r"Error no file named (?P<wanted>.{1,300}?),? found in directory (?P<folder>\S.{0,600}?)(?: or `from_(?:tf|pt)`|\.?\s{0,20}\Z| but there is)"
+        r"|(?<!\S)(?P<repo>\S+) does not appear to have a file named .{1,200}? but there is a file for TensorFlow"
         r"|Unrecognized model in (?P<untyped>\S.{0,300}?)\. Should have a `model_type` key",
         re.DOTALL,
     )
