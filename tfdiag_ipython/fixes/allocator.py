@@ -9,7 +9,7 @@ from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
 from tfdiag_ipython.fixes.cells import CellEdit, diff, newest_versions
-from tfdiag_ipython.fixes.source import names_used
+from tfdiag_ipython.fixes.names import names_used
 from tfdiag_ipython.probe import Scene
 
 SETTING = "expandable_segments:True"

@@ -107,5 +107,5 @@ def set_training(scene: Scene, arguments: Mapping[str, str], note: str) -> LessM
     if found is None:
         raise PlanError("The training's arguments are made in none of the cells that were run: set them by hand.")
     wanted = calls_to(callee(found[0]))
-    plan = edit_cells(scene, lambda source: set_arguments(source, wanted, arguments))
+    plan = edit_cells(scene, lambda source: set_arguments(source, wanted, arguments), apart=True)
     return LessMemory(plan.host, plan.edits, plan.reruns, note=note)

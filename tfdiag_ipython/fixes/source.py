@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     import libcst as cst
 
 _MAGIC_LINE = re.compile(r"^(?P<indent>[ \t]*)(?:%(?!%)|[!?,;/]|[\w.]+\?{1,2}\s*$|[\w., ]+=\s*[%!]\s*\S)")
+_RUNS_PYTHON = re.compile(r"%(?:time|prun|memit|lprun)\s+(?=[^\s-])")
+"""Line magics that run the Python behind them in the person's namespace."""
+_ASSIGNS = re.compile(r"[\w., ]+=\s*(?=[%!]\s*\S)")
 _MARK = "__tfdiag_line_{}__"
-_MARKED = re.compile(r"__tfdiag_line_(\d+)__")
+_MARKED = re.compile(r"__tfdiag_line_(\d+)__(?:; )?")
 PYTHON_CELL_MAGICS = frozenset({"time", "timeit", "capture", "prun", "tfdiag", "debug"})
 """Cell magics whose body is Python."""
 
@@ -80,14 +83,23 @@ def _syntax_error(body: str) -> int | None:
 
 
 def _replace_line(rest: list[str], index: int, lines: list[str]) -> None:
-    """Put a name in the place of one of IPython's lines (with the lines that it goes on in), keeping its indentation."""
+    """Put a name in the place of one of IPython's lines (with the lines that it goes on in), keeping its indentation.
+
+    The Python behind ``%time``, and the names that a magic's result is given to, stay.
+    """
     text = rest.pop(index)
     while text.rstrip("\n").endswith("\\") and index < len(rest):
         text += rest.pop(index)
     indent = text[: len(text) - len(text.lstrip(" \t"))]
     end = "\n" if text.endswith("\n") else ""
-    rest.insert(index, f"{indent}{_MARK.format(len(lines))}{end}")
-    lines.append(text[len(indent) :].rstrip("\n"))
+    text = text[len(indent) :].rstrip("\n")
+    mark, before, after = _MARK.format(len(lines)), "", ""
+    if (head := _RUNS_PYTHON.match(text)) and _syntax_error(text[head.end() :]) is None:
+        text, after = head[0], f"; {text[head.end() :]}"
+    elif head := _ASSIGNS.match(text):
+        text, before = text[head.end() :], head[0]
+    rest.insert(index, f"{indent}{before}{mark}{after}{end}")
+    lines.append(text)
 
 
 def dotted(node: cst.BaseExpression) -> str:
@@ -341,42 +353,3 @@ def rename_attribute(source: str, old: str, new: str) -> str:
             return updated_node.with_changes(attr=cst.Name(new)) if original_node.attr.value == old else updated_node
 
     return transform(source, lambda tree: tree.visit(Editor()))
-
-
-def lines_bound(source: str) -> list[tuple[str, int]]:
-    """Each name that the cell assigns outside functions, and the line; empty when the cell is not Python."""
-    import ast
-
-    try:
-        waiting: list[Any] = [ast.parse(python_of(source) or "")]
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    found: list[tuple[str, int]] = []
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.append((node.id, node.lineno))
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            waiting.extend(ast.iter_child_nodes(node))
-    return found
-
-
-def names_used(source: str) -> tuple[set[str], set[str]]:
-    """Names that a cell binds, and names that it reads, at its top level and inside; both empty when it is not Python."""
-    import ast
-
-    body = python_of(source)
-    try:
-        tree: Any = ast.parse(body or "")
-    except (SyntaxError, ValueError, RecursionError):
-        return set(), set()
-    bound: set[str] = set()
-    read: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            bound.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-    return bound, read

@@ -257,14 +257,14 @@ class RenamedArgument(Rule):
         wanted = calls_to(callee)
         if fix.id == "rename-argument":
             new = str(fix.parameters["new"])
-            return edit_cells(scene, lambda source: rename_keyword(source, wanted, old, new))
+            return edit_cells(scene, lambda source: rename_keyword(source, wanted, old, new), apart=True)
         known = next(entry for entry in arguments() if (entry.old, entry.of) == (old, fix.parameters["of"]))
 
         def change(call: cst.Call) -> cst.BaseExpression:
             edit = argument_edit(call, known)
             return call if edit is None else edit(call)
 
-        return edit_cells(scene, lambda source: edit_calls(source, wanted, change))
+        return edit_cells(scene, lambda source: edit_calls(source, wanted, change), apart=True)
 
 
 def _entry(callee: str, failure: Failure, fits: Callable[[Argument], bool]) -> Argument | None:

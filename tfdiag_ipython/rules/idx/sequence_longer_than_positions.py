@@ -266,7 +266,7 @@ class SequenceLongerThanPositions(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         arguments = {"truncation": "True", "max_length": str(fix.parameters["length"])}
-        return edit_cells(scene, lambda source: set_arguments(source, _tokenizes, arguments))
+        return edit_cells(scene, lambda source: set_arguments(source, _tokenizes, arguments), apart=True)
 
 
 def _tokenizes(call: object) -> bool:

@@ -248,7 +248,7 @@ class TargetOutOfRange(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "set-num-labels":
             count = int(fix.parameters["count"])
-            plan = edit_cells(scene, lambda source: set_num_labels(source, count))
+            plan = edit_cells(scene, lambda source: set_num_labels(source, count), apart=True)
             if not any("num_labels" in source for source in plan.sources):
                 raise PlanError("The cell that makes the model was not found: pass num_labels where the model is made.")
             return plan
