@@ -12,8 +12,9 @@ from tfdiag_ipython.bindings import keepable
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
+from tfdiag_ipython.fixes.aliases import aliases
 from tfdiag_ipython.fixes.names import depending, feeding, groups, names_used
-from tfdiag_ipython.fixes.source import python_of, transform
+from tfdiag_ipython.fixes.source import ALIASES, python_of, transform
 from tfdiag_ipython.probe import Cell, Scene
 
 
@@ -143,7 +144,26 @@ def edit_cells(
         raise PlanError("The cells that were run are not known here: make the change by hand.")
     cells = that_ended_well(scene.cells)
     sources = [cell.source for cell in cells]
-    traced = fails and not anywhere and bool(groups(sources[-1]))
+    known = ALIASES.set(aliases(sources, scene.namespace))
+    try:
+        edits = _edits(scene, cells, change, every=every, apart=apart, traced=fails and not anywhere)
+    finally:
+        ALIASES.reset(known)
+    if not edits:
+        raise PlanError(
+            "The code to change stands in none of the cells that ran and on which this depends: make the change by hand."
+        )
+    return EditCells(
+        scene.host, edits, _affected(cells, edits, fails), failure=failure, note=note, undoable=undoable, fails=fails
+    )
+
+
+def _edits(
+    scene: Scene, cells: Sequence[Cell], change: Callable[[str], str], *, every: bool, apart: bool, traced: bool
+) -> list[CellEdit]:
+    """The newest cell that ``change`` changes (``every``: all); ``traced``: of those on which the last cell's failing line depends."""
+    sources = [cell.source for cell in cells]
+    traced = traced and bool(groups(sources[-1]))
     picked = feeding(sources, failing_line(scene)) if traced else None
     edits: list[CellEdit] = []
     for number in reversed(range(len(cells))):
@@ -156,13 +176,7 @@ def edit_cells(
             edits.insert(0, CellEdit(cell, changed))
             if not every:
                 break
-    if not edits:
-        raise PlanError(
-            "The code to change stands in none of the cells that ran and on which this depends: make the change by hand."
-        )
-    return EditCells(
-        scene.host, edits, _affected(cells, edits, fails), failure=failure, note=note, undoable=undoable, fails=fails
-    )
+    return edits
 
 
 def failing_line(scene: Scene) -> int | None:

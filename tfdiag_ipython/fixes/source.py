@@ -10,6 +10,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ _RUNS_PYTHON = re.compile(r"%(?:time|prun|memit|lprun)\s+(?=[^\s-])")
 _ASSIGNS = re.compile(r"[\w., ]+=\s*(?=[%!]\s*\S)")
 _MARK = "__tfdiag_line_{}__"
 _MARKED = re.compile(r"__tfdiag_line_(\d+)__(?:; )?")
+ALIASES: ContextVar[Mapping[str, str]] = ContextVar("ALIASES", default=MappingProxyType({}))
+"""What the names of the program at hand stand for (``TA`` → ``transformers.TrainingArguments``), while a plan is worked out for it."""
 PYTHON_CELL_MAGICS = frozenset({"time", "timeit", "capture", "prun", "tfdiag", "debug"})
 """Cell magics whose body is Python."""
 
@@ -114,6 +118,12 @@ def dotted(node: cst.BaseExpression) -> str:
     return ""
 
 
+def called(node: cst.BaseExpression) -> str:
+    """``a.b.c`` of a name or attribute chain, with what ``a`` stands for in its place where the program imports it."""
+    root, dot, rest = dotted(node).partition(".")
+    return f"{ALIASES.get().get(root, root)}{dot}{rest}"
+
+
 def edit_calls(
     source: str, wanted: Callable[[cst.Call], bool], change: Callable[[cst.Call], cst.BaseExpression]
 ) -> str:
@@ -131,8 +141,8 @@ def calls_to(*names: str) -> Callable[[cst.Call], bool]:
     """Accepts calls whose callee ends in one of these dotted names (``Trainer``, ``AutoModel.from_pretrained``)."""
 
     def accepts(call: cst.Call) -> bool:
-        callee = dotted(call.func)
-        return any(callee == name or callee.endswith(f".{name}") for name in names)
+        spellings = (dotted(call.func), called(call.func))
+        return any(callee == name or callee.endswith(f".{name}") for name in names for callee in spellings)
 
     return accepts
 
@@ -255,7 +265,7 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
             self.labels.add(id(node.keyword))
 
         def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
-            if original_node.attr.value == old and dotted(original_node.value).split(".")[0] == module:
+            if original_node.attr.value == old and called(original_node.value).split(".")[0] == module:
                 return updated_node.with_changes(attr=cst.Name(new))
             return updated_node
 

@@ -8,7 +8,7 @@ from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.source import called, set_arguments
 from tfdiag_ipython.fixes.statements import insert_after_assignment
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_call import IndexCallProbe
@@ -272,7 +272,7 @@ def set_num_labels(source: str, count: int) -> str:
         return any(arg.keyword is not None and arg.keyword.value == "num_labels" for arg in call.args)
 
     def loads(call: cst.Call) -> bool:
-        return bool(re.search(r"For\w+Classification\.from_pretrained$", dotted(call.func)))
+        return bool(re.search(r"For\w+Classification\.from_pretrained$", called(call.func)))
 
     changed = set_arguments(source, configures, {"num_labels": str(count)})
     return set_arguments(changed, loads, {"num_labels": str(count), "ignore_mismatched_sizes": "True"})
