@@ -315,31 +315,6 @@ def with_renamed(call: cst.Call, old: str, new: str, value: str = "") -> cst.Cal
     return call.with_changes(args=args)
 
 
-def keep_defaults(
-    source: str,
-    wanted: Callable[[cst.Call], bool],
-    defaults: Mapping[str, tuple[int, str]],
-    dropped: tuple[str, ...] = (),
-) -> str:
-    """Write out arguments (name → position and value) that the wanted calls leave to a default, and remove ``dropped`` ones."""
-    return edit_calls(source, wanted, lambda call: with_defaults(call, defaults, dropped))
-
-
-def with_defaults(call: cst.Call, defaults: Mapping[str, tuple[int, str]], dropped: tuple[str, ...] = ()) -> cst.Call:
-    """The call with the arguments written out that it leaves to a default, and without ``dropped`` ones.
-
-    A call with ``*`` arguments may give them by position: nothing is added to it.
-    """
-    given = {arg.keyword.value for arg in call.args if arg.keyword}
-    positional = sum(1 for arg in call.args if arg.keyword is None and not arg.star)
-    arguments: dict[str, str | None] = {name: None for name in dropped if name in given}
-    if not any(arg.star for arg in call.args):
-        arguments |= {
-            name: value for name, (place, value) in defaults.items() if name not in given and positional <= place
-        }
-    return with_arguments(call, arguments)
-
-
 def call_object(source: str, method: str, receivers: Callable[[str], bool]) -> str:
     """``x(…)`` for ``x.method(…)`` where ``receivers`` accepts the dotted name ``x``."""
     import libcst as cst
