@@ -129,6 +129,7 @@ def edit_cells(
     every: bool = False,
     apart: bool = False,
     anywhere: bool = False,
+    makes: str = "",
     undoable: bool = True,
     fails: bool = True,
 ) -> EditCells:
@@ -136,6 +137,7 @@ def edit_cells(
 
     ``apart`` says that each statement can be changed by itself: then only those are on which the failing line depends.
     ``anywhere`` says that the failure may depend on any cell: each holds memory, for example.
+    ``makes`` is what the edit is to change (a variable, say) where no line failed: only what this depends on is edited.
     ``undoable=False`` says that the edited cells change an object in place, which binding names cannot take back;
     ``fails=False`` that the last cell did not fail: any cell is edited, and the last need not run again where it does not depend on it.
     Raises :class:`PlanError` when no such cell is changed by it: the code stands in an imported file, for example.
@@ -146,7 +148,7 @@ def edit_cells(
     sources = [cell.source for cell in cells]
     known = ALIASES.set(aliases(sources, scene.namespace))
     try:
-        edits = _edits(scene, cells, change, every=every, apart=apart, traced=fails and not anywhere)
+        edits = _edits(scene, cells, change, every=every, apart=apart, traced=fails and not anywhere, makes=makes)
     finally:
         ALIASES.reset(known)
     if not edits:
@@ -159,12 +161,21 @@ def edit_cells(
 
 
 def _edits(
-    scene: Scene, cells: Sequence[Cell], change: Callable[[str], str], *, every: bool, apart: bool, traced: bool
+    scene: Scene,
+    cells: Sequence[Cell],
+    change: Callable[[str], str],
+    *,
+    every: bool,
+    apart: bool,
+    traced: bool,
+    makes: str,
 ) -> list[CellEdit]:
     """The newest cell that ``change`` changes (``every``: all); ``traced``: of those on which the last cell's failing line depends."""
     sources = [cell.source for cell in cells]
     traced = traced and bool(groups(sources[-1]))
     picked = feeding(sources, failing_line(scene)) if traced else None
+    if makes:
+        picked = feeding([*sources, makes], None)[:-1]
     edits: list[CellEdit] = []
     for number in reversed(range(len(cells))):
         cell = cells[number]

@@ -8,7 +8,7 @@ from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import called, set_arguments
+from tfdiag_ipython.fixes.source import called, edit_calls, with_arguments
 from tfdiag_ipython.fixes.statements import insert_after_assignment
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_call import IndexCallProbe
@@ -241,14 +241,15 @@ class TargetOutOfRange(Rule):
                     "The classification head becomes a new one, untrained.",
                     model=seen["model"],
                     count=count,
+                    has=limit,
                 )
             )
         return tuple(fixes)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "set-num-labels":
-            count = int(fix.parameters["count"])
-            plan = edit_cells(scene, lambda source: set_num_labels(source, count), apart=True)
+            count, has = int(fix.parameters["count"]), int(fix.parameters["has"])
+            plan = edit_cells(scene, lambda source: set_num_labels(source, has, count), apart=True)
             if not any("num_labels" in source for source in plan.sources):
                 raise PlanError("The cell that makes the model was not found: pass num_labels where the model is made.")
             return plan
@@ -264,15 +265,17 @@ def _why(values: Mapping[str, int], limit: int, has: str) -> str:
     return f"{has} {limit} classes, and the labels need {values['largest'] + 1}."
 
 
-def set_num_labels(source: str, count: int) -> str:
-    """Where the model or its configuration is made, ask for so many classes."""
+def set_num_labels(source: str, has: int, count: int) -> str:
+    """Where the model that has so many classes or its configuration is made, ask for ``count``; a call with another number makes another."""
     import libcst as cst
 
-    def configures(call: cst.Call) -> bool:
-        return any(arg.keyword is not None and arg.keyword.value == "num_labels" for arg in call.args)
+    def change(call: cst.Call) -> cst.Call:
+        given = next((arg.value for arg in call.args if arg.keyword and arg.keyword.value == "num_labels"), None)
+        loads = bool(re.search(r"For\w+Classification\.from_pretrained$", called(call.func)))
+        if (given is None and not loads) or (isinstance(given, cst.Integer) and given.evaluated_value != has):
+            return call
+        return with_arguments(
+            call, {"num_labels": str(count), **({"ignore_mismatched_sizes": "True"} if loads else {})}
+        )
 
-    def loads(call: cst.Call) -> bool:
-        return bool(re.search(r"For\w+Classification\.from_pretrained$", called(call.func)))
-
-    changed = set_arguments(source, configures, {"num_labels": str(count)})
-    return set_arguments(changed, loads, {"num_labels": str(count), "ignore_mismatched_sizes": "True"})
+    return edit_calls(source, lambda call: True, change)
