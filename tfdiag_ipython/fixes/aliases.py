@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tfdiag_ipython.fixes.names import groups
+from tfdiag_ipython.fixes.source import ALIASES
+from tfdiag_ipython.probe import Scene
+
+
+@contextlib.contextmanager
+def resolved(scene: Scene) -> Iterator[None]:
+    """Meanwhile the names of this program are resolved in what edits look for (``calls_to``)."""
+    before = ALIASES.set(aliases([cell.source for cell in scene.cells], scene.namespace))
+    try:
+        yield
+    finally:
+        ALIASES.reset(before)
 
 
 def aliases(sources: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, str]:

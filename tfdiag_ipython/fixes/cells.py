@@ -12,9 +12,9 @@ from tfdiag_ipython.bindings import keepable
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
-from tfdiag_ipython.fixes.aliases import aliases
+from tfdiag_ipython.fixes.aliases import resolved
 from tfdiag_ipython.fixes.names import depending, feeding, groups, names_used
-from tfdiag_ipython.fixes.source import ALIASES, python_of, transform
+from tfdiag_ipython.fixes.source import python_of, transform
 from tfdiag_ipython.probe import Cell, Scene
 
 
@@ -145,12 +145,8 @@ def edit_cells(
     if scene.host is None or not scene.cells:
         raise PlanError("The cells that were run are not known here: make the change by hand.")
     cells = that_ended_well(scene.cells)
-    sources = [cell.source for cell in cells]
-    known = ALIASES.set(aliases(sources, scene.namespace))
-    try:
+    with resolved(scene):
         edits = _edits(scene, cells, change, every=every, apart=apart, traced=fails and not anywhere, makes=makes)
-    finally:
-        ALIASES.reset(known)
     if not edits:
         raise PlanError(
             "The code to change stands in none of the cells that ran and on which this depends: make the change by hand."
