@@ -183,7 +183,7 @@ class DataSetOutOfRange(Rule):
             found.append(
                 self.offer(
                     "set-num-labels",
-                    f"Make the model with {count} classes",
+                    f"Make the model with {count:,} classes",
                     told,
                     count=count,
                     has=column["limit"],
@@ -257,7 +257,7 @@ def _why(column: Mapping[str, Any]) -> str:
         if (column["smallest"], column["largest"]) == (1, column["limit"]):
             return f"The labels run from 1 to {column['largest']}: they count from one."
         if column["smallest"] < 0:
-            return "A negative label stands for something that the loss does not know; it ignores -100 only."
+            return "The loss takes no negative label but -100, which it ignores."
         return f"The labels go up to {column['largest']:,}, and {column['origin']}."
     if column["kind"] == "answer":
         return "They count characters instead of tokens, or the rows were cut after the answers were found."

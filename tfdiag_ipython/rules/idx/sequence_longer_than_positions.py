@@ -225,7 +225,7 @@ class SequenceLongerThanPositions(Rule):
             what=f"The rows of `{places['argument']}` have {length:,} tokens; the {part}'s positions end at {most:,}{less}.",
             why="The tokenizer was not asked to truncate."
             if places["argument"] in {"input_ids", "labels"}
-            else "They were made longer than the positions.",
+            else "They were made for a longer sequence than the model has positions.",
             evidence=seen.seen,
             fixes=self._truncates(places["argument"], most),
         )

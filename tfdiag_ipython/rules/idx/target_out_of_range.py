@@ -15,7 +15,7 @@ from tfdiag_ipython.probes.index_call import IndexCallProbe
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._examples import SETUP
-from tfdiag_ipython.rules.idx._words import index_title
+from tfdiag_ipython.rules.idx._words import index_title, outside
 
 BATCH = "batch = make_tokenizer()(['a film', 'good film', 'bad film'], return_tensors='pt')\n"
 
@@ -160,7 +160,7 @@ class TargetOutOfRange(Rule):
             if call:
                 return self._one_hot(call)
             return self.found(
-                "A label is not one of the classes: labels go from 0 to the number of classes less one",
+                "A label is not one of the classes: labels go from 0 to the number of classes minus 1",
                 Certainty.LIKELY,
                 what="One of the labels is negative, or as large as the number of classes or larger.",
                 why="The labels count from one, or the number of classes is too small.",
@@ -177,12 +177,12 @@ class TargetOutOfRange(Rule):
         limit, name = seen["limit"], seen["variable"]
         model = seen["model"] or "model"
         told = seen["config"].get("num_labels") == limit
-        has = f"`{model}.config.num_labels` is {limit}" if told else f"the scores have {limit} classes"
+        has = f"`{model}.config.num_labels` is {limit:,}" if told else f"the scores have {limit:,} classes"
         worst = values["largest"] if values["largest"] >= limit else values["first"]
         return self.found(
-            f"{f'`{name}` holds' if name else 'The labels hold'} {worst}, and {has}: labels go from 0 to {limit - 1}",
+            f"{f'`{name}` holds' if name else 'The labels hold'} {worst:,}, and {has}: labels go from 0 to {limit - 1:,}",
             Certainty.CONFIRMED,
-            what=f"{values['count']} of {values['total']} labels are out of range.",
+            what=outside(values, "labels"),
             why=_why(values, limit, "The model was made with" if told else "The scores have"),
             evidence=seen.seen,
             fixes=self._remedies(seen, values, limit, name),
@@ -205,7 +205,7 @@ class TargetOutOfRange(Rule):
         return self.found(
             index_title(call),
             Certainty.CONFIRMED,
-            what=f"{values['count']} of {values['total']} labels are out of range.",
+            what=outside(values, "labels"),
             why=why,
             evidence=call.seen,
             fixes=fixes,
@@ -226,7 +226,7 @@ class TargetOutOfRange(Rule):
             fixes.append(
                 self.offer(
                     "mask-labels",
-                    f"Let -1 be ignored ({ignored})",
+                    f"Have the loss ignore -1 (as {ignored})",
                     f"Adds `{statement}`",
                     variable=name,
                     statement=statement,
@@ -237,7 +237,7 @@ class TargetOutOfRange(Rule):
             fixes.append(
                 self.offer(
                     "set-num-labels",
-                    f"Make the model with {count} classes",
+                    f"Make the model with {count:,} classes",
                     "The classification head becomes a new one, untrained.",
                     model=seen["model"],
                     count=count,
@@ -261,8 +261,8 @@ def _why(values: Mapping[str, int], limit: int, has: str) -> str:
     if values["smallest"] == 1 and values["largest"] == limit:
         return f"The labels run from {values['smallest']} to {values['largest']}: they count from one."
     if values["smallest"] < 0:
-        return "A negative label stands for something that the loss does not know; it ignores -100 only."
-    return f"{has} {limit} classes, and the labels need {values['largest'] + 1}."
+        return "The loss takes no negative label but -100, which it ignores."
+    return f"{has} {limit:,} classes, and the labels need {values['largest'] + 1:,}."
 
 
 def set_num_labels(source: str, has: int, count: int) -> str:
