@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tfdiag_ipython.diagnosis import Status
+from tfdiag_ipython.fix import Progress
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.imports import move_symbol
 from tfdiag_ipython.fixes.less_memory import training_call
@@ -59,3 +61,14 @@ def test_the_arguments_of_this_training_are_found_under_an_alias_beside_those_of
     )
     found = training_call(host.cells)
     assert found is not None and found[1].label == "cell 3"
+
+
+def test_an_argument_that_a_dictionary_gives_is_not_given_twice():
+    host = notebook(
+        "options = dict(numerator=1, denominator=3)", "from fractions import Fraction", "1 / (Fraction(**options) - 1)"
+    )
+    host.namespace["options"]["denominator"] = 1
+    wanted = calls_to("Fraction")
+    plan = edit_cells(host.scene(), lambda source: set_arguments(source, wanted, {"denominator": "2"}), apart=True)
+    assert plan.sources == ('1 / (Fraction(**{**options, "denominator": 2}) - 1)',)
+    assert plan.verify(Progress()).status is Status.VERIFIED

@@ -10,18 +10,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tfdiag_ipython.fixes.names import groups
-from tfdiag_ipython.fixes.source import ALIASES
+from tfdiag_ipython.fixes.source import ALIASES, HELD
 from tfdiag_ipython.probe import Scene
 
 
 @contextlib.contextmanager
 def resolved(scene: Scene) -> Iterator[None]:
-    """Meanwhile the names of this program are resolved in what edits look for (``calls_to``)."""
+    """Meanwhile edits know what the names of this program stand for (``calls_to``), and what its dictionaries hold."""
     before = ALIASES.set(aliases([cell.source for cell in scene.cells], scene.namespace))
+    dictionaries = {name: value for name, value in list(scene.namespace.items()) if type(value) is dict}
+    held = HELD.set({name: frozenset(key for key in value if type(key) is str) for name, value in dictionaries.items()})
     try:
         yield
     finally:
         ALIASES.reset(before)
+        HELD.reset(held)
 
 
 def aliases(sources: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, str]:

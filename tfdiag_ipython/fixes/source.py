@@ -25,6 +25,8 @@ _MARK = "__tfdiag_line_{}__"
 _MARKED = re.compile(r"__tfdiag_line_(\d+)__(?:; )?")
 ALIASES: ContextVar[Mapping[str, str]] = ContextVar("ALIASES", default=MappingProxyType({}))
 """What the names of the program at hand stand for (``TA`` → ``transformers.TrainingArguments``), while a plan is worked out for it."""
+HELD: ContextVar[Mapping[str, frozenset[str]]] = ContextVar("HELD", default=MappingProxyType({}))
+"""The keys of the program's dictionaries, by variable, which calls may spread by ``**``; likewise."""
 PYTHON_CELL_MAGICS = frozenset({"time", "timeit", "capture", "prun", "tfdiag", "debug"})
 """Cell magics whose body is Python."""
 
@@ -157,7 +159,10 @@ def set_arguments(source: str, wanted: Callable[[cst.Call], bool], arguments: Ma
 
 
 def with_arguments(call: cst.Call, arguments: Mapping[str, str | None]) -> cst.Call:
-    """The call with these keyword arguments set, replaced or (``None``) removed; layout and comments are kept."""
+    """The call with these keyword arguments set, replaced or (``None``) removed; layout and comments are kept.
+
+    One that a dictionary gives by ``**`` is set behind it, for a call takes each argument once.
+    """
     import libcst as cst
 
     left: dict[str, str | None] = dict(arguments)
@@ -170,6 +175,13 @@ def with_arguments(call: cst.Call, arguments: Mapping[str, str | None]) -> cst.C
         value = left.pop(name)
         if value is not None:
             args.append(arg.with_changes(value=cst.parse_expression(value)))
+    for index, arg in enumerate(args):
+        held = HELD.get().get(dotted(arg.value), frozenset()) if arg.star == "**" else frozenset()
+        given = {name: value for name, value in left.items() if name in held and value is not None}
+        if given:
+            written = ", ".join([f"**{dotted(arg.value)}", *(f'"{name}": {value}' for name, value in given.items())])
+            args[index] = arg.with_changes(value=cst.parse_expression(f"{{{written}}}"))
+            left = {name: value for name, value in left.items() if name not in given}
     no_space = cst.SimpleWhitespace("")
     stars = (index for index, arg in enumerate(args) if arg.star == "**")
     place = next(stars, len(args))
