@@ -16,13 +16,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from tfdiag_ipython.bindings import keepable
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Status
 from tfdiag_ipython.engine import Engine
 from tfdiag_ipython.errors import PlanError
@@ -30,6 +29,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, RunResult
 from tfdiag_ipython.probe import Cell, Evidence, Scene
 from tfdiag_ipython.registry import BUILTIN, Registry, load_registry
+from tfdiag_ipython.restored import State, excused
 from tfdiag_ipython.rule import SECTIONS, Match, NoMatch, Reproduce, Rule, Try
 
 
@@ -46,8 +46,10 @@ class PlainHost:
     exception: BaseException | None = None
     restarted: bool = False
     cuda_dead: bool = False
+    ran: list[Cell] = field(default_factory=list)
 
     def run(self, cell: Cell) -> RunResult:
+        self.ran.append(cell)
         file = f"<cell {cell.number}>"
         linecache.cache[file] = (len(cell.source), None, cell.source.splitlines(keepends=True), file)
         self.exception = None
@@ -86,33 +88,6 @@ class PlainHost:
     def scene(self) -> Scene:
         """The scene of the last cell, as the shell's hook would make it."""
         return Scene(self.namespace, exception=self.exception, cells=self.cells, host=self, live=True)
-
-
-_SET_BY_TRAINING = ("TORCHINDUCTOR_", "ACCELERATE_")
-"""Variables that the libraries themselves set when a cell trains."""
-
-
-@dataclass(frozen=True)
-class _State:
-    """What undo must bring back: the variables, the values of those that tfdiag may keep, the environment, this folder's files."""
-
-    names: frozenset[str]
-    values: Mapping[str, Any]
-    environment: Mapping[str, str]
-    files: frozenset[str]
-
-    @classmethod
-    def of(cls, host: PlainHost) -> _State:
-        own = {name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_TRAINING)}
-        kept = {name: value for name, value in host.namespace.items() if keepable(value)}
-        files = frozenset(name for name in os.listdir() if not name.startswith("."))
-        return cls(frozenset(host.namespace), kept, own, files)
-
-    def differs(self, host: PlainHost) -> list[str]:
-        now = _State.of(host)
-        other = (name for name, value in self.values.items() if host.namespace.get(name, self) is not value)
-        variables = self.environment.items() ^ now.environment.items()
-        return sorted({*(self.names ^ now.names), *other, *(name for name, _ in variables), *(self.files ^ now.files)})
 
 
 def cases(pack: str = BUILTIN, registry: Registry | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -216,22 +191,28 @@ def _carry_out(
         fix = diagnosis.fix(attempt.fix)
     except KeyError as error:
         raise AssertionError(str(error)) from None
-    plan: Plan = engine.plan(diagnosis, fix, host.scene(), _failure(host, case))
+    failure = _failure(host, case)
+    plan: Plan = engine.plan(diagnosis, fix, host.scene(), failure)
     _expect(bool(plan.preview().text.strip()), f"{rule.code} {fix.id}: the preview is empty")
-    before = _State.of(host) if plan.undoable else None  # it holds what a plan may be about to free
+    before = State.of(host.namespace, plan) if plan.undoable else None
+    host.ran.clear()
     done, verification = engine.apply(plan)
     _expect(bool(done.strip()), f"{rule.code} {fix.id}: execute does not say what it did")
     _expect(
         verification.status is attempt.status,
         f"{rule.code} {fix.id}: {verification.status.value} ({verification.detail}), expected {attempt.status.value}",
     )
+    _expect(host.ran == list(plan.reruns)[: len(host.ran)], f"{rule.code} {fix.id}: other cells ran than it said")
     if before is not None:
-        _expect(bool(plan.undo().strip()), f"{rule.code} {fix.id}: undo does not say what it did")
-        differs = before.differs(host)
+        told = plan.undo()
+        _expect(bool(told.strip()), f"{rule.code} {fix.id}: undo does not say what it did")
+        differs = before.differs(State.of(host.namespace, plan), excused(told, host.cells))
         _expect(not differs, f"{rule.code} {fix.id}: undo leaves {differs}")
         if attempt.status is Status.VERIFIED and not case.probe:
-            again = host.run(host.cells[-1])
-            _expect(again.failure is not None, f"{rule.code} {fix.id}: after undo the cell still succeeds")
+            again = host.run(host.cells[-1]).failure
+            _expect(again is not None, f"{rule.code} {fix.id}: after undo the cell still succeeds")
+            other = again is not None and again.top.types[:1] != failure.top.types[:1]
+            _expect(not other, f"{rule.code} {fix.id}: after undo the cell fails otherwise: {again}")
 
 
 def _raise(registry: Registry, rule: Rule, case: Reproduce) -> tuple[PlainHost, Diagnosis]:

@@ -1,11 +1,14 @@
 """An edit goes into the cell that must change, and runs again what depends on it, in order."""
 
+from dataclasses import replace
+
 import pytest
 
 from tfdiag_ipython.diagnosis import Status
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Progress
 from tfdiag_ipython.fixes.cells import asks_first, edit_cells, runs_twice
+from tfdiag_ipython.probe import Scene
 from tfdiag_ipython.testing import PlainHost
 
 
@@ -122,3 +125,47 @@ def test_a_check_that_runs_an_earlier_cell_runs_it_twice():
     host = notebook("size = 0", "1 / size")
     plan = edit_cells(host.scene(), change, failure=host.run(host.cells[-1]).failure)
     assert runs_twice(plan)
+
+
+def test_the_cell_that_the_failure_depends_on_is_edited_not_the_newest_that_looks_like_it():
+    host = notebook(
+        "size = 0",
+        "def part():\n    return 1 / size",
+        "other = [size := 0][0]\nsize = 0",
+        "spare = dict(size = 0)",
+        "part()",
+    )
+    assert [edit.cell.number for edit in edit_cells(host.scene(), change).edits] == [3]
+    assert [cell.number for cell in edit_cells(host.scene(), change).reruns] == [3, 5]
+
+
+def test_what_a_function_reads_when_it_is_called_makes_its_callers_run_again():
+    host = notebook(
+        "class Part:\n    def made(self):\n        return size", "size = 0", "part = Part()", "y = part.made()", "1 / y"
+    )
+    plan = edit_cells(host.scene(), change)
+    assert [cell.number for cell in plan.reruns] == [2, 3, 4, 5]
+    assert plan.verify(Progress()).status is Status.VERIFIED
+
+
+def test_a_cell_that_failed_is_neither_edited_nor_run_again():
+    host = notebook(
+        "size = 0", "size = 0\nraise KeyError", "double = size * 2\nraise KeyError", "double = size * 2", "1 / double"
+    )
+    cells = [replace(cell, failed=cell.number in (2, 3, 5)) for cell in host.cells]
+    scene = Scene(host.namespace, exception=host.exception, cells=[*cells[:-1], host.cells[-1]], host=host)
+    plan = edit_cells(scene, change)
+    assert [edit.cell.number for edit in plan.edits] == [1]
+    assert [cell.number for cell in plan.reruns] == [1, 4, 5]
+
+
+def test_of_two_alike_statements_the_one_that_the_failing_line_reads_is_changed():
+    host = notebook("a = dict(size = 0)\nb = dict(size = 0)  # this\nc = dict(size = 0)", "c\n1 / b['size']\na")
+    plan = edit_cells(host.scene(), change, apart=True)
+    assert plan.sources == ("a = dict(size = 0)\nb = dict(size = 2)  # this\nc = dict(size = 0)",)
+
+
+def test_a_local_variable_is_no_variable_of_the_program():
+    host = notebook("large = object()", "size = 0\nones = [large for large in ()]", "1 / size")
+    plan = edit_cells(host.scene(), change)
+    assert "`large`" not in plan.preview().note and "runs cell 2" not in plan.preview().note

@@ -11,7 +11,7 @@ from tfdiag_ipython.testing import PlainHost
     [
         ("kept.append(out.logits)  # all", "kept.append(out.logits.detach())  # all"),
         ("kept.append(a + b)", "kept.append((a + b).detach())"),
-        ("%time kept.append(a)\nkept.append(a)", "%time kept.append(a)\nkept.append(a.detach())"),
+        ("!ls\n%time kept.append(a)", "!ls\n%time kept.append(a.detach())"),
         *(2 * (same,) for same in ("kept.append(out.logits.detach().cpu())", "kept.append(loss.item())")),
         *(2 * (same,) for same in ("kept += [a]", "kept += out.hidden_states", "kept.append(*a)", "others.append(a)")),
     ],

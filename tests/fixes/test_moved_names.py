@@ -1,7 +1,10 @@
 """Imports that move to another module, renamed keywords, and old defaults written out."""
 
+import pytest
+
 from tfdiag_ipython.fixes.imports import move_module, move_symbol
-from tfdiag_ipython.fixes.source import calls_to, keep_defaults, rename_keyword
+from tfdiag_ipython.fixes.source import calls_to, rename_keyword
+from tfdiag_ipython.fixes.successor import Successor, adapt_calls, not_kept
 
 
 def test_a_name_moves_and_the_others_and_the_comments_stay() -> None:
@@ -31,13 +34,32 @@ def test_a_same_name_of_another_library_is_left_alone() -> None:
     assert move_symbol(source, "AdamW", "AdamW", module="transformers", new_module="torch.optim") == source
 
 
-def test_old_defaults_are_written_out_only_where_the_call_leaves_them() -> None:
-    values = {"eps": (3, "1e-6"), "weight_decay": (4, "0.0")}
-    edited = keep_defaults(
-        "AdamW(p, lr=1, weight_decay=0.1, correct_bias=True)", calls_to("AdamW"), values, ("correct_bias",)
-    )
-    assert edited == "AdamW(p, lr=1, weight_decay=0.1, eps=1e-6)"
-    assert keep_defaults("AdamW(*args)", calls_to("AdamW"), values) == "AdamW(*args)"
+OLD = Successor({"eps": (3, "1e-6"), "weight_decay": (4, "0.0")}, {"correct_bias": "True", "quiet": ""}, 5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("Opt(p, lr=1, weight_decay=0.1, correct_bias=True)", "Opt(p, lr=1, weight_decay=0.1, eps=1e-6)", ""),
+        ("Opt(p, 1, b, 1e-7)  # x", "Opt(p, 1, b, 1e-7, weight_decay=0.0)  # x", ""),
+        ("Opt(p, 1, b, 1e-7, 0.1, True)", "Opt(p, 1, b, 1e-7, 0.1)", ""),
+        ("Opt(p, 1, b, 1e-7, 0.1, False, True)", "Opt(p, 1, b, 1e-7, 0.1)", "`correct_bias=False` has no counterpart"),
+        ("Opt(p, correct_bias=flag)", "Opt(p, eps=1e-6, weight_decay=0.0)", "`correct_bias=flag` has no counterpart"),
+        ("Opt(*args)", "Opt(*args)", "beside `*args` the new defaults hold"),
+        ("Opt(p, **o)", 'Opt(p, **{"eps": 1e-6, "weight_decay": 0.0, **o})', "`**o` may hold"),
+        ("Opt(p, eps=1, weight_decay=0, **o)", "Opt(p, eps=1, weight_decay=0, **o)", "`**o` may hold"),
+        ("partial(Opt, lr=1, quiet=True)", "partial(Opt, lr=1, eps=1e-6, weight_decay=0.0)", ""),
+        ("transformers.AdamW(p)", "transformers.AdamW(p, eps=1e-6, weight_decay=0.0)", ""),
+        ("torch.optim.AdamW(p)\nOpt(p, eps=1)", "torch.optim.AdamW(p)\nOpt(p, eps=1, weight_decay=0.0)", ""),
+        ("make = Opt", "make = Opt", "not called"),
+        ("", "", "calls in other cells"),
+    ],
+)
+def test_calls_keep_the_old_defaults_and_what_cannot_be_kept_is_told(before: str, after: str, told: str) -> None:
+    head = "import torch, transformers\nfrom transformers import AdamW as Opt\n"
+    assert adapt_calls(head + before, "AdamW", "transformers", OLD) == head + after
+    found = not_kept(head + before, "AdamW", "transformers", OLD)
+    assert (told in " ".join(found)) if told else found == []
 
 
 def test_a_keyword_is_renamed_in_the_wanted_call_only() -> None:

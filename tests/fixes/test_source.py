@@ -2,7 +2,8 @@
 
 import pytest
 
-from tfdiag_ipython.fixes.source import calls_to, names_used, rename_attribute, replace_symbol, set_arguments
+from tfdiag_ipython.fixes.names import names_used
+from tfdiag_ipython.fixes.source import calls_to, rename_attribute, replace_symbol, set_arguments
 
 TRAIN = calls_to("TrainingArguments")
 

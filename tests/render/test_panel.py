@@ -64,10 +64,13 @@ class Refused(Mend):
 class Faulty(Mend):
     def execute(self, progress): raise ZeroDivisionError
 
+class OneWay(Mend):
+    def undo(self): raise ZeroDivisionError
+
 class Again(Mend):
     def __init__(self, host): super().__init__(host, reruns=(Cell(1, "mend()"),))
 
-PLANS = {"again": Again, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
+PLANS = {"again": Again, "oneway": OneWay, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
 
 class Session:
     def __init__(self, diagnoses): self.diagnoses = diagnoses
@@ -88,7 +91,7 @@ def fixes(*kinds):
 
 first = Diagnosis("AAA001", "a", "The answer", Certainty.CONFIRMED, fixes=fixes(
     ("mend", "unsafe"), ("slow", "safe"), ("stop", "safe"), ("refused", "safe"), ("faulty", "safe"),
-    ("unplanned", "safe"), ("again", "safe"), ("hand", "display-only")))
+    ("unplanned", "safe"), ("again", "safe"), ("oneway", "safe"), ("hand", "display-only")))
 second = Diagnosis("BBB002", "b", "Another answer", Certainty.POSSIBLE, fixes=fixes(("mend", "safe")))
 """
 
@@ -190,6 +193,12 @@ def test_what_goes_wrong_is_one_sentence_and_the_panel_lives_on(page, fix, told)
     page.click("Do mend (unsafe)")
     page.click("Apply")
     assert "Verified" in page.text()
+
+
+def test_an_undo_that_goes_wrong_is_one_sentence(page):
+    page.click("Do oneway (safe)")
+    page.click("Undo")
+    assert "Undo failed (ZeroDivisionError)" in page.text()
 
 
 def test_fixes_of_another_diagnosis_unfold(page):

@@ -8,8 +8,8 @@ from typing import Any
 from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
+from tfdiag_ipython.fixes.aliases import imported
 from tfdiag_ipython.fixes.cells import CellEdit, diff, newest_versions
-from tfdiag_ipython.fixes.source import names_used
 from tfdiag_ipython.probe import Scene
 
 SETTING = "expandable_segments:True"
@@ -62,7 +62,7 @@ def expandable_segments(scene: Scene) -> SetBeforeStart:
     if any("ALLOC_CONF" in cell.source for cell in cells):
         raise PlanError(f"A cell sets it already: it must run before torch is imported. This torch reads {variable}.")
     for cell in cells:
-        if names_used(cell.source)[0] & set(IMPORTERS) or any(f"from {name}" in cell.source for name in IMPORTERS):
+        if {real.partition(".")[0] for real in imported(cell.source).values()} & set(IMPORTERS):
             head, rest = _split(cell.source)
             source = f'{head}import os\n\nos.environ["{variable}"] = "{SETTING}"\n{rest}'
             return SetBeforeStart(scene.host, CellEdit(cell, source), variable)

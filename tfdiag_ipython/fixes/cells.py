@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import difflib
+import linecache
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tfdiag_ipython.bindings import keepable
 from tfdiag_ipython.errors import PlanError
-from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.failure import CELL_FILE, Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
-from tfdiag_ipython.fixes.source import names_used, python_of
+from tfdiag_ipython.fixes.aliases import resolved
+from tfdiag_ipython.fixes.names import depending, feeding, groups, names_used
+from tfdiag_ipython.fixes.source import python_of, transform
 from tfdiag_ipython.probe import Cell, Scene
 
 
@@ -124,30 +127,106 @@ def edit_cells(
     failure: Failure | None = None,
     note: str = "",
     every: bool = False,
+    apart: bool = False,
+    anywhere: bool = False,
+    makes: str = "",
     undoable: bool = True,
     fails: bool = True,
 ) -> EditCells:
-    """Plan the edit of the newest cell in which ``change`` changes something (``every``: of all that feed the last cell).
+    """Plan the edit of the newest cell on which the failure depends and in which ``change`` changes something (``every``: of all such).
 
+    ``apart`` says that each statement can be changed by itself: then only those are on which the failing line depends.
+    ``anywhere`` says that the failure may depend on any cell: each holds memory, for example.
+    ``makes`` is what the edit is to change (a variable, say) where no line failed: only what this depends on is edited.
     ``undoable=False`` says that the edited cells change an object in place, which binding names cannot take back;
-    ``fails=False`` that the last cell did not fail, and need not run again where it does not depend on the edit.
-    Raises :class:`PlanError` when no cell that was run is changed by it: the code stands in an imported file, for example.
+    ``fails=False`` that the last cell did not fail: any cell is edited, and the last need not run again where it does not depend on it.
+    Raises :class:`PlanError` when no such cell is changed by it: the code stands in an imported file, for example.
     """
     if scene.host is None or not scene.cells:
         raise PlanError("The cells that were run are not known here: make the change by hand.")
-    cells = newest_versions(scene.cells)
+    cells = that_ended_well(scene.cells)
+    with resolved(scene):
+        edits = _edits(scene, cells, change, every=every, apart=apart, traced=fails and not anywhere, makes=makes)
+    if not edits:
+        raise PlanError(
+            "The code to change stands in none of the cells that ran and on which this depends: make the change by hand."
+        )
+    return EditCells(
+        scene.host, edits, _affected(cells, edits, fails), failure=failure, note=note, undoable=undoable, fails=fails
+    )
+
+
+def _edits(
+    scene: Scene,
+    cells: Sequence[Cell],
+    change: Callable[[str], str],
+    *,
+    every: bool,
+    apart: bool,
+    traced: bool,
+    makes: str,
+) -> list[CellEdit]:
+    """The newest cell that ``change`` changes (``every``: all); ``traced``: of those on which the last cell's failing line depends."""
+    sources = [cell.source for cell in cells]
+    traced = traced and bool(groups(sources[-1]))
+    picked = feeding(sources, failing_line(scene)) if traced else None
+    if makes:
+        picked = feeding([*sources, makes], None)[:-1]
     edits: list[CellEdit] = []
-    for cell in reversed(cells):
+    for number in reversed(range(len(cells))):
+        cell = cells[number]
+        wanted = None if picked is None else picked[number]
         changed = change(cell.source)
+        if wanted is not None and changed != cell.source:
+            changed = _where(cell.source, changed, wanted, apart, number == len(cells) - 1)
         if changed != cell.source:
             edits.insert(0, CellEdit(cell, changed))
             if not every:
                 break
-    if not edits:
-        raise PlanError("The code to change stands in none of the cells that were run: make the change by hand.")
-    return EditCells(
-        scene.host, edits, _affected(cells, edits, fails), failure=failure, note=note, undoable=undoable, fails=fails
-    )
+    return edits
+
+
+def failing_line(scene: Scene) -> int | None:
+    """The line of the last cell's Python in which it failed; ``None`` where the traceback is gone or does not show it."""
+    trace = scene.exception.__traceback__ if scene.exception is not None else None
+    body = python_of(scene.cells[-1].source)
+    while trace is not None and body is not None:
+        file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        if file == "<timed exec>":  # what `%%time` runs, which nobody can read back
+            return line
+        if file.startswith("<cell") or CELL_FILE.match(file):
+            text = linecache.getline(file, line).strip()
+            lines = body.splitlines()
+            above = len(scene.cells[-1].source.splitlines()) - len(lines)
+            fits = [one for one in (line - above, line) if 0 < one <= len(lines) and lines[one - 1].strip() == text]
+            return fits[0] if fits and text else None
+        trace = trace.tb_next
+    return None
+
+
+def _where(source: str, changed: str, wanted: set[int], apart: bool, fails: bool) -> str:
+    """The change, if it concerns one of these statements; ``apart``: of these alone, and of those of the failing cell that have not run."""
+    import libcst as cst
+
+    bodies: list[list[cst.CSTNode]] = []
+
+    def read(tree: cst.Module) -> cst.Module:
+        bodies.append(list(tree.body))
+        return tree
+
+    transform(source, read)
+    transform(changed, read)
+    if len(bodies) < 2 or len(bodies[0]) != len(bodies[1]):  # a statement was put in
+        return changed if wanted else source
+    before, after = bodies
+    differs = {number for number, (old, new) in enumerate(zip(before, after, strict=True)) if not old.deep_equals(new)}
+    if not differs & wanted:
+        return source
+    if not apart:
+        return changed
+    kept = wanted | ({number for number in differs if number > max(wanted)} if fails else set())
+    body = [after[number] if number in kept else old for number, old in enumerate(before)]
+    return transform(source, lambda tree: tree.with_changes(body=body))
 
 
 def asks_first(plan: Plan) -> bool:
@@ -195,6 +274,11 @@ def _is_one_step(node: ast.stmt) -> bool:
     return simple and sum(isinstance(part, (ast.Call, ast.Await)) for part in ast.walk(node)) == 1
 
 
+def that_ended_well(cells: Sequence[Cell]) -> list[Cell]:
+    """The newest versions of the cells that ended well, and the last one: another that failed would fail again."""
+    return newest_versions([*(cell for cell in cells[:-1] if not cell.failed), *cells[-1:]])
+
+
 def newest_versions(cells: Sequence[Cell]) -> list[Cell]:
     """The history in which a cell that was run several times stands once, where it was run last."""
     newest: dict[str, Cell] = {}
@@ -208,16 +292,11 @@ def newest_versions(cells: Sequence[Cell]) -> list[Cell]:
 def _affected(cells: Sequence[Cell], edits: Sequence[CellEdit], fails: bool) -> list[Cell]:
     """The edited cells with their new source, those after them that read what they bind, and the last cell if it failed."""
     new = {edit.cell: edit.source for edit in edits}
-    reruns: list[Cell] = []
-    tainted: set[str] = set()
-    for position, cell in enumerate(cells):
-        source = new.get(cell, cell.source)
-        bound, read = names_used(source)
-        failing = fails and position == len(cells) - 1
-        if cell in new or read & tainted or (failing and reruns):
-            reruns.append(replace(cell, source=source))
-            tainted |= bound
-    return reruns
+    sources = [new.get(cell, cell.source) for cell in cells]
+    again = depending(sources, [number for number, cell in enumerate(cells) if cell in new])
+    if fails and again[-1] != len(cells) - 1:
+        again.append(len(cells) - 1)
+    return [replace(cells[number], source=sources[number]) for number in again]
 
 
 def diff(before: str, after: str, label: str) -> str:

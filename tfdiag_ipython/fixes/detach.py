@@ -100,7 +100,7 @@ def _detached(value: cst.BaseExpression) -> cst.BaseExpression:
 
 def detach(scene: Scene, name: str, *, lists: bool) -> LessMemory:
     """Plan the edit of the cell that collects into ``name``, after the cell that makes it anew where that is another one."""
-    plan = edit_cells(scene, lambda source: detach_collected(source, name, lists=lists))
+    plan = edit_cells(scene, lambda source: detach_collected(source, name, lists=lists), anywhere=True)
     reruns = list(plan.reruns)
     if not any(_makes(cell, name) for cell in reruns):
         reruns[:0] = [cell for cell in newest_versions(scene.cells) if _makes(cell, name)][-1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfdiag_ipython.fixes.source import dotted, transform
+from tfdiag_ipython.fixes.source import called, dotted, transform
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -43,7 +43,7 @@ def move_symbol(source: str, old: str, new: str, *, module: str, new_module: str
             return False
 
         def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
-            if original_node.attr.value == old and dotted(original_node.value) == module:
+            if original_node.attr.value == old and called(original_node.value) == module:
                 self.attribute = True
                 return cst.parse_expression(f"{new_module}.{new}")
             return updated_node
@@ -92,7 +92,7 @@ def move_module(source: str, old: str, new: str) -> str:
             return not node.relative
 
         def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
-            return cst.parse_expression(new) if dotted(original_node) == old else updated_node
+            return cst.parse_expression(new) if called(original_node) == old else updated_node
 
     return transform(source, lambda tree: tree.visit(Editor()))
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Host, Progress
-from tfdiag_ipython.fixes.cells import EditCells, edit_cells
+from tfdiag_ipython.fixes.aliases import imported
+from tfdiag_ipython.fixes.cells import EditCells, edit_cells, that_ended_well
 from tfdiag_ipython.fixes.memory import collect, cuda_in_use
-from tfdiag_ipython.fixes.source import calls_to, python_of, set_arguments
+from tfdiag_ipython.fixes.names import feeding, groups
+from tfdiag_ipython.fixes.source import calls_to, set_arguments
 from tfdiag_ipython.probe import Cell, Scene
 from tfdiag_ipython.sizes import memory_size
 
@@ -21,17 +23,24 @@ ARGUMENTS = ("TrainingArguments", "Seq2SeqTrainingArguments", "SFTConfig", "DPOC
 
 
 def training_call(cells: Sequence[Cell]) -> tuple[ast.Call, Cell] | None:
-    """The newest call that makes a training's arguments, where one cell has exactly one that gives them all by name."""
-    for cell in reversed(cells):
-        try:
-            tree = ast.parse(python_of(cell.source) or "")
-        except (SyntaxError, ValueError, RecursionError):
-            continue
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and callee(node) in ARGUMENTS]
-        if calls:
-            whole = len(calls) == 1 and all(word.arg for word in calls[0].keywords)
-            return (calls[0], cell) if whole else None
-    return None
+    """The newest call that makes the arguments of the last cell's training, where that cell has exactly one, which gives all by name."""
+    if not cells:
+        return None
+    cells = that_ended_well(cells)
+    known = {name: real for cell in cells for name, real in imported(cell.source).items()}
+    found = [
+        (position, number, node)
+        for position, cell in enumerate(cells)
+        for number, group in enumerate(groups(cell.source))
+        for node in (inner for outer in group for inner in ast.walk(outer))
+        if isinstance(node, ast.Call) and known.get(callee(node), callee(node)).rpartition(".")[2] in ARGUMENTS
+    ]
+    if len(found) > 1:
+        picked = feeding([cell.source for cell in cells], None)
+        found = [one for one in found if one[1] in picked[one[0]]]
+    calls = [node for position, _, node in found if position == found[-1][0]]
+    whole = len(calls) == 1 and all(word.arg for word in calls[0].keywords)
+    return (calls[0], cells[found[-1][0]]) if whole else None
 
 
 def callee(call: ast.Call) -> str:
@@ -107,5 +116,5 @@ def set_training(scene: Scene, arguments: Mapping[str, str], note: str) -> LessM
     if found is None:
         raise PlanError("The training's arguments are made in none of the cells that were run: set them by hand.")
     wanted = calls_to(callee(found[0]))
-    plan = edit_cells(scene, lambda source: set_arguments(source, wanted, arguments))
+    plan = edit_cells(scene, lambda source: set_arguments(source, wanted, arguments), apart=True)
     return LessMemory(plan.host, plan.edits, plan.reruns, note=note)

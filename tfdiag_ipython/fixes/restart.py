@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress, RunResult
-from tfdiag_ipython.fixes.cells import newest_versions
+from tfdiag_ipython.fixes.cells import that_ended_well
 from tfdiag_ipython.probe import Cell, Scene
 
 FROM_THE_TOP = "Run the cells again from the top."
@@ -45,8 +45,7 @@ def restart(scene: Scene, *, guarded: bool = False) -> RestartKernel:
     """The restart after which the cells of this scene are to be run again; raises :class:`PlanError` without a host."""
     if scene.host is None:
         raise PlanError("The program that failed is not known here: restart the kernel by hand.")
-    ended_well = [cell for cell in scene.cells[:-1] if not cell.failed]  # what failed before would end the run early
-    cells = newest_versions([*ended_well, *scene.cells[-1:]])
+    cells = that_ended_well(scene.cells)
     if cells and guarded:
         cells[-1] = replace(cells[-1], source=with_guard(cells[-1].source))
     return RestartKernel(scene.host, cells, guarded=guarded)

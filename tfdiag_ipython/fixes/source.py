@@ -10,14 +10,23 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import libcst as cst
 
 _MAGIC_LINE = re.compile(r"^(?P<indent>[ \t]*)(?:%(?!%)|[!?,;/]|[\w.]+\?{1,2}\s*$|[\w., ]+=\s*[%!]\s*\S)")
+_RUNS_PYTHON = re.compile(r"%(?:time|prun|memit|lprun)\s+(?=[^\s-])")
+"""Line magics that run the Python behind them in the person's namespace."""
+_ASSIGNS = re.compile(r"[\w., ]+=\s*(?=[%!]\s*\S)")
 _MARK = "__tfdiag_line_{}__"
-_MARKED = re.compile(r"__tfdiag_line_(\d+)__")
+_MARKED = re.compile(r"__tfdiag_line_(\d+)__(?:; )?")
+ALIASES: ContextVar[Mapping[str, str]] = ContextVar("ALIASES", default=MappingProxyType({}))
+"""What the names of the program at hand stand for (``TA`` → ``transformers.TrainingArguments``), while a plan is worked out for it."""
+HELD: ContextVar[Mapping[str, frozenset[str]]] = ContextVar("HELD", default=MappingProxyType({}))
+"""The keys of the program's dictionaries, by variable, which calls may spread by ``**``; likewise."""
 PYTHON_CELL_MAGICS = frozenset({"time", "timeit", "capture", "prun", "tfdiag", "debug"})
 """Cell magics whose body is Python."""
 
@@ -80,14 +89,23 @@ def _syntax_error(body: str) -> int | None:
 
 
 def _replace_line(rest: list[str], index: int, lines: list[str]) -> None:
-    """Put a name in the place of one of IPython's lines (with the lines that it goes on in), keeping its indentation."""
+    """Put a name in the place of one of IPython's lines (with the lines that it goes on in), keeping its indentation.
+
+    The Python behind ``%time``, and the names that a magic's result is given to, stay.
+    """
     text = rest.pop(index)
     while text.rstrip("\n").endswith("\\") and index < len(rest):
         text += rest.pop(index)
     indent = text[: len(text) - len(text.lstrip(" \t"))]
     end = "\n" if text.endswith("\n") else ""
-    rest.insert(index, f"{indent}{_MARK.format(len(lines))}{end}")
-    lines.append(text[len(indent) :].rstrip("\n"))
+    text = text[len(indent) :].rstrip("\n")
+    mark, before, after = _MARK.format(len(lines)), "", ""
+    if (head := _RUNS_PYTHON.match(text)) and _syntax_error(text[head.end() :]) is None:
+        text, after = head[0], f"; {text[head.end() :]}"
+    elif head := _ASSIGNS.match(text):
+        text, before = text[head.end() :], head[0]
+    rest.insert(index, f"{indent}{before}{mark}{after}{end}")
+    lines.append(text)
 
 
 def dotted(node: cst.BaseExpression) -> str:
@@ -100,6 +118,12 @@ def dotted(node: cst.BaseExpression) -> str:
         base = dotted(node.value)
         return f"{base}.{node.attr.value}" if base else ""
     return ""
+
+
+def called(node: cst.BaseExpression) -> str:
+    """``a.b.c`` of a name or attribute chain, with what ``a`` stands for in its place where the program imports it."""
+    root, dot, rest = dotted(node).partition(".")
+    return f"{ALIASES.get().get(root, root)}{dot}{rest}"
 
 
 def edit_calls(
@@ -119,8 +143,8 @@ def calls_to(*names: str) -> Callable[[cst.Call], bool]:
     """Accepts calls whose callee ends in one of these dotted names (``Trainer``, ``AutoModel.from_pretrained``)."""
 
     def accepts(call: cst.Call) -> bool:
-        callee = dotted(call.func)
-        return any(callee == name or callee.endswith(f".{name}") for name in names)
+        spellings = (dotted(call.func), called(call.func))
+        return any(callee == name or callee.endswith(f".{name}") for name in names for callee in spellings)
 
     return accepts
 
@@ -135,7 +159,10 @@ def set_arguments(source: str, wanted: Callable[[cst.Call], bool], arguments: Ma
 
 
 def with_arguments(call: cst.Call, arguments: Mapping[str, str | None]) -> cst.Call:
-    """The call with these keyword arguments set, replaced or (``None``) removed; layout and comments are kept."""
+    """The call with these keyword arguments set, replaced or (``None``) removed; layout and comments are kept.
+
+    One that a dictionary gives by ``**`` is set behind it, for a call takes each argument once.
+    """
     import libcst as cst
 
     left: dict[str, str | None] = dict(arguments)
@@ -148,6 +175,13 @@ def with_arguments(call: cst.Call, arguments: Mapping[str, str | None]) -> cst.C
         value = left.pop(name)
         if value is not None:
             args.append(arg.with_changes(value=cst.parse_expression(value)))
+    for index, arg in enumerate(args):
+        held = HELD.get().get(dotted(arg.value), frozenset()) if arg.star == "**" else frozenset()
+        given = {name: value for name, value in left.items() if name in held and value is not None}
+        if given:
+            written = ", ".join([f"**{dotted(arg.value)}", *(f'"{name}": {value}' for name, value in given.items())])
+            args[index] = arg.with_changes(value=cst.parse_expression(f"{{{written}}}"))
+            left = {name: value for name, value in left.items() if name not in given}
     no_space = cst.SimpleWhitespace("")
     stars = (index for index, arg in enumerate(args) if arg.star == "**")
     place = next(stars, len(args))
@@ -243,7 +277,7 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
             self.labels.add(id(node.keyword))
 
         def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
-            if original_node.attr.value == old and dotted(original_node.value).split(".")[0] == module:
+            if original_node.attr.value == old and called(original_node.value).split(".")[0] == module:
                 return updated_node.with_changes(attr=cst.Name(new))
             return updated_node
 
@@ -293,31 +327,6 @@ def with_renamed(call: cst.Call, old: str, new: str, value: str = "") -> cst.Cal
     return call.with_changes(args=args)
 
 
-def keep_defaults(
-    source: str,
-    wanted: Callable[[cst.Call], bool],
-    defaults: Mapping[str, tuple[int, str]],
-    dropped: tuple[str, ...] = (),
-) -> str:
-    """Write out arguments (name → position and value) that the wanted calls leave to a default, and remove ``dropped`` ones."""
-    return edit_calls(source, wanted, lambda call: with_defaults(call, defaults, dropped))
-
-
-def with_defaults(call: cst.Call, defaults: Mapping[str, tuple[int, str]], dropped: tuple[str, ...] = ()) -> cst.Call:
-    """The call with the arguments written out that it leaves to a default, and without ``dropped`` ones.
-
-    A call with ``*`` arguments may give them by position: nothing is added to it.
-    """
-    given = {arg.keyword.value for arg in call.args if arg.keyword}
-    positional = sum(1 for arg in call.args if arg.keyword is None and not arg.star)
-    arguments: dict[str, str | None] = {name: None for name in dropped if name in given}
-    if not any(arg.star for arg in call.args):
-        arguments |= {
-            name: value for name, (place, value) in defaults.items() if name not in given and positional <= place
-        }
-    return with_arguments(call, arguments)
-
-
 def call_object(source: str, method: str, receivers: Callable[[str], bool]) -> str:
     """``x(…)`` for ``x.method(…)`` where ``receivers`` accepts the dotted name ``x``."""
     import libcst as cst
@@ -341,42 +350,3 @@ def rename_attribute(source: str, old: str, new: str) -> str:
             return updated_node.with_changes(attr=cst.Name(new)) if original_node.attr.value == old else updated_node
 
     return transform(source, lambda tree: tree.visit(Editor()))
-
-
-def lines_bound(source: str) -> list[tuple[str, int]]:
-    """Each name that the cell assigns outside functions, and the line; empty when the cell is not Python."""
-    import ast
-
-    try:
-        waiting: list[Any] = [ast.parse(python_of(source) or "")]
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    found: list[tuple[str, int]] = []
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.append((node.id, node.lineno))
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            waiting.extend(ast.iter_child_nodes(node))
-    return found
-
-
-def names_used(source: str) -> tuple[set[str], set[str]]:
-    """Names that a cell binds, and names that it reads, at its top level and inside; both empty when it is not Python."""
-    import ast
-
-    body = python_of(source)
-    try:
-        tree: Any = ast.parse(body or "")
-    except (SyntaxError, ValueError, RecursionError):
-        return set(), set()
-    bound: set[str] = set()
-    read: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            bound.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-    return bound, read

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tfdiag_ipython.data import moved_to, table
 from tfdiag_ipython.diagnosis import Applicability
-from tfdiag_ipython.fixes.source import with_defaults
-from tfdiag_ipython.migrate.edits import Edit, import_edit, keyword, module_edit, name_edit, source_of
+from tfdiag_ipython.fixes.successor import Successor
+from tfdiag_ipython.migrate.edits import Edit, import_edit, module_edit, name_edit, source_of
 from tfdiag_ipython.migrate.finder import BY_HAND, Change, Finder, Finding
 from tfdiag_ipython.migrate.program import root_of
 from tfdiag_ipython.rules.imp._symbols import Removal, Wanted, removal
@@ -161,30 +161,24 @@ class Names(Finder):
         known = _with_defaults().get(old)
         if known is None:
             return []
-        values = {name: (int(place), str(value)) for name, (place, value) in known["defaults"].items()}
-        dropped = tuple(known.get("dropped", ()))
         return [
-            (call, lambda updated: with_defaults(updated, values, dropped))
+            (call, known.adapted)
             for call in self.all_calls
             if self.program.imported(call.func) == f"{module}.{old}" and (only is None or call.func is only)
         ]
 
     def _without_counterpart(self, finding: Finding, old: str, calls: list[Any]) -> Finding:
         """The finding, which is no longer the same where a call passes something that the successor does not take."""
-        lost = [
-            f"`{name}={source_of(given.value)}`"
-            for call in calls
-            for name, harmless in _with_defaults()[old].get("dropped", {}).items()
-            if (given := keyword(call, name)) is not None and harmless not in ("", source_of(given.value))
-        ]
+        lost = [told for call in calls for told in _with_defaults()[old].lost(call)]
         if not lost:
             return finding
-        told = f"{finding.edit}; {' and '.join(dict.fromkeys(lost))} has no counterpart there and is left out"
+        told = "; ".join([finding.edit, *dict.fromkeys(lost)])
         return replace(finding, edit=told, applicability=Applicability.UNSAFE)
 
 
-def _with_defaults() -> Mapping[str, Any]:
-    return {name: known for name, known in table("symbols")["removed"].items() if "defaults" in known}
+def _with_defaults() -> Mapping[str, Successor]:
+    known = {name: Successor.of(entry) for name, entry in table("symbols")["removed"].items()}
+    return {name: successor for name, successor in known.items() if successor is not None}
 
 
 def _removal(old: str, module: str) -> Removal | None:

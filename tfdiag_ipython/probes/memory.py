@@ -16,7 +16,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.batch_size import find_batch
 from tfdiag_ipython.fixes.detach import added_to, collecting_cell, needed_for_backward
 from tfdiag_ipython.fixes.less_memory import given_arguments
-from tfdiag_ipython.fixes.source import names_used
+from tfdiag_ipython.fixes.names import names_used
 from tfdiag_ipython.probe import Deadline, Evidence, LiveFrame, Probe, Scene
 from tfdiag_ipython.probes._holders import KINDS, OBJECTS, THOROUGH, Holders, by_size, fields_of
 from tfdiag_ipython.probes._nvidia_smi import processes

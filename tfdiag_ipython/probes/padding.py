@@ -13,7 +13,7 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.cells import newest_versions
 from tfdiag_ipython.fixes.model_calls import ModelCall, Program, calls_on
-from tfdiag_ipython.fixes.source import lines_bound
+from tfdiag_ipython.fixes.names import lines_bound
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.named_values import named_value
 from tfdiag_ipython.probes.padding_batch import (

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import ipywidgets as widgets
 
@@ -69,6 +69,7 @@ _live: deque[Panel] = deque()
 _running = threading.Lock()
 """Held while a fix runs, by whichever panel: two fixes at once would verify each other's work."""
 _Outcome = tuple[str, Verification]
+_Result = TypeVar("_Result")
 
 
 def make_panel(session: Session) -> Panel | None:
@@ -235,8 +236,9 @@ class Panel:
             return
         captured = widgets.Output(layout=self._layout)
         self._fill(self._stage, [self._html(said("Undoing …")), captured])
-        with captured:  # cells may run again as they stand
-            told = plan.undo()
+        told = STOPPED
+        with captured:  # cells may run again as they stand; what leaves the block would be swallowed
+            told = _carry_out(plan.undo, "Undo")
         self._text.write_back(told, self._say)
 
     def _must_wait(self) -> bool:
@@ -380,7 +382,7 @@ def _executable(diagnosis: Diagnosis) -> list[Fix]:
     return [fix for fix in diagnosis.fixes if fix.applicability is not Applicability.DISPLAY_ONLY]
 
 
-def _carry_out(work: Callable[[], _Outcome]) -> _Outcome | str:
+def _carry_out(work: Callable[[], _Result], what: str = "The fix") -> _Result | str:
     """The outcome, or one sentence that says why there is none."""
     try:
         return work()
@@ -389,5 +391,5 @@ def _carry_out(work: Callable[[], _Outcome]) -> _Outcome | str:
     except TfdiagError as error:
         return str(error)
     except BaseException as error:
-        log.exception("A fix failed.")
-        return f"The fix failed ({type(error).__name__}); `%tfdiag report` has the details."
+        log.exception("%s failed.", what)
+        return f"{what} failed ({type(error).__name__}); `%tfdiag report` has the details."

@@ -114,12 +114,25 @@ def cells_up_to(
 ) -> list[Cell]:
     """The history up to the failing cell, which stands last even when it is not in the history.
 
-    Of what was run since, only newer versions of those cells count: the program now has what they left.
+    Of what was run since, only newer versions of those cells count: the program now has what they left. Where a front end gives
+    its cells no ids, or the person writes a new cell, these are the cells that bind what the failing one depends on.
     """
     cells = history(shell, ids, unstored, failed)
     if failing is None:
         return cells
     before = [cell for cell in cells if not failing.number or cell.number < failing.number]
+    since = [cell for cell in cells if failing.number and cell.number > failing.number]
+    return [*before, *_newer(before, since, failing), failing]
+
+
+def _newer(before: Sequence[Cell], since: Sequence[Cell], failing: Cell) -> list[Cell]:
+    """Those of the cells that were run since which are newer versions of earlier ones, by their id or by what they give the failing cell."""
+    if not since:
+        return []
+    from tfdiag_ipython.fixes.names import feeding
+
     known = {cell.id for cell in before if cell.id} - {failing.id}
-    newer = [cell for cell in cells if failing.number and cell.number > failing.number and cell.id in known]
-    return [*before, *newer, failing]
+    well = [cell for cell in since if not cell.failed and (not failing.id or cell.id != failing.id)]
+    gives = feeding([cell.source for cell in (*before, *well, failing)], None)[len(before) : -1]
+    feeds = {cell.number for cell, statements in zip(well, gives, strict=True) if statements}
+    return [cell for cell in since if cell.id in known or cell.number in feeds]

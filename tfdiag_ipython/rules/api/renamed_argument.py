@@ -8,7 +8,9 @@ from tfdiag_ipython.data.changes import Argument, arguments
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.aliases import resolved
 from tfdiag_ipython.fixes.cells import edit_cells
+from tfdiag_ipython.fixes.dictionaries import rename_key, spread_alone
 from tfdiag_ipython.fixes.source import calls_to, edit_calls, rename_keyword
 from tfdiag_ipython.migrate.edits import argument_edit
 from tfdiag_ipython.probe import Evidence, Scene
@@ -16,7 +18,7 @@ from tfdiag_ipython.probes.callable_signature import UNEXPECTED, CallableSignatu
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
-from tfdiag_ipython.rules.imp._symbols import older
+from tfdiag_ipython.rules.imp._symbols import in_cell, older
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -101,6 +103,17 @@ class RenamedArgument(Rule):
             ),
             title="`evaluation_strategy` of TrainingArguments is now `eval_strategy`",
             certainty=Certainty.CONFIRMED,
+            fixes=(Try("rename-argument"),),
+            needs=("torch", "transformers", "accelerate"),
+        ),
+        Reproduce(
+            (
+                "from transformers import TrainingArguments as Arguments\noptions = dict(evaluation_strategy='no')",
+                "options = {\n    'output_dir': 'out',\n    'evaluation_strategy': 'epoch',  # each epoch\n    'use_cpu': True,\n}",
+                "def made():\n    return Arguments(**options)",
+                "arguments = made()",
+            ),
+            title="`evaluation_strategy` of TrainingArguments is now `eval_strategy`",
             fixes=(Try("rename-argument"),),
             needs=("torch", "transformers", "accelerate"),
         ),
@@ -238,7 +251,7 @@ class RenamedArgument(Rule):
         return self.found(title, certainty, what=what, why=why, evidence=evidence, fixes=fixes)
 
     def _rename(self, failure: Failure, old: str, new: str, where: str) -> tuple[Fix, ...]:
-        elsewhere = bool(failure.source) and old not in failure.source
+        elsewhere = not in_cell(failure, old) and not _spreads(failure)
         values = {"old": old, "new": new, "callee": where.split(".")[-1]}
         return (self.offer("rename-argument", f"Write {new}=", "The same setting.", display=elsewhere, **values),)
 
@@ -248,7 +261,7 @@ class RenamedArgument(Rule):
         if known.edit != "drop" and not (known.edit == "replace" and re.search(written, failure.source)):
             return ()
         label = f"Leave {known.old} out" if known.edit == "drop" else f"Write what replaces {known.old}"
-        elsewhere = bool(failure.source) and known.old not in failure.source
+        elsewhere = not in_cell(failure, known.old)
         values = {"old": known.old, "of": known.of, "callee": callee}
         return (self.offer("rewrite-argument", label, known.note, display=elsewhere, **values),)
 
@@ -257,14 +270,20 @@ class RenamedArgument(Rule):
         wanted = calls_to(callee)
         if fix.id == "rename-argument":
             new = str(fix.parameters["new"])
-            return edit_cells(scene, lambda source: rename_keyword(source, wanted, old, new))
+            with resolved(scene):
+                spread = spread_alone(scene.cells, wanted)
+
+            def renamed(source: str) -> str:
+                return rename_key(rename_keyword(source, wanted, old, new), spread, old, new)
+
+            return edit_cells(scene, renamed, apart=True)
         known = next(entry for entry in arguments() if (entry.old, entry.of) == (old, fix.parameters["of"]))
 
         def change(call: cst.Call) -> cst.BaseExpression:
             edit = argument_edit(call, known)
             return call if edit is None else edit(call)
 
-        return edit_cells(scene, lambda source: edit_calls(source, wanted, change))
+        return edit_cells(scene, lambda source: edit_calls(source, wanted, change), apart=True)
 
 
 def _entry(callee: str, failure: Failure, fits: Callable[[Argument], bool]) -> Argument | None:
@@ -278,6 +297,12 @@ def _entry(callee: str, failure: Failure, fits: Callable[[Argument], bool]) -> A
         ),
         None,
     )
+
+
+def _spreads(failure: Failure) -> bool:
+    """Whether the line of the person's that failed takes arguments from a variable by ``**``."""
+    lines = [frame.source for frame in failure.frames if frame.file.startswith("<cell")]
+    return bool(lines) and bool(re.search(r"\*\*\s*[A-Za-z_]\w*\s*[,)]", lines[-1]))
 
 
 def _callee_of(where: str, owner: str) -> str:

@@ -132,7 +132,7 @@ class UnknownPipelineTask(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
-        return edit_cells(scene, lambda source: _write(source, old, new))
+        return edit_cells(scene, lambda source: _write(source, old, new), apart=True)
 
 
 def _write(source: str, old: str, new: str) -> str:

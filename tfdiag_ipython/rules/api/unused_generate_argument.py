@@ -147,4 +147,4 @@ class UnusedGenerateArgument(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
-        return edit_cells(scene, lambda source: rename_keyword(source, calls_to("generate"), old, new))
+        return edit_cells(scene, lambda source: rename_keyword(source, calls_to("generate"), old, new), apart=True)

@@ -173,5 +173,6 @@ class CodeNotTrusted(Rule):
         return edit_cells(
             scene,
             lambda source: load_with_option(source, asked, "trust_remote_code", "True"),
+            apart=True,
             note="The Python files named above will run in this kernel, with all your rights.",
         )

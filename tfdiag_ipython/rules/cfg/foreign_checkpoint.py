@@ -237,9 +237,9 @@ class ForeignCheckpoint(Rule):
         asked = str(fix.parameters["asked"])
         if fix.id == "pass-gguf-file":
             value = repr(str(fix.parameters["file"]))
-            return edit_cells(scene, lambda source: load_with_option(source, asked, "gguf_file", value))
+            return edit_cells(scene, lambda source: load_with_option(source, asked, "gguf_file", value), apart=True)
         place = str(fix.parameters["place"])
-        return edit_cells(scene, lambda source: load_from(source, asked, place))
+        return edit_cells(scene, lambda source: load_from(source, asked, place), apart=True)
 
 
 def _told(held: Evidence, asked: str, path: str) -> tuple[str, str, str]:

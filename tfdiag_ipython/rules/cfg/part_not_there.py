@@ -134,4 +134,6 @@ class PartNotThere(Rule):
             named = any(arg.keyword is not None and arg.keyword.value == part for arg in call.args)
             return named and calls_to("from_pretrained")(call)
 
-        return edit_cells(scene, lambda source: set_arguments(source, asks, {part: f'"{value}"' if value else None}))
+        return edit_cells(
+            scene, lambda source: set_arguments(source, asks, {part: f'"{value}"' if value else None}), apart=True
+        )

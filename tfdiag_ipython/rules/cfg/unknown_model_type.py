@@ -253,7 +253,7 @@ class UnknownModelType(Rule):
             old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
             return edit_cells(scene, lambda source: replace_symbol(source, old, new, module="transformers"))
         asked, place = str(fix.parameters["asked"]), str(fix.parameters["place"])
-        return edit_cells(scene, lambda source: load_from(source, asked, place))
+        return edit_cells(scene, lambda source: load_from(source, asked, place), apart=True)
 
 
 def _number(name: str) -> tuple[int, str]:

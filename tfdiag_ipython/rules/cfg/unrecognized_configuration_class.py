@@ -249,7 +249,7 @@ class UnrecognizedConfigurationClass(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         if fix.id == "use-other-task":
-            return edit_cells(scene, lambda source: pipeline_task(source, old, new))
+            return edit_cells(scene, lambda source: pipeline_task(source, old, new), apart=True)
         return edit_cells(scene, lambda source: replace_symbol(source, old, new, module="transformers"))
 
 

@@ -147,7 +147,7 @@ class StateDictKeys(Rule):
             wrapped = cst.parse_expression(f"{{{key}: value for key, value in ({given}).items()}}")
             return call.with_changes(args=[call.args[0].with_changes(value=wrapped), *call.args[1:]])
 
-        return edit_cells(scene, lambda source: edit_calls(source, calls_to("load_state_dict"), change))
+        return edit_cells(scene, lambda source: edit_calls(source, calls_to("load_state_dict"), change), apart=True)
 
 
 def _listed(message: str, side: str) -> list[str]:

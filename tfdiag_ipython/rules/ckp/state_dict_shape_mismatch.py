@@ -185,12 +185,6 @@ class StateDictShapeMismatch(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         arguments = LABELS if fix.id == "keep-checkpoint-labels" else {"ignore_mismatched_sizes": "True"}
-        newest = scene.cell.source if scene.cell else ""
-
-        def change(source: str) -> str:
-            # the call that failed stands in the cell that failed, unless that cell calls a function of another one
-            if source != newest and "from_pretrained" in newest:
-                return source
-            return set_arguments(source, calls_to("from_pretrained"), arguments)
-
-        return edit_cells(scene, change)
+        return edit_cells(
+            scene, lambda source: set_arguments(source, calls_to("from_pretrained"), arguments), apart=True
+        )

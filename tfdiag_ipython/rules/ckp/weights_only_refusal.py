@@ -91,4 +91,4 @@ class WeightsOnlyRefusal(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         # `json.load` has no such argument: only torch's own
         wanted = calls_to("torch.load")
-        return edit_cells(scene, lambda source: set_arguments(source, wanted, {"weights_only": "False"}))
+        return edit_cells(scene, lambda source: set_arguments(source, wanted, {"weights_only": "False"}), apart=True)

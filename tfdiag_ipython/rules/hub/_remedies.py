@@ -132,7 +132,7 @@ def plan_remedy(fix: Fix, scene: Scene) -> Plan:
         return _set_in_loader(str(fix.parameters["repo"]), added, scene)
     if fix.id in {offer.id for offer in RENAMES}:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
-        return edit_cells(scene, lambda source: _replace_string(source, old, new))
+        return edit_cells(scene, lambda source: _replace_string(source, old, new), apart=True)
     if scene.host is None or scene.cell is None:
         raise PlanError("The failing cell is not known here: set HF_HUB_OFFLINE before Python starts.")
     offline = fix.id == "go-offline"
@@ -159,7 +159,7 @@ def _set_in_loader(repo: str, arguments: Mapping[str, str], scene: Scene) -> Pla
     def wanted(call: cst.Call) -> bool:
         return dotted(call.func).rpartition(".")[2] in LOADERS and _first_argument(call, namespace) == repo
 
-    return edit_cells(scene, lambda source: set_arguments(source, wanted, arguments))
+    return edit_cells(scene, lambda source: set_arguments(source, wanted, arguments), apart=True)
 
 
 def _first_argument(call: cst.Call, namespace: Mapping[str, Any]) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 
 from tfdiag_ipython.probe import Evidence
 
@@ -15,6 +16,15 @@ def index_title(call: Evidence) -> str:
     allowed = f" ({call['low']:,} to {call['high']:,})" if call["high"] < sys.maxsize else ""
     said = f"`{call['index'] or call['argument']}{place}` is {values['first']:,}, and {call['limit']}{allowed}"
     return f"In {call['library']}: {said}" if call.get("library") and not call["own"] else said
+
+
+def outside(values: Mapping[str, int], noun: str) -> str:
+    """How many of the values are out of range, and how far they reach."""
+    verb = "is" if values["count"] == 1 else "are"
+    told = f"{values['count']:,} of {values['total']:,} {noun} {verb} out of range"
+    if values["smallest"] == values["largest"]:
+        return f"{told}."
+    return f"{told}; they run from {values['smallest']:,} to {values['largest']:,}."
 
 
 def too_long(seen: Evidence, message: str) -> bool:

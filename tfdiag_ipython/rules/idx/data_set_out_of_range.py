@@ -181,7 +181,14 @@ class DataSetOutOfRange(Rule):
             count = column["largest"] + 1
             told = "The classification head becomes a new one, untrained."
             found.append(
-                self.offer("set-num-labels", f"Make the model with {count} classes", told, count=count, **named)
+                self.offer(
+                    "set-num-labels",
+                    f"Make the model with {count:,} classes",
+                    told,
+                    count=count,
+                    has=column["limit"],
+                    **named,
+                )
             )
         if column["kind"] == "id" and column["limit"] <= column["largest"] < seen["tokenizer_length"]:
             statement = f"{model}.resize_token_embeddings(len({seen['tokenizer']}))"
@@ -198,10 +205,10 @@ class DataSetOutOfRange(Rule):
 
         def change(source: str) -> str:
             if fix.id == "set-num-labels":
-                return set_num_labels(source, int(told["count"]))
+                return set_num_labels(source, int(told["has"]), int(told["count"]))
             return insert_after_assignment(source, str(told["model"]), str(told["statement"]))
 
-        return Rechecked(edit_cells(scene, change, fails=False), told)
+        return Rechecked(edit_cells(scene, change, apart=True, fails=False, makes=str(told["model"])), told)
 
 
 class Rechecked(EditCells):
@@ -250,7 +257,7 @@ def _why(column: Mapping[str, Any]) -> str:
         if (column["smallest"], column["largest"]) == (1, column["limit"]):
             return f"The labels run from 1 to {column['largest']}: they count from one."
         if column["smallest"] < 0:
-            return "A negative label stands for something that the loss does not know; it ignores -100 only."
+            return "The loss takes no negative label but -100, which it ignores."
         return f"The labels go up to {column['largest']:,}, and {column['origin']}."
     if column["kind"] == "answer":
         return "They count characters instead of tokens, or the rows were cut after the answers were found."

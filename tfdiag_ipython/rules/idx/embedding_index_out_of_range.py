@@ -13,7 +13,7 @@ from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.probes.special_tokens import SpecialTokensProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._examples import SETUP
-from tfdiag_ipython.rules.idx._words import bad_special_token, too_long
+from tfdiag_ipython.rules.idx._words import bad_special_token, outside, too_long
 
 IGNORED = -100
 """What losses pass over."""
@@ -90,7 +90,7 @@ class EmbeddingIndexOutOfRange(Rule):
                 }
             },
             certainty=Certainty.CONFIRMED,
-            title="30523.*30,?522 rows.*tokenizer.*30,?524",
+            title="30,523.*30,?522 rows.*tokenizer.*30,?524",
             fixes=("resize-embeddings",),
         ),
         Match(
@@ -202,7 +202,7 @@ class EmbeddingIndexOutOfRange(Rule):
         )  # the ids can be its own
         longer = made and values["smallest"] >= 0
         module = f"`{seen['module']}`" if seen["module"] else "the embedding"
-        held = f"{role} {values['first']}" if values["first"] != IGNORED else f"{IGNORED}, which only labels may hold"
+        held = f"{role} {values['first']:,}" if values["first"] != IGNORED else f"{IGNORED}, which only labels may hold"
         title = f"The inputs hold {held}, and {module} has {limit:,} rows (0 to {limit - 1:,})"
         if longer:
             title += f": `{seen['tokenizer']}` has {seen['tokenizer_length']:,} tokens"
@@ -221,7 +221,7 @@ class EmbeddingIndexOutOfRange(Rule):
         return self.found(
             title,
             Certainty.CONFIRMED,
-            what=f"{values['count']} of {values['total']} ids are out of range; the largest is {values['largest']}.",
+            what=outside(values, "ids"),
             why=_why(seen, longer),
             evidence=seen.seen,
             fixes=offered,
@@ -237,11 +237,14 @@ def _why(seen: Evidence, longer: bool) -> str:
         return "Tokens were added to the tokenizer, or it belongs to another checkpoint, and the embedding was not resized."
     values = seen["values"]
     if values["first"] == IGNORED:
-        return "Losses ignore -100 and an embedding does not know it: labels were given as ids, or -100 instead of the padding token fills up `input_ids`."
+        return "Only losses ignore -100: labels were given as ids, or `input_ids` was filled up with -100 where the padding token belongs."
     if seen["role"] == "positions":
         return "A row is longer than the positions, or `position_ids` were made for longer ones; they count from 0."
     if values["first"] < 0:
-        return "A negative id stands for something that the embedding does not know: fill up with the padding token's id. Of labels that a decoder reads only -100 is replaced."
+        return (
+            "An embedding takes no negative id: fill up with the padding token's id. In labels that a decoder reads, write -100, the only "
+            "negative number that is replaced."
+        )
     if seen["role"] == "token types":
         return f"The model knows {seen['limit']} token type(s), and the tokenizer gave more: it belongs to another kind of model."
     return "The ids were not made for this model: its tokenizer or its `vocab_size` is another one."

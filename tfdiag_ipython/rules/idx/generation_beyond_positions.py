@@ -105,4 +105,4 @@ class GenerationBeyondPositions(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         fewer = {"max_new_tokens": str(fix.parameters["count"]), "max_length": None}
-        return edit_cells(scene, lambda source: set_arguments(source, calls_to("generate"), fewer))
+        return edit_cells(scene, lambda source: set_arguments(source, calls_to("generate"), fewer), apart=True)

@@ -12,7 +12,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_call import IndexCallProbe
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.idx._words import index_title, too_long
+from tfdiag_ipython.rules.idx._words import index_title, outside, too_long
 
 
 class IndexBeyondDimension(Rule):
@@ -130,7 +130,7 @@ class IndexBeyondDimension(Rule):
     def _read(self, call: Evidence, hit: Hit) -> Diagnosis:
         values, name = call["values"], call["index"]
         from_one = values["smallest"] == 1 and values["largest"] == call["high"] + 1
-        what = f"{values['count']} of {values['total']} indices are out of range."
+        what = outside(values, "indices")
         dimension = re.search(r"^dimension (\d+)", call["limit"])
         if hit["dimension"] and dimension and dimension[1] != hit["dimension"]:
             what += f' (The message counts the indices, not the dimensions: its "dimension {hit["dimension"]}" is dimension {dimension[1]}.)'

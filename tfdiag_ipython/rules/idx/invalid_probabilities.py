@@ -93,7 +93,7 @@ class InvalidProbabilities(Rule):
                 "model.generate(torch.tensor([[1, 2]]), do_sample=True, max_new_tokens=2, suppress_tokens=list(range(7)))",
             ),
             certainty=Certainty.CONFIRMED,
-            title="scores are sound",
+            title="from finite scores",
         ),
         Reproduce(
             ("import torch", "torch.multinomial(torch.tensor([-1.0, 2.0]), 1)"),
@@ -111,7 +111,7 @@ class InvalidProbabilities(Rule):
         if logits and logits["nan"] + logits["inf"]:
             count, dtype = logits["nan"] + logits["inf"], seen["dtype"]
             return self.found(
-                f"{count} of {logits['total']:,} scores that the model gave are not finite (the model is in {dtype})",
+                f"{count:,} of {logits['total']:,} scores that the model gave are not finite (the model is in {dtype})",
                 Certainty.CONFIRMED,
                 what="The model's own scores are not a number or infinite, before `generate` did anything with them.",
                 why="float16 overflows above 65,504: load the model in bfloat16 or float32."
@@ -121,22 +121,22 @@ class InvalidProbabilities(Rule):
             )
         if logits and drawn and drawn["nan"] + drawn["inf"]:
             return self.found(
-                "The model's scores are sound, and `generate` made probabilities of them that are not: look at its settings",
+                f"`generate` made {drawn['nan'] + drawn['inf']:,} of {drawn['total']:,} probabilities inf or nan from finite scores: look at its settings",
                 Certainty.CONFIRMED,
-                what=f"{drawn['nan'] + drawn['inf']} of {drawn['total']:,} probabilities are not finite.",
+                what="The model's own scores are finite; what `generate` does with them before it draws is not.",
                 why=f"A processor forbids every token, or the temperature ({seen['temperature']}) makes the scores overflow.",
                 evidence=seen.seen,
             )
         if not failure.stored and not passes(failure, TRANSFORMERS):
             return self.found(
-                "What was given to `torch.multinomial` are no probabilities: a number is negative, inf or nan, or all are 0",
+                "`torch.multinomial` was given what are no probabilities: a number is negative, inf or nan, or all are 0",
                 Certainty.LIKELY,
-                what="It draws from probabilities and refuses what is none; no model of Transformers is in this traceback.",
+                what="It draws from probabilities and refuses anything else; no model of Transformers is in this traceback.",
             )
         return self.found(
             "The probabilities that a token is drawn from hold inf, nan or a negative number: the model's scores overflowed",
             Certainty.LIKELY,
-            what="`torch.multinomial` draws from probabilities and refuses what is none.",
+            what="`torch.multinomial` draws from probabilities and refuses anything else.",
             why="Most often float16 overflowed (load in bfloat16 or float32), the weights are damaged, or a row is masked entirely.",
             evidence=seen.seen,
         )

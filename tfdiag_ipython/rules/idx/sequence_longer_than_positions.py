@@ -231,7 +231,7 @@ class SequenceLongerThanPositions(Rule):
             what=f"The rows of `{places['argument']}` have {length:,} tokens; the {part}'s positions end at {most:,}{less}.",
             why="The tokenizer was not asked to truncate."
             if places["argument"] in {"input_ids", "labels"}
-            else "They were made longer than the positions.",
+            else "They were made for a longer sequence than the model has positions.",
             evidence=seen.seen,
             fixes=self._truncates(places["argument"], most),
         )
@@ -272,7 +272,7 @@ class SequenceLongerThanPositions(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         arguments = {"truncation": "True", "max_length": str(fix.parameters["length"])}
-        return edit_cells(scene, lambda source: set_arguments(source, _tokenizes, arguments))
+        return edit_cells(scene, lambda source: set_arguments(source, _tokenizes, arguments), apart=True)
 
 
 def _tokenizes(call: object) -> bool:

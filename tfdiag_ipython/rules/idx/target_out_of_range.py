@@ -8,14 +8,14 @@ from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.source import called, edit_calls, with_arguments
 from tfdiag_ipython.fixes.statements import insert_after_assignment
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_call import IndexCallProbe
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._examples import SETUP
-from tfdiag_ipython.rules.idx._words import index_title
+from tfdiag_ipython.rules.idx._words import index_title, outside
 
 BATCH = "batch = make_tokenizer()(['a film', 'good film', 'bad film'], return_tensors='pt')\n"
 
@@ -160,7 +160,7 @@ class TargetOutOfRange(Rule):
             if call:
                 return self._one_hot(call)
             return self.found(
-                "A label is not one of the classes: labels go from 0 to the number of classes less one",
+                "A label is not one of the classes: labels go from 0 to the number of classes minus 1",
                 Certainty.LIKELY,
                 what="One of the labels is negative, or as large as the number of classes or larger.",
                 why="The labels count from one, or the number of classes is too small.",
@@ -177,12 +177,12 @@ class TargetOutOfRange(Rule):
         limit, name = seen["limit"], seen["variable"]
         model = seen["model"] or "model"
         told = seen["config"].get("num_labels") == limit
-        has = f"`{model}.config.num_labels` is {limit}" if told else f"the scores have {limit} classes"
+        has = f"`{model}.config.num_labels` is {limit:,}" if told else f"the scores have {limit:,} classes"
         worst = values["largest"] if values["largest"] >= limit else values["first"]
         return self.found(
-            f"{f'`{name}` holds' if name else 'The labels hold'} {worst}, and {has}: labels go from 0 to {limit - 1}",
+            f"{f'`{name}` holds' if name else 'The labels hold'} {worst:,}, and {has}: labels go from 0 to {limit - 1:,}",
             Certainty.CONFIRMED,
-            what=f"{values['count']} of {values['total']} labels are out of range.",
+            what=outside(values, "labels"),
             why=_why(values, limit, "The model was made with" if told else "The scores have"),
             evidence=seen.seen,
             fixes=self._remedies(seen, values, limit, name),
@@ -205,7 +205,7 @@ class TargetOutOfRange(Rule):
         return self.found(
             index_title(call),
             Certainty.CONFIRMED,
-            what=f"{values['count']} of {values['total']} labels are out of range.",
+            what=outside(values, "labels"),
             why=why,
             evidence=call.seen,
             fixes=fixes,
@@ -226,7 +226,7 @@ class TargetOutOfRange(Rule):
             fixes.append(
                 self.offer(
                     "mask-labels",
-                    f"Let -1 be ignored ({ignored})",
+                    f"Have the loss ignore -1 (as {ignored})",
                     f"Adds `{statement}`",
                     variable=name,
                     statement=statement,
@@ -237,18 +237,19 @@ class TargetOutOfRange(Rule):
             fixes.append(
                 self.offer(
                     "set-num-labels",
-                    f"Make the model with {count} classes",
+                    f"Make the model with {count:,} classes",
                     "The classification head becomes a new one, untrained.",
                     model=seen["model"],
                     count=count,
+                    has=limit,
                 )
             )
         return tuple(fixes)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "set-num-labels":
-            count = int(fix.parameters["count"])
-            plan = edit_cells(scene, lambda source: set_num_labels(source, count))
+            count, has = int(fix.parameters["count"]), int(fix.parameters["has"])
+            plan = edit_cells(scene, lambda source: set_num_labels(source, has, count), apart=True)
             if not any("num_labels" in source for source in plan.sources):
                 raise PlanError("The cell that makes the model was not found: pass num_labels where the model is made.")
             return plan
@@ -260,19 +261,21 @@ def _why(values: Mapping[str, int], limit: int, has: str) -> str:
     if values["smallest"] == 1 and values["largest"] == limit:
         return f"The labels run from {values['smallest']} to {values['largest']}: they count from one."
     if values["smallest"] < 0:
-        return "A negative label stands for something that the loss does not know; it ignores -100 only."
-    return f"{has} {limit} classes, and the labels need {values['largest'] + 1}."
+        return "The loss takes no negative label but -100, which it ignores."
+    return f"{has} {limit:,} classes, and the labels need {values['largest'] + 1:,}."
 
 
-def set_num_labels(source: str, count: int) -> str:
-    """Where the model or its configuration is made, ask for so many classes."""
+def set_num_labels(source: str, has: int, count: int) -> str:
+    """Where the model that has so many classes or its configuration is made, ask for ``count``; a call with another number makes another."""
     import libcst as cst
 
-    def configures(call: cst.Call) -> bool:
-        return any(arg.keyword is not None and arg.keyword.value == "num_labels" for arg in call.args)
+    def change(call: cst.Call) -> cst.Call:
+        given = next((arg.value for arg in call.args if arg.keyword and arg.keyword.value == "num_labels"), None)
+        loads = bool(re.search(r"For\w+Classification\.from_pretrained$", called(call.func)))
+        if (given is None and not loads) or (isinstance(given, cst.Integer) and given.evaluated_value != has):
+            return call
+        return with_arguments(
+            call, {"num_labels": str(count), **({"ignore_mismatched_sizes": "True"} if loads else {})}
+        )
 
-    def loads(call: cst.Call) -> bool:
-        return bool(re.search(r"For\w+Classification\.from_pretrained$", dotted(call.func)))
-
-    changed = set_arguments(source, configures, {"num_labels": str(count)})
-    return set_arguments(changed, loads, {"num_labels": str(count), "ignore_mismatched_sizes": "True"})
+    return edit_calls(source, lambda call: True, change)

@@ -151,8 +151,10 @@ def stale(evidence: Mapping[str, Evidence], library: str) -> tuple[str, str] | N
 
 
 def in_cell(failure: Failure, symbol: str) -> bool:
-    """Whether the person's own cell spells this name (an imported file cannot be edited from here)."""
-    return bool(re.search(rf"\b{re.escape(symbol)}\b", failure.source)) or not failure.source
+    """Whether a cell of the person's spells this name where it failed (an imported file cannot be edited from here)."""
+    lines = (frame.source for frame in failure.frames if frame.file.startswith("<cell"))
+    spelt_there = any(re.search(rf"\b{re.escape(symbol)}\b", text) for text in (failure.source, *lines))
+    return spelt_there or not failure.source
 
 
 def culprit(failure: Failure) -> str:

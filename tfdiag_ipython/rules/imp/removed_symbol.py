@@ -10,26 +10,15 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.imports import move_symbol
-from tfdiag_ipython.fixes.source import calls_to, keep_defaults, replace_symbol
+from tfdiag_ipython.fixes.source import replace_symbol
+from tfdiag_ipython.fixes.successor import Successor, adapt_calls, not_kept
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
+from tfdiag_ipython.rules.imp._adamw_examples import HIDDEN, KEPT, TRAIN
 from tfdiag_ipython.rules.imp._symbols import Removal, Wanted, culprit, in_cell, older, read, removal, stale
-
-TRAIN = """\
-import torch
-from transformers import (
-    AdamW,
-    get_linear_schedule_with_warmup,
-)
-
-layer = torch.nn.Linear(2, 2)
-optimizer = AdamW(layer.parameters(), lr=1e-3, correct_bias=False)  # as in the old examples
-assert optimizer.defaults["weight_decay"] == 0.0 and optimizer.defaults["eps"] == 1e-6
-"""
-
 
 TF_LOADER = re.compile(r"[/\\]modeling_tf_pytorch_utils\.py$")
 """The library looks for the TensorFlow twin of any model there; many models never had one."""
@@ -52,8 +41,9 @@ class RemovedSymbol(Rule):
 
     *Fixes and their safety*
     `use-replacement` (safe) imports the successor instead; for AdamW it writes out the old defaults
-    (`weight_decay=0.0`, `eps=1e-6`) in the calls of the cell. `use-nearest-replacement` (unsafe) is the same where a call says something that
-    the successor does not take (`correct_bias=False`), which is left out. `use-pytorch-class` (unsafe: another framework, other
+    (`weight_decay=0.0`, `eps=1e-6`) in the calls of the cell. `use-nearest-replacement` (unsafe) is the same where this does not keep
+    the meaning: a call says what the successor does not take (`correct_bias=False`, which is left out), hides its arguments behind `*` or `**`,
+    or the class is used without a call or in other cells. `use-pytorch-class` (unsafe: another framework, other
     tensors) drops `TF` or `Flax`. `adapt-calls` is shown only: the successor takes other arguments.
 
     *Example*
@@ -108,6 +98,13 @@ class RemovedSymbol(Rule):
             (TRAIN,),
             title=r"`AdamW` is gone from transformers \d.*: use `torch.optim.AdamW`",
             certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-nearest-replacement"),),
+        ),
+        Reproduce((KEPT,), title="use `torch.optim.AdamW`", fixes=(Try("use-replacement"),)),
+        Reproduce((HIDDEN,), title="use `torch.optim.AdamW`", fixes=(Try("use-nearest-replacement"),)),
+        Reproduce(
+            ("from transformers import AdamW",),
+            title="use `torch.optim.AdamW`",
             fixes=(Try("use-nearest-replacement"),),
         ),
         Reproduce(
@@ -172,37 +169,25 @@ class RemovedSymbol(Rule):
             label = f"Write {known.new}, the PyTorch class"
             note = f"The code after it must speak PyTorch: other tensors, no {known.other_framework} training loop."
             return (self.offer("use-pytorch-class", label, note, display=elsewhere, **values),)
-        lost = _left_out(failure, name.symbol)
+        successor = Successor.of(table("symbols")["removed"].get(name.symbol, {}))
+        lost = not_kept(failure.source, name.symbol, name.library, successor) if successor and failure.source else ()
         if lost:
-            told = f"{known.note} {lost} has no counterpart there and is left out."
+            told = f"{known.note} The calls in the cell keep the old values, but: {'; '.join(lost)}."
             return (self.offer("use-nearest-replacement", f"Use {known.target}", told, display=elsewhere, **values),)
-        return (self.offer("use-replacement", f"Use {known.target}", known.note, display=elsewhere, **values),)
+        told = f"{known.note} The calls in the cell keep the old values." if successor else known.note
+        return (self.offer("use-replacement", f"Use {known.target}", told, display=elsewhere, **values),)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new, module, new_module = (str(fix.parameters[key]) for key in ("old", "new", "module", "new_module"))
-        known = table("symbols")["removed"].get(old, {})
-        defaults = {key: (int(place), str(value)) for key, (place, value) in known.get("defaults", {}).items()}
+        successor = Successor.of(table("symbols")["removed"].get(old, {}))
 
         def change(source: str) -> str:
             if new_module == module:
                 return replace_symbol(source, old, new, module=module)
-            moved = move_symbol(source, old, new, module=module, new_module=new_module)
-            if moved == source or not defaults:
-                return moved
-            return keep_defaults(moved, calls_to(new), defaults, tuple(known.get("dropped", ())))
+            kept = adapt_calls(source, old, module, successor) if successor else source
+            return move_symbol(kept, old, new, module=module, new_module=new_module)
 
-        note = f"{known['note']} The calls in the edited cell keep the old values." if defaults else ""
-        return edit_cells(scene, change, note=note)
-
-
-def _left_out(failure: Failure, symbol: str) -> str:
-    """The arguments in the failing cell that the successor of a class does not take, where they say other than what it does."""
-    dropped = table("symbols")["removed"].get(symbol, {}).get("dropped", {})
-    given = (
-        re.search(rf"\b{name}\s*=\s*(\w+)", failure.source or "") for name, harmless in dropped.items() if harmless
-    )
-    found = [f"`{match[0]}`" for match in given if match and match[1] not in dropped.values()]
-    return " and ".join(found)
+        return edit_cells(scene, change, note=fix.explanation if successor else "")
 
 
 def _wrong(known: Removal, seen: Evidence) -> bool:

@@ -151,7 +151,7 @@ class RowsOfUnequalLength(Rule):
         return (self.offer("pad-rows", "Pad the rows", "Adds `padding=True` to the tokenizer's call."),)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        return edit_cells(scene, lambda source: set_arguments(source, _makes_tensors, {"padding": "True"}))
+        return edit_cells(scene, lambda source: set_arguments(source, _makes_tensors, {"padding": "True"}), apart=True)
 
 
 def _makes_tensors(call: object) -> bool:
