@@ -11,6 +11,7 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import rename_attribute
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.attribute_names import AttributeNamesProbe
+from tfdiag_ipython.probes.nearest import home
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 
 _CHANGED = {method.old for method in methods()}
@@ -35,8 +36,9 @@ class MisspeltAttribute(Rule):
     A typing error, or a name from another library.
 
     *How tfdiag confirms it*
-    It reads the names off the live object's classes and dictionaries, without running any of its properties. Names that a release
-    removed are another rule's.
+    It reads the names off the live object's classes and dictionaries, without running any of its properties: one alone is one slip of the
+    fingers away, two in long names. Where several are, or only an underscore at an end differs, it asks. Names that a release removed,
+    and those of another kind of object, are other rules'.
 
     *Fixes and their safety*
     `use-nearest-attribute` (safe: the only change is the name) is carried out where one name alone is near.
@@ -63,8 +65,9 @@ class MisspeltAttribute(Rule):
                     "kind": "GPT2LMHeadModel",
                     "library": "transformers",
                     "nearest": ("generate",),
-                    "clear": True,
+                    "sure": True,
                     "callable": True,
+                    "of": "",
                 }
             },
             certainty=Certainty.CONFIRMED,
@@ -104,18 +107,23 @@ class MisspeltAttribute(Rule):
             return None
         if seen["attribute"] not in (hit["attribute"], hit["bare"]) and hit["attribute"] + hit["bare"]:
             return None  # the message is another error's of the chain
+        if seen["of"]:
+            return None  # a name of another kind of object
         old, best = seen["attribute"], seen["nearest"][0]
+        title = f"`{seen['kind']}.{old}` is misspelt: it has `{best}{'()' if seen['callable'] else ''}`"
         fixes: tuple[Fix, ...] = ()
-        if seen["clear"]:
+        if seen["sure"]:
             once = len(re.findall(rf"\.\s*{re.escape(old)}\b", failure.source)) == 1
             told = "The only change is the name."
             fixes = (self.offer("use-nearest-attribute", f"Write .{best}", told, display=not once, old=old, new=best),)
-        others = ", ".join(f"`{name}`" for name in seen["nearest"][1:])
+        else:
+            meant = " or ".join(f"`{name}`" for name in seen["nearest"])
+            title = f"`{seen['kind']}` has no `{old}`: did you mean {meant}?"
         return self.found(
-            f"`{seen['kind']}.{old}` is misspelt: it has `{best}{'()' if seen['callable'] else ''}`",
-            Certainty.CONFIRMED if seen["clear"] else Certainty.LIKELY,
+            title,
+            Certainty.CONFIRMED if seen["sure"] else Certainty.POSSIBLE,
             what=f"The object has no `{old}`.",
-            why=f"The nearest name that it has is `{best}`{f'; also near: {others}' if others else ''}.",
+            why=f"{home(old)} has one of that name." if home(old) else "The names were read off the object itself.",
             evidence=seen.seen,
             fixes=fixes,
         )

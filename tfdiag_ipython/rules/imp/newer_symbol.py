@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe, likeness
+from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
+from tfdiag_ipython.probes.nearest import distance
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
-from tfdiag_ipython.rules.imp._symbols import culprit, later, older, read, release_of, removal, spelt, stale
+from tfdiag_ipython.rules.imp._symbols import culprit, later, meant, older, read, release_of, removal, stale
 
 
 class NewerSymbol(Rule):
@@ -111,11 +112,15 @@ class NewerSymbol(Rule):
         version = str(seen["version"]) if seen else name.version
         ours = name.library == "transformers"
         newer = later(name.symbol, version) if ours and version else ""
-        near = str(seen["nearest"][0]) if seen and seen["nearest"] else ""
-        if seen and (seen["exists"] or (near and likeness(name.symbol, newer) <= likeness(name.symbol, near))):
+        near = seen["nearest"] if seen else ()
+        if seen and (seen["exists"] or (near and not (newer and _slips(name.symbol, newer) < seen["slips"]))):
             return None  # misspelt: IMP001
-        right = spelt(name.symbol) if ours and not release_of("first", name.symbol) else ""
-        right = right or (newer if newer != name.symbol else "")
+        right = newer if newer != name.symbol else ""
+        if ours and not seen:
+            others = meant(name.symbol, version)
+            if others and not (others.sure and release_of("first", others.names[0])):
+                return None  # misspelt, and not too new: IMP001
+            right = right or (others.names[0] if others else "")
         first = release_of("first", right or name.symbol) if ours else ""
         due = first if first and version and not older(version, first) and not right else ""
         where = culprit(failure)
@@ -154,3 +159,7 @@ class NewerSymbol(Rule):
             evidence=seen.seen,
             fixes=(upgrade,) if older(version, first or "0") or not (seen or due) else (),
         )
+
+
+def _slips(symbol: str, other: str) -> int:
+    return distance(symbol.lower(), other.lower())
