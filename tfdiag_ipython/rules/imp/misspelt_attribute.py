@@ -99,6 +99,11 @@ class MisspeltAttribute(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-nearest-attribute"),),
         ),
+        Reproduce(
+            ("import torch\nx = torch.ones(2)", "x.geometric(0.5)"),  # the one in place
+            title=r"`Tensor` has no `geometric`: did you mean `geometric_`\?",
+            certainty=Certainty.POSSIBLE,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:

@@ -103,6 +103,45 @@ class MisspeltSymbol(Rule):
             title="`BertModl` is misspelt: transformers .* has `BertModel`",
             certainty=Certainty.CONFIRMED,
         ),
+        Match(
+            text="ImportError: cannot import name 'AutoModelForSequenceClasification' from 'transformers' (/x/__init__.py)",
+            certainty=Certainty.LIKELY,
+            title="is misspelt: transformers has `AutoModelForSequenceClassification`",
+            fixes=("use-nearest-name",),
+        ),
+        Match(
+            text="ImportError: cannot import name 'RobertModel' from 'transformers' (/x/__init__.py)",
+            certainty=Certainty.POSSIBLE,
+            title="did you mean `RobertaModel` or `RoCBertModel`",
+        ),
+        Reproduce(
+            ("from transformers import RobertModel",),
+            title="has no `RobertModel`: did you mean `RobertaModel` or `RoCBertModel`",
+            certainty=Certainty.POSSIBLE,
+        ),
+        Reproduce(
+            ("from transformers import BertTokenizerfast",),  # transformers 5 makes the name up when it is asked for
+            title="has `BertTokenizerFast`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-nearest-name"),),
+        ),
+        Reproduce(
+            ("import huggingface_hub", "load = huggingface_hub.hf_hub_dowload"),
+            title="`hf_hub_dowload` is misspelt: huggingface_hub .* has `hf_hub_download`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-nearest-name"),),
+        ),
+        Reproduce(
+            ("import torch", "x = torch.tensr([1.0])"),
+            title="torch .* has `tensor`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-nearest-name"),),
+        ),
+        Reproduce(
+            ("import torch", "activation = torch.nn.relu"),
+            title="torch.nn has no `relu`, torch has; did you mean `ReLU`",
+            certainty=Certainty.POSSIBLE,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:

@@ -116,9 +116,10 @@ class NewerSymbol(Rule):
         if seen and (seen["exists"] or (near and not (newer and _slips(name.symbol, newer) < seen["slips"]))):
             return None  # misspelt: IMP001
         right = newer if newer != name.symbol else ""
-        if ours and not seen:
+        if ours and not seen and known is None:
             others = meant(name.symbol, version)
-            if others and not (others.sure and release_of("first", others.names[0])):
+            since = release_of("first", others.names[0]) if others.sure else ""
+            if others and not (since and (not version or older(version, since))):
                 return None  # misspelt, and not too new: IMP001
             right = right or (others.names[0] if others else "")
         first = release_of("first", right or name.symbol) if ours else ""
