@@ -117,16 +117,21 @@ def release_of(kind: str, symbol: str) -> str:
     return _releases(kind).get(symbol, "")
 
 
+@functools.cache
+def exported() -> frozenset[str]:
+    """Every name that a release of transformers exports, from 4.18 on."""
+    return frozenset(table("transformers_names")["oldest"].split()) | _releases("first").keys()
+
+
 @functools.lru_cache(maxsize=32)  # two rules ask the same of one failure
 def meant(symbol: str, version: str) -> Guess:
     """By the history alone: what was meant by a name that no release of transformers exports, of the names of this release
     (where it is not known, of all).
     """
-    known = {*table("transformers_names")["oldest"].split(), *_releases("first")}
-    if symbol in known:
+    if symbol in exported():
         return Guess()
     gone = _releases("gone")
-    return guess(symbol, (name for name in known if not version or name not in gone or older(version, gone[name])))
+    return guess(symbol, (name for name in exported() if not version or name not in gone or older(version, gone[name])))
 
 
 @functools.lru_cache(maxsize=32)
