@@ -24,9 +24,10 @@ _MOST = 5000
 class AttributeNamesProbe(Probe):
     """Reads names off the classes and the dictionaries of the live object; no property of it is run, and no ``__getattr__``.
 
-    Facts: ``attribute``, ``kind`` (name of the object's class), ``library`` (the first base's that is of a library), ``nearest``
-    (names most like it), ``sure`` (it can only be the first), ``callable`` (the first is a method), ``of`` (dotted name of the
-    function or class of the library that the name is really of: then it is not misspelt). Modules are another probe's.
+    Facts: ``attribute``, ``kind`` (name of the object's class), ``library`` (the first base's that is of a library), ``tensor``
+    (it is one), ``nearest`` (names most like it), ``sure`` (it can only be the first), ``callable`` (the first is a method), ``of`` (dotted name of the
+    function or class of the library that the name is really of: then it is not misspelt), ``function`` (the same where it is a
+    function). Modules are another probe's.
     """
 
     name: ClassVar[str] = "attribute-names"
@@ -45,15 +46,19 @@ class AttributeNamesProbe(Probe):
         best = near.names[0] if near else ""
         static: Any = next((vars(base)[best] for base in bases if best in vars(base)), None)
         scene.deadline.check()
-        of = _function(attribute, bases, scene) or _relative(attribute, bases)
+        tensor = any(base.__name__ == "Tensor" and base.__module__ == "torch" for base in bases)
+        function = _function(attribute, scene) if tensor else ""
+        of = function or _relative(attribute, bases)
         facts = {
             "attribute": attribute,
             "kind": bases[0].__name__,
             "library": library,
+            "tensor": tensor,
             "nearest": near.names,
             "sure": near.sure and not of,
             "callable": callable(static),
             "of": of,
+            "function": function,
         }
         told = f"{', '.join(near.names)} of {bases[0].__module__}.{bases[0].__qualname__}" if near else "none"
         seen = [Observation(f"most like `{attribute}`", told, "the object of the error")]
@@ -62,10 +67,8 @@ class AttributeNamesProbe(Probe):
         return Evidence(MappingProxyType(facts), tuple(seen))
 
 
-def _function(name: str, bases: list[type], scene: Scene) -> str:
-    """The function of torch that is called so, where the object is a tensor."""
-    if not any(base.__name__ == "Tensor" and base.__module__ == "torch" for base in bases):
-        return ""
+def _function(name: str, scene: Scene) -> str:
+    """The function of torch that is called so."""
     for place in ("torch", "torch.nn.functional"):
         module = scene.module(place)
         if module is not None and not name.startswith("_") and callable(vars(module).get(name)):

@@ -13,6 +13,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.attribute_names import AttributeNamesProbe
 from tfdiag_ipython.probes.nearest import home
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.imp.array_method_of_tensor import ANSWERS
 
 _CHANGED = {method.old for method in methods()}
 MODEL = (
@@ -68,6 +69,7 @@ class MisspeltAttribute(Rule):
                     "sure": True,
                     "callable": True,
                     "of": "",
+                    "tensor": False,
                 }
             },
             certainty=Certainty.CONFIRMED,
@@ -112,8 +114,8 @@ class MisspeltAttribute(Rule):
             return None
         if seen["attribute"] not in (hit["attribute"], hit["bare"]) and hit["attribute"] + hit["bare"]:
             return None  # the message is another error's of the chain
-        if seen["of"]:
-            return None  # a name of another kind of object
+        if seen["of"] or (seen["tensor"] and seen["attribute"] in ANSWERS):
+            return None  # a name of another kind of object: IMP019 to IMP021
         old, best = seen["attribute"], seen["nearest"][0]
         title = f"`{seen['kind']}.{old}` is misspelt: it has `{best}{'()' if seen['callable'] else ''}`"
         fixes: tuple[Fix, ...] = ()
