@@ -101,7 +101,7 @@ class InstalledSymbolsProbe(Probe):
             "exists": symbol in known,
             "elsewhere": elsewhere,
             "nearest": farther.names,
-            "sure": near.sure and not elsewhere,
+            "sure": near.sure,
             "slips": farther.slips,
             "variants": tuple(other for other in derived if other != symbol and other in whole),
             "file": str(getattr(module, "__file__", "") or ""),
@@ -138,4 +138,4 @@ def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
         if own or (isinstance(lazy, Mapping) and symbol in lazy):
             places.append(name)
     scene.deadline.check()
-    return tuple(sorted(places, key=lambda name: (name.count("."), name))[:3])
+    return tuple(sorted(places, key=lambda name: (name.count("."), len(name), name))[:3])

@@ -41,7 +41,7 @@ class MisspeltSymbol(Rule):
 
     *How tfdiag confirms it*
     It looks the name up in the tables of the very module that is loaded: the name is not there, and one alone is one slip of the fingers
-    away, two in long names. Where several are, or another module of the library has the very name, it asks. Of pasted text the history of
+    away, two in long names. Where several are, it asks. Of pasted text the history of
     the released names is asked instead. Names known to have been removed, and a kernel that holds an older library than is installed,
     are other faults.
 
@@ -137,11 +137,6 @@ class MisspeltSymbol(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-nearest-name"),),
         ),
-        Reproduce(
-            ("import torch", "activation = torch.nn.relu"),
-            title="torch.nn has no `relu`, torch has; did you mean `ReLU`",
-            certainty=Certainty.POSSIBLE,
-        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -150,8 +145,8 @@ class MisspeltSymbol(Rule):
             return None
         if not seen:
             return self._by_history(name)
-        if seen["exists"] or not seen["nearest"]:
-            return None
+        if seen["exists"] or seen["elsewhere"] or not seen["nearest"]:
+            return None  # the very name is in another module: IMP022
         if removal(name) is not None and seen["slips"]:
             return None
         best = str(seen["nearest"][0])
@@ -183,14 +178,10 @@ class MisspeltSymbol(Rule):
         )
 
     def _asked(self, name: Wanted, near: tuple[str, ...], told: str, seen: Evidence) -> Diagnosis:
-        """Several names may have been meant, or the very name is elsewhere in the library."""
+        """Several names may have been meant, or what was asked for is a word of its own."""
         names = " or ".join(f"`{other}`" for other in near)
-        others = seen["elsewhere"][:1] if seen else ()
-        title = f"{told} has no `{name.symbol}`: did you mean {names}?"
-        if others:
-            title = f"{name.module} has no `{name.symbol}`, {others[0]} has; did you mean {names}?"
         return self.found(
-            title,
+            f"{told} has no `{name.symbol}`: did you mean {names}?",
             Certainty.POSSIBLE,
             what=f"{name.module} has no `{name.symbol}`.",
             why="More than one name may have been meant: nothing is changed for you.",

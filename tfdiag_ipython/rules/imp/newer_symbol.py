@@ -147,6 +147,8 @@ class NewerSymbol(Rule):
             # A module inside may have had the name before the library exported it.
             top = name.module == "transformers" or name.module.startswith("transformers.models")
             certainty = Certainty.CONFIRMED if seen and top else Certainty.LIKELY
+        elif seen and seen["elsewhere"]:
+            return None  # in another module: IMP022
         else:
             title = f"{name.module} {version} has no `{name.symbol}`".replace("  ", " ")
             title += ": misspelt, of another release, or of a missing package"
