@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
-from tfdiag_ipython.probes.nearest import guess
+from tfdiag_ipython.probes.nearest import Guess, guess, with_a_word
 
 OWNERS = re.compile(r"(?:transformers|tokenizers|torch|datasets|peft|accelerate|huggingface_hub)(?:\.|$)")
 """Libraries whose objects are looked at."""
@@ -42,7 +42,11 @@ class AttributeNamesProbe(Probe):
         if not library or isinstance(owner, ModuleType):
             return Evidence(missing="the object is of none of the libraries that are known")
         scene.deadline.check()
-        near = guess(attribute, _names(owner, bases))
+        is_output = any(base.__name__ == "ModelOutput" for base in bases)
+        names = _names(owner, bases)
+        if is_output:  # a field without a value (`hidden_states`, unless they were asked for) helps nobody
+            names -= {name for name, value in object.__getattribute__(owner, "__dict__").items() if value is None}
+        near = guess(attribute, names) or (with_a_word(attribute, names) if is_output else Guess())
         best = near.names[0] if near else ""
         static: Any = next((vars(base)[best] for base in bases if best in vars(base)), None)
         scene.deadline.check()

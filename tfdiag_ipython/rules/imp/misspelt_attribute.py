@@ -20,6 +20,10 @@ MODEL = (
     "from transformers import GPT2Config, GPT2LMHeadModel\n"
     "model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8, bos_token_id=0, eos_token_id=0))"
 )
+ENCODER = (
+    "import torch\nfrom transformers import BertConfig, BertModel\n"
+    "model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9))"
+)
 TOKENIZER = (
     "from tokenizers import Tokenizer, models\nfrom transformers import PreTrainedTokenizerFast\n"
     "words = Tokenizer(models.WordLevel({'a': 0, 'b': 1}, unk_token='a'))\n"
@@ -100,6 +104,11 @@ class MisspeltAttribute(Rule):
             title="`BatchEncoding.input_idss` is misspelt: it has `input_ids`",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-nearest-attribute"),),
+        ),
+        Reproduce(
+            (f"{ENCODER}\nout = model(torch.tensor([[1]]))", "states = out.hidden_state"),  # `hidden_states` is empty
+            title=r"`\w+` has no `hidden_state`: did you mean `last_hidden_state`\?",
+            certainty=Certainty.POSSIBLE,
         ),
         Reproduce(
             ("import torch\nx = torch.ones(2)", "x.geometric(0.5)"),  # the one in place

@@ -9,7 +9,7 @@ from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProb
 from tfdiag_ipython.probes.nearest import distance
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
-from tfdiag_ipython.rules.imp._symbols import culprit, later, meant, older, read, release_of, removal, stale
+from tfdiag_ipython.rules.imp._symbols import culprit, exported, later, meant, older, read, release_of, removal, stale
 
 
 class NewerSymbol(Rule):
@@ -78,6 +78,11 @@ class NewerSymbol(Rule):
             title="`LLaMATokenizer` is written `LlamaTokenizer`",
         ),
         Match(
+            text="ImportError: cannot import name 'pipeline' from 'transformers' (/x/__init__.py)",
+            title="transformers has no `pipeline`, which came with 4.18 or an earlier release: a missing package, or files of two",
+            certainty=Certainty.POSSIBLE,
+        ),
+        Match(
             text="ImportError: cannot import name 'Llama4ForCausalLM' from 'transformers' (/x/__init__.py)",
             title="`Llama4ForCausalLM` is first in transformers 4.51",
         ),
@@ -124,6 +129,8 @@ class NewerSymbol(Rule):
             right = right or (others.names[0] if others else "")
         first = release_of("first", right or name.symbol) if ours else ""
         due = first if first and version and not older(version, first) and not right else ""
+        if ours and not first and name.symbol in exported():
+            due = "4.18 or an earlier release"
         where = culprit(failure)
         asked = f"`{where}` asks for it." if where else ""
         here = f", here is {version}" if version else ""
@@ -137,7 +144,7 @@ class NewerSymbol(Rule):
             title = f"`{name.symbol}` is written `{right}`, which is first in transformers {first}{here}"
             why = f"No release of transformers is known to write it so. {asked}"
         elif due:
-            title = f"{name.module} {version} has no `{name.symbol}`, which came with {due}: "
+            title = f"{f'{name.module} {version}'.strip()} has no `{name.symbol}`, which came with {due}: "
             title += "a missing package, or files of two releases"
             why = f"Optional names are left out where a package that they need is missing. {asked}"
             certainty = Certainty.POSSIBLE
