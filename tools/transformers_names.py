@@ -38,13 +38,13 @@ def main(folder: Path) -> None:
     if not releases:
         raise SystemExit(f"{folder} holds no wheel of transformers {OLDEST} or later.")
     table = {
-        "about": "Names that transformers exports, by the first minor release that has them (those of the oldest are "
-        "not listed)"
-        " and by the first that lacks them; likewise the attention classes of its modeling files. Read from the "
+        "about": "Names that transformers exports, by the first minor release that has them (those of the oldest stand "
+        "under oldest) and by the first that lacks them; likewise the attention classes of its modeling files. Read from the "
         "wheels of "
         f"{', '.join(releases)} (the .0 release of each, or the earliest there is) by tools/transformers_names.py; "
         "not run. TensorFlow and Flax names are left out, and tokenizers and names that end in Fast from those gone: "
         "transformers 5 answers for some of them.",
+        "oldest": " ".join(sorted(exported[releases[0]])),
         "first": {new: sorted(exported[new] - seen) for new, seen in before(releases, exported)},
         "gone": lost(
             releases, {release: {n for n in names if not _ALIASED.search(n)} for release, names in exported.items()}

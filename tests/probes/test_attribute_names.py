@@ -34,10 +34,18 @@ def test_no_property_is_run_and_no_getattr():
     assert asked == ["genrate"]
 
 
-def test_two_names_that_are_as_near_are_not_clear():
-    seen = look(a_model(save_model=1, load_model=2), lambda model: model.oad_model)
-    assert seen["clear"] and seen["nearest"][0] == "load_model"
-    assert not look(a_model(layer_a=1, layer_b=2), lambda model: model.layer_c)["clear"]
+def test_a_name_of_a_relative_is_not_misspelt():
+    base = type("Base", (), {"__module__": "transformers.toy"})
+    type("WithHead", (base,), {"__module__": "transformers.toy", "generates": 1})
+    owner = type("WithoutHead", (base,), {"__module__": "transformers.toy", "generated": 1})()
+    seen = look(owner, lambda model: model.generates)
+    assert seen["of"] == "transformers.toy.WithHead.generates" and not seen["sure"]
+
+
+def test_the_owner_is_a_module():
+    module = types.ModuleType("transformers.toy")
+    module.generate = 1
+    assert not look(module, lambda module: module.genrate)  # IMP001's
 
 
 def test_objects_of_other_libraries_are_left_alone():

@@ -24,13 +24,13 @@ def look(code):
 def test_the_class_is_found_under_another_name():
     pytest.importorskip("transformers")
     seen = look("import transformers as t\nA = t.TrainingArguments\nA('out', learning_rat=1)")
-    assert seen["nearest"][0] == "learning_rate" and seen["clear"]
+    assert seen["nearest"][0] == "learning_rate" and seen["sure"]
 
 
 def test_two_names_equally_near_are_no_answer():
     pytest.importorskip("transformers")
     seen = look("from transformers import TrainingArguments\nTrainingArguments('out', per_device_batch_size=1)")
-    assert {"per_device_train_batch_size", "per_device_eval_batch_size"} <= set(seen["nearest"]) and not seen["clear"]
+    assert {"per_device_train_batch_size", "per_device_eval_batch_size"} <= set(seen["nearest"]) and not seen["sure"]
 
 
 def test_a_function_of_the_program_is_left_alone():

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.probes.nearest import Guess, guess, with_a_word
 
 OWNERS = re.compile(r"(?:transformers|tokenizers|torch|datasets|peft|accelerate|huggingface_hub)(?:\.|$)")
 """Libraries whose objects are looked at."""
 _HELD = ("_modules", "_parameters", "_buffers", "data")
 """Dictionaries in which modules of torch and the batches of a tokenizer keep what they give as attributes."""
-_CUTOFF, LEAD, _MOST = 0.8, 0.05, 5000
-"""The least likeness; by how much the best must lead to be the one that was meant; names read of one dictionary."""
+_MOST = 5000
+"""Names read of one dictionary, and classes looked at."""
 
 
 class AttributeNamesProbe(Probe):
     """Reads names off the classes and the dictionaries of the live object; no property of it is run, and no ``__getattr__``.
 
-    Facts: ``attribute``, ``kind`` (name of the object's class), ``library`` (the first base's that is of a library), ``nearest``
-    (names most like it, best first), ``clear`` (the best is ahead of the next), ``callable`` (the best is a method).
+    Facts: ``attribute``, ``kind`` (name of the object's class), ``library`` (the first base's that is of a library), ``tensor``
+    (it is one), ``nearest`` (names most like it), ``sure`` (it can only be the first), ``callable`` (the first is a method), ``of`` (dotted name of the
+    function or class of the library that the name is really of: then it is not misspelt), ``function`` (the same where it is a
+    function). Modules are another probe's.
     """
 
     name: ClassVar[str] = "attribute-names"
@@ -37,39 +39,62 @@ class AttributeNamesProbe(Probe):
             return Evidence(missing="the error does not say which object it is about")
         bases = type.mro(type(owner)) if not isinstance(owner, type) else type.mro(owner)
         library = next((found[0].rstrip(".") for base in bases if (found := OWNERS.match(str(base.__module__)))), "")
-        if not library:
+        if not library or isinstance(owner, ModuleType):
             return Evidence(missing="the object is of none of the libraries that are known")
         scene.deadline.check()
-        near = nearest(attribute, _names(owner, bases))
-        best = near[0][1] if near else ""
+        is_output = any(base.__name__ == "ModelOutput" for base in bases)
+        names = _names(owner, bases)
+        if is_output:  # a field without a value (`hidden_states`, unless they were asked for) helps nobody
+            names -= {name for name, value in object.__getattribute__(owner, "__dict__").items() if value is None}
+        near = guess(attribute, names) or (with_a_word(attribute, names) if is_output else Guess())
+        best = near.names[0] if near else ""
         static: Any = next((vars(base)[best] for base in bases if best in vars(base)), None)
+        scene.deadline.check()
+        tensor = any(base.__name__ == "Tensor" and base.__module__ == "torch" for base in bases)
+        function = _function(attribute, scene) if tensor else ""
+        of = function or _relative(attribute, bases)
         facts = {
             "attribute": attribute,
             "kind": bases[0].__name__,
             "library": library,
-            "nearest": tuple(name for _, name in near),
-            "clear": len(near) == 1 or (len(near) > 1 and near[0][0] - near[1][0] >= LEAD),
+            "tensor": tensor,
+            "nearest": near.names,
+            "sure": near.sure and not of,
             "callable": callable(static),
+            "of": of,
+            "function": function,
         }
-        told = (
-            f"{', '.join(name for _, name in near)} of {bases[0].__module__}.{bases[0].__qualname__}"
-            if near
-            else "none"
-        )
-        return Evidence(
-            MappingProxyType(facts), (Observation(f"most like `{attribute}`", told, "the object of the error"),)
-        )
+        told = f"{', '.join(near.names)} of {bases[0].__module__}.{bases[0].__qualname__}" if near else "none"
+        seen = [Observation(f"most like `{attribute}`", told, "the object of the error")]
+        if of:
+            seen.append(Observation(f"`{attribute}` is a name of", of.rpartition(".")[0], "the loaded modules"))
+        return Evidence(MappingProxyType(facts), tuple(seen))
 
 
-def nearest(asked: str, names: Iterable[str]) -> list[tuple[float, str]]:
-    """At most three names like ``asked``, the best first, each with its likeness (0 to 1)."""
-    scored = ((difflib.SequenceMatcher(None, asked.lower(), name.lower()), name) for name in set(names))
-    near = (
-        (ratio, name)
-        for matcher, name in scored
-        if matcher.real_quick_ratio() >= _CUTOFF and (ratio := matcher.ratio()) >= _CUTOFF
-    )
-    return sorted(near, key=lambda one: (-one[0], one[1]))[:3]
+def _function(name: str, scene: Scene) -> str:
+    """The function of torch that is called so."""
+    for place in ("torch", "torch.nn.functional"):
+        module = scene.module(place)
+        if module is not None and not name.startswith("_") and callable(vars(module).get(name)):
+            return f"{place}.{name}"
+    return ""
+
+
+def _relative(name: str, bases: list[type]) -> str:
+    """The class of a library that has the name, among those that inherit from a base of the object's class."""
+    waiting = [base for base in bases if OWNERS.match(str(base.__module__))]
+    done: set[type] = set()
+    while waiting and len(done) < _MOST:
+        kind = waiting.pop()
+        for base in type.mro(kind):
+            if base in done:
+                continue
+            done.add(base)
+            if OWNERS.match(str(base.__module__)):
+                if name in vars(base):
+                    return f"{base.__module__}.{base.__qualname__}.{name}"
+                waiting += type.__subclasses__(base)
+    return ""
 
 
 def _names(owner: object, bases: list[type]) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import sys
@@ -14,12 +13,12 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.installed_symbols import LIBRARIES
+from tfdiag_ipython.probes.nearest import guess, with_a_word
 
 UNEXPECTED = re.compile(
     r"(?<![\w.])(?P<callee>[\w.]+)\(\) got an unexpected keyword argument ['\"](?P<argument>\w+)['\"]"
 )
 """The message, with the groups ``callee`` (qualified from Python 3.10 on) and ``argument``."""
-_CUTOFF, _LEAD = 0.84, 0.05
 _LIMIT = 20_000
 LOADING = frozenset(
     [
@@ -60,7 +59,7 @@ class CallableSignatureProbe(Probe):
     """The signature of the callable that the message names, where it belongs to a library that tfdiag speaks of.
 
     Facts: ``where`` (dotted name), ``parameters`` (names that can be given as keywords), ``nearest`` (those most like
-    the argument, best first), ``clear`` (whether the best is ahead of the next), ``through`` (``from_pretrained`` where that
+    the argument), ``sure`` (it can only be the first), ``through`` (``from_pretrained`` where that
     handed on what neither it nor the configuration knows: the nearest are then theirs, too). Source: ``inspect.signature`` of the
     class or function found by its qualified name in the frames, the namespace or the loaded modules of the library;
     nothing is called.
@@ -85,17 +84,16 @@ class CallableSignatureProbe(Probe):
         names = tuple(one.name for one in signature.parameters.values() if one.kind in kinds and one.name != "self")
         handed = _handed_on(scene) if found["callee"].endswith(".__init__") else frozenset()
         known = {*names, *handed}
-        scored = sorted(((_likeness(found["argument"], name), name) for name in known), reverse=True)[:3]
-        near = [(ratio, name) for ratio, name in scored if ratio >= _CUTOFF]
+        near = guess(found["argument"], known) or with_a_word(found["argument"], known)
         where = f"{target.__module__}.{target.__qualname__}"
         facts = {
             "where": where,
             "parameters": names,
-            "nearest": tuple(name for _, name in near),
+            "nearest": near.names,
             "through": "from_pretrained" if handed else "",
-            "clear": len(near) == 1 or (len(near) > 1 and near[0][0] - near[1][0] >= _LEAD),
+            "sure": near.sure,
         }
-        like = f"; most like `{found['argument']}`: {', '.join(name for _, name in near)}" if near else ""
+        like = f"; most like `{found['argument']}`: {', '.join(near.names)}" if near else ""
         return Evidence(
             MappingProxyType(facts), (Observation("Parameters", f"{len(names)}{like}", f"the signature of {where}"),)
         )
@@ -123,10 +121,6 @@ def _handed_on(scene: Scene) -> frozenset[str]:
 def _own(config: object) -> set[str]:
     own = getattr(config, "__dict__", None)
     return set(own) if type(own) is dict else set()
-
-
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
 
 
 def _called_so(scene: Scene, path: list[str]) -> Any:

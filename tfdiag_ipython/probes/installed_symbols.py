@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.probes.nearest import guess
 
 LIBRARIES = (
     "transformers|huggingface_hub|tokenizers|accelerate|datasets|safetensors|peft|trl|evaluate|diffusers|optimum|timm"
@@ -21,72 +21,55 @@ _QUOTE = "['\"`‘’]"
 WANTED = re.compile(
     rf"cannot import name {_QUOTE}?(?P<symbol>\w+)\b(?!{_QUOTE}? from partially){_QUOTE}?"
     rf"(?: from {_QUOTE}(?P<module>\w+(?:\.\w+)*){_QUOTE}?(?: \((?P<file>[^)\n]*)\))?)?"
+    rf"|No (?P<package>{LIBRARIES}) attribute (?P<lazy>\w+)"
     rf"|module {_QUOTE}?(?P<owner>(?:{LIBRARIES})(?:\.\w+)*){_QUOTE}? has no attribute {_QUOTE}?(?P<attribute>\w+)"
     rf"|Tokenizer class (?P<tokenizer>\w+) does not exist or is not currently imported"
 )
 """The messages that name a symbol which a module lacks: groups ``symbol``/``module``, ``attribute``/``owner``,
-``tokenizer``.
+``lazy``/``package``, ``tokenizer``.
 """
 _LIMIT = 20_000
-_CUTOFF = 0.84
-_STEM_CUTOFF = 0.78
-_KIND = re.compile(
-    r"(?P<stem>\w*?)(?P<kind>For[A-Z]\w+|(?:PreTrained|LMHead)?Model|Config|Tokenizer(?:Fast)?|(?:Image|Video)?Processor(?:Fast)?"
-    r"|FeatureExtractor|Pipeline)"
-)
+_ALIASES = ("TokenizerFast", "ImageProcessorFast")
+"""Ends of names that transformers 5 answers for without listing them: it has the class without ``Fast``."""
 
 
 def wanted(groups: Mapping[str, str]) -> tuple[str, str]:
     """The name that was asked for and the module that lacks it; the module is empty where the message does not say."""
     if groups.get("tokenizer"):
         return groups["tokenizer"], "transformers"
-    return groups.get("symbol") or groups.get("attribute") or "", groups.get("module") or groups.get("owner") or ""
+    symbol = groups.get("symbol") or groups.get("attribute") or groups.get("lazy") or ""
+    return symbol, groups.get("module") or groups.get("owner") or groups.get("package") or ""
 
 
 def names_of(module: ModuleType) -> set[str]:
-    """Public names of a module, read from its tables: nothing is loaded (``dir`` of a lazy module costs 200 ms)."""
-    lazy = vars(module).get("_class_to_module")
-    found = set(vars(module)) | set(lazy if isinstance(lazy, Mapping) else ())
-    return {name for name in list(found)[:_LIMIT] if name and name[0] != "_" and "." not in name}
+    """Public names of a module, read from its tables: nothing is loaded (``dir`` of a lazy module costs 200 ms).
 
-
-def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
-    """The names most like this one, best first; case does not count.
-
-    A name with other digits is another generation (``Llama4…`` is no misspelt ``Llama3…``), and of two names of the same kind
-    (``…Tokenizer``, ``…ForCausalLM``) it is the family in front that must be alike.
+    Modules of others that it imports for itself (``torch.math``) are not meant for anybody.
     """
-    plain, digits = name.lower(), re.findall(r"\d+", name)
-    near = {other for other in known if abs(len(other) - len(name)) <= 3 and len(set(other.lower()) ^ set(plain)) <= 4}
-    matcher = difflib.SequenceMatcher(b=plain)
-    scored = []
-    for other in near:
-        matcher.set_seq1(other.lower())
-        if re.findall(r"\d+", other) != digits or not _same_family(name, other):
-            continue
-        if matcher.real_quick_ratio() >= _CUTOFF and matcher.quick_ratio() >= _CUTOFF and matcher.ratio() >= _CUTOFF:
-            scored.append((-matcher.ratio(), other))
-    return tuple(other for _, other in sorted(scored)[:count])
+    lazy, listed = vars(module).get("_class_to_module"), vars(module).get("__all__")
+    root = module.__name__.partition(".")[0]
+    held = list(vars(module).items())[:_LIMIT]
+    found = {name for name, value in held if type(value) is not ModuleType or value.__name__.startswith(root)}
+    found |= set(lazy if isinstance(lazy, Mapping) else ())
+    found |= {name for name in listed if isinstance(name, str)} if isinstance(listed, (list, tuple)) else set()
+    found |= set(_aliases(module, found))
+    return {name for name in found if name and name[0] != "_" and "." not in name}
 
 
-def likeness(name: str, other: str) -> float:
-    """How like two names are, from 0 to 1; case does not count."""
-    return difflib.SequenceMatcher(a=other.lower(), b=name.lower()).ratio()
-
-
-def _same_family(name: str, other: str) -> bool:
-    """Whether what stands in front of the kind is alike, where both names are of one kind (``…Tokenizer``)."""
-    one, two = _KIND.fullmatch(name), _KIND.fullmatch(other)
-    if one is None or two is None or one["kind"] != two["kind"]:
-        return True
-    return difflib.SequenceMatcher(a=two["stem"].lower(), b=one["stem"].lower()).ratio() >= _STEM_CUTOFF
+def _aliases(module: ModuleType, names: set[str]) -> Iterator[str]:
+    """The names that a lazy module's ``__getattr__`` makes up, where its code speaks of their endings."""
+    code = getattr(getattr(type(module), "__getattr__", None), "__code__", None)
+    for ending in _ALIASES:
+        if ending in getattr(code, "co_consts", ()):
+            yield from (f"{name}Fast" for name in names if name.endswith(ending.removesuffix("Fast")))
 
 
 class InstalledSymbolsProbe(Probe):
     """The name that a failed import or attribute asked for, looked up in the loaded module's own tables.
 
     Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (modules of the
-    library that do have it), ``nearest`` (names like it), ``variants`` (``BertModel`` for ``TFBertModel``,
+    library that do have it), ``nearest`` (names like it), ``sure`` (it can only be the first of them), ``slips`` (letters between),
+    ``variants`` (``BertModel`` for ``TFBertModel``,
     ``ViTImageProcessor`` for ``ViTFeatureExtractor``, where they exist), ``file`` (of the loaded module), ``backends``
     (name → what it needs and this environment lacks). Source: ``_class_to_module`` and ``_object_missing_backend`` of
     the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary.
@@ -105,8 +88,10 @@ class InstalledSymbolsProbe(Probe):
         known = names_of(module)
         scene.deadline.check()
         whole = names_of(top) if top is not None and top is not module else known
-        near = nearest(symbol, known) or (nearest(symbol, whole) if whole is not known else ())
+        near = guess(symbol, known)
+        farther = guess(symbol, whole) if not near and whole is not known else near
         derived = (re.sub(r"^(?:TF|Flax)(?=[A-Z])", "", symbol), symbol.replace("FeatureExtractor", "ImageProcessor"))
+        elsewhere = _elsewhere(scene, top, symbol) if symbol not in known else ()
         lacking = getattr(top, "_object_missing_backend", {})
         version = str(getattr(top, "__version__", ""))
         facts = {
@@ -114,16 +99,18 @@ class InstalledSymbolsProbe(Probe):
             "module": where,
             "version": version,
             "exists": symbol in known,
-            "elsewhere": _elsewhere(scene, top, symbol) if symbol not in known else (),
-            "nearest": near,
+            "elsewhere": elsewhere,
+            "nearest": farther.names,
+            "sure": near.sure,
+            "slips": farther.slips,
             "variants": tuple(other for other in derived if other != symbol and other in whole),
             "file": str(getattr(module, "__file__", "") or ""),
-            "backends": {name: tuple(lacking[name]) for name in (symbol, *near) if name in lacking},
+            "backends": {name: tuple(lacking[name]) for name in (symbol, *farther.names) if name in lacking},
         }
         source = f"{where.split('.')[0]} {version}".strip()
         seen = [Observation(f"`{symbol}` in {where}", "yes" if facts["exists"] else "no", source)]
-        if near:
-            seen.append(Observation("Nearest names", ", ".join(near), source))
+        if farther:
+            seen.append(Observation("Nearest names", ", ".join(farther.names), source))
         return Evidence(MappingProxyType(facts), tuple(seen))
 
 
@@ -138,16 +125,17 @@ def imported_from(failure: Failure, symbol: str) -> str:
 
 
 def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
-    """Loaded modules of the library that hold the name."""
+    """Public loaded modules of the library that hold the name and have it from the library."""
     import sys
 
     root = getattr(top, "__name__", "")
     places = []
     for name, module in list(sys.modules.items())[:_LIMIT]:
-        if module is None or not name.startswith(f"{root}."):
+        if module is None or not f"{name}.".startswith(f"{root}.") or "._" in name:
             continue
         lazy = vars(module).get("_class_to_module")
-        if symbol in vars(module) or (isinstance(lazy, Mapping) and symbol in lazy):
+        own = str(getattr(vars(module).get(symbol), "__module__", None) or "").partition(".")[0] == root
+        if own or (isinstance(lazy, Mapping) and symbol in lazy):
             places.append(name)
     scene.deadline.check()
-    return tuple(sorted(places, key=lambda name: (name.count("."), name))[:3])
+    return tuple(sorted(places, key=lambda name: (name.count("."), len(name), name))[:3])

@@ -44,7 +44,7 @@ class RenamedArgument(Rule):
 
     *How tfdiag confirms it*
     The argument and the callable stand in a table read from the releases (`data/changes.json`), or the signature of the callable has a
-    parameter much like it.
+    parameter one or two letters away.
 
     *Fixes and their safety*
     `rename-argument` (safe: the same setting under its new name, or under the one that alone is near) edits the call
@@ -213,10 +213,10 @@ class RenamedArgument(Rule):
         where, nearest = signature.get("through") or _name(callee, ""), signature["nearest"]
         return self._found(
             f"{where} has no argument `{argument}`: did you mean {' or '.join(f'`{name}`' for name in nearest)}?",
-            Certainty.CONFIRMED,
+            Certainty.CONFIRMED if signature["sure"] else Certainty.POSSIBLE,
             f"`{signature['where']}` takes no `{argument}`.",
             (*seen.seen, *signature.seen),
-            self._rename(failure, argument, nearest[0], where) if signature["clear"] else (),
+            self._rename(failure, argument, nearest[0], where) if signature["sure"] else (),
         )
 
     def _renamed(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 
@@ -11,6 +10,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import transform
 from tfdiag_ipython.probe import Evidence, Scene
+from tfdiag_ipython.probes.nearest import guess
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TRANSFORMERS, own
@@ -104,24 +104,21 @@ class UnknownPipelineTask(Rule):
             )
         listed = _AVAILABLE.search(hit.raised.message)
         names = re.findall(r"'([^']+)'", listed["names"]) if listed else []
-        near = difflib.get_close_matches(task, names, n=2, cutoff=0.85)
+        near = guess(task, names)
         title = f"transformers {version}".strip() + f" has no task `{task}`: "
         fixes: tuple[Fix, ...] = ()
         if near:
-            title += f"did you mean {' or '.join(f'`{name}`' for name in near)}?"
-            if len(near) == 1:
+            title += f"did you mean {near.told}?"
+            if near.sure:
                 elsewhere = bool(failure.source) and task not in failure.source
-                values = {"old": task, "new": near[0]}
-                fixes = (
-                    self.offer(
-                        "use-nearest-task", f"Write {near[0]}", "The task of that name.", display=elsewhere, **values
-                    ),
-                )
+                values = {"old": task, "new": near.names[0]}
+                label = f"Write {near.names[0]}"
+                fixes = (self.offer("use-nearest-task", label, "The task of that name.", display=elsewhere, **values),)
         else:
             title += "it is of another release, or misspelt"
         return self.found(
             title,
-            Certainty.CONFIRMED if near and loaded else Certainty.LIKELY,
+            Certainty.CONFIRMED if near.sure and loaded else Certainty.LIKELY,
             what="`pipeline` knows its tasks by name.",
             why=f"The release has {', '.join(names[:40])}."
             if names

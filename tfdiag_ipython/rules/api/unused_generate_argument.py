@@ -10,8 +10,8 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import calls_to, rename_keyword
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.attribute_names import LEAD, nearest
 from tfdiag_ipython.probes.generate_arguments import GenerateArgumentsProbe
+from tfdiag_ipython.probes.nearest import guess, with_a_word
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 
 MODEL = (
@@ -76,10 +76,10 @@ class UnusedGenerateArgument(Rule):
     fixes = (Offer("rename-argument", Applicability.SAFE), Offer("leave-it-out", Applicability.DISPLAY_ONLY))
     CASES = (
         Match(
-            text="ValueError: The following `model_kwargs` are not used by the model: ['num_beams_'] (note: typos in the generate "
+            text="ValueError: The following `model_kwargs` are not used by the model: ['num_beems'] (note: typos in the generate "
             "arguments will also show up in this list)",
             certainty=Certainty.LIKELY,
-            title=r"generate\(\) has no argument `num_beams_`: did you mean `num_beams`",
+            title=r"generate\(\) has no argument `num_beems`: did you mean `num_beams`",
         ),
         Match(
             text="ValueError: The following `model_kwargs` are not used by the model: ['token_type_ids'] (note: typos in the generate "
@@ -88,7 +88,7 @@ class UnusedGenerateArgument(Rule):
             title="The model does not take `token_type_ids`, which the tokenizer gave: leave it out",
             fixes=("leave-it-out",),
         ),
-        NoMatch(text="ValueError: The following `keys` are not used by the model: ['num_beams_']"),
+        NoMatch(text="ValueError: The following `keys` are not used by the model: ['num_beems']"),
         Reproduce(
             (MODEL, "out = model.generate(ids, max_new_token=2)  # short"),
             title=r"generate\(\) has no argument `max_new_token`: did you mean `max_new_tokens`",
@@ -115,19 +115,19 @@ class UnusedGenerateArgument(Rule):
         asked = re.findall(r"\w+", hit["names"])
         known = tuple(seen.get("names", ())) or KNOWN
         model = str(seen.get("model", "")) or "the model"
-        near = {name: nearest(name, known) for name in asked if name not in BATCH}
-        meant = {name: others for name, others in near.items() if others}
+        near = {name: guess(name, known) or with_a_word(name, known) for name in asked if name not in BATCH}
+        meant = {name: found for name, found in near.items() if found}
         fixes: tuple[Fix, ...] = ()
+        certainty = Certainty.CONFIRMED if seen else Certainty.LIKELY
         if meant:
             name, found = next(iter(meant.items()))
-            others = [other for _, other in found]
-            title = (
-                f"generate() has no argument `{name}`: did you mean {' or '.join(f'`{other}`' for other in others)}?"
-            )
-            if len(found) == 1 or found[0][0] - found[1][0] >= LEAD:
+            title = f"generate() has no argument `{name}`: did you mean {found.told}?"
+            if found.sure:
                 elsewhere = bool(failure.source) and not re.search(rf"\b{name}\s*=", failure.source)
-                values = {"old": name, "new": others[0]}
-                fixes = (self.offer("rename-argument", f"Write {others[0]}=", display=elsewhere, **values),)
+                values = {"old": name, "new": found.names[0]}
+                fixes = (self.offer("rename-argument", f"Write {found.names[0]}=", display=elsewhere, **values),)
+            else:
+                certainty = Certainty.POSSIBLE
         elif given := [name for name in asked if name in BATCH]:
             title = f"{model[:1].upper()}{model[1:]} does not take `{given[0]}`, which the tokenizer gave: leave it out"
             told = f"`batch.pop({given[0]!r})` before generate(), or `tokenizer(…, return_{given[0]}=False)`."
@@ -138,7 +138,7 @@ class UnusedGenerateArgument(Rule):
             return None
         return self.found(
             title,
-            Certainty.CONFIRMED if seen else Certainty.LIKELY,
+            certainty,
             what=f"{', '.join(f'`{name}`' for name in asked)} would have been ignored.",
             why="What generate() does not know it hands on to the model, which does not know it either.",
             evidence=seen.seen,

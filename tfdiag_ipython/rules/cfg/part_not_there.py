@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
@@ -12,6 +11,7 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import calls_to, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.asked_part import AskedPartProbe
+from tfdiag_ipython.probes.nearest import guess
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.cfg._examples import PLACE
 
@@ -106,7 +106,7 @@ class PartNotThere(Rule):
         if part == "subfolder":
             there = [name for name in seen["subfolders"] if name]
             told = f"{place} has no subfolder `{asked}` with a model in it"
-            best = next(iter(get_close_matches(asked, there, n=1, cutoff=0.7)), None)
+            best = next(iter(guess(asked, there).names), None)
             if best is None and seen["whole"]:
                 told, best = f"{told}: the model lies in the folder itself", ""
             elif there:

@@ -11,7 +11,8 @@ from typing import Any
 from tfdiag_ipython.data import table
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.installed_symbols import LIBRARIES, imported_from, nearest, wanted
+from tfdiag_ipython.probes.installed_symbols import LIBRARIES, imported_from, wanted
+from tfdiag_ipython.probes.nearest import Guess, guess
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit
 
@@ -116,20 +117,30 @@ def release_of(kind: str, symbol: str) -> str:
     return _releases(kind).get(symbol, "")
 
 
-def spelt(symbol: str) -> str:
-    """The name that transformers exports and that differs from this one only in its capitals; empty where there is
-    none.
-    """
-    plain = symbol.lower()
-    return next((name for name in _releases("first") if name.lower() == plain and name != symbol), "")
+@functools.cache
+def exported() -> frozenset[str]:
+    """Every name that a release of transformers exports, from 4.18 on."""
+    return frozenset(table("transformers_names")["oldest"].split()) | _releases("first").keys()
 
 
 @functools.lru_cache(maxsize=32)  # two rules ask the same of one failure
+def meant(symbol: str, version: str) -> Guess:
+    """By the history alone: what was meant by a name that no release of transformers exports, of the names of this release
+    (where it is not known, of all).
+    """
+    if symbol in exported():
+        return Guess()
+    gone = _releases("gone")
+    return guess(symbol, (name for name in exported() if not version or name not in gone or older(version, gone[name])))
+
+
+@functools.lru_cache(maxsize=32)
 def later(symbol: str, version: str) -> str:
-    """The name, this one or the one most like it, that transformers exports only since a later release; empty if none."""
+    """The name, this one or the one that it must be a slip of, that transformers exports only since a later release; empty if none."""
     known = _releases("first")
-    names = (symbol,) if symbol in known else nearest(symbol, known)[:1]
-    return next((name for name in names if older(version, known[name])), "")
+    near = guess(symbol, known)
+    name = symbol if symbol in known else near.names[0] if near.sure else ""
+    return name if name and older(version, known[name]) else ""
 
 
 def older(version: str, other: str) -> bool:

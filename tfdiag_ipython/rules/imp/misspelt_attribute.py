@@ -11,12 +11,18 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import rename_attribute
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.attribute_names import AttributeNamesProbe
+from tfdiag_ipython.probes.nearest import home
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.imp.array_method_of_tensor import ANSWERS
 
 _CHANGED = {method.old for method in methods()}
 MODEL = (
     "from transformers import GPT2Config, GPT2LMHeadModel\n"
     "model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8, bos_token_id=0, eos_token_id=0))"
+)
+ENCODER = (
+    "import torch\nfrom transformers import BertConfig, BertModel\n"
+    "model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9))"
 )
 TOKENIZER = (
     "from tokenizers import Tokenizer, models\nfrom transformers import PreTrainedTokenizerFast\n"
@@ -35,8 +41,9 @@ class MisspeltAttribute(Rule):
     A typing error, or a name from another library.
 
     *How tfdiag confirms it*
-    It reads the names off the live object's classes and dictionaries, without running any of its properties. Names that a release
-    removed are another rule's.
+    It reads the names off the live object's classes and dictionaries, without running any of its properties: one alone is one slip of the
+    fingers away, two in long names. Where several are, or only an underscore at an end differs, it asks. Names that a release removed,
+    and those of another kind of object, are other rules'.
 
     *Fixes and their safety*
     `use-nearest-attribute` (safe: the only change is the name) is carried out where one name alone is near.
@@ -63,8 +70,10 @@ class MisspeltAttribute(Rule):
                     "kind": "GPT2LMHeadModel",
                     "library": "transformers",
                     "nearest": ("generate",),
-                    "clear": True,
+                    "sure": True,
                     "callable": True,
+                    "of": "",
+                    "tensor": False,
                 }
             },
             certainty=Certainty.CONFIRMED,
@@ -96,6 +105,16 @@ class MisspeltAttribute(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-nearest-attribute"),),
         ),
+        Reproduce(
+            (f"{ENCODER}\nout = model(torch.tensor([[1]]))", "states = out.hidden_state"),  # `hidden_states` is empty
+            title=r"`\w+` has no `hidden_state`: did you mean `last_hidden_state`\?",
+            certainty=Certainty.POSSIBLE,
+        ),
+        Reproduce(
+            ("import torch\nx = torch.ones(2)", "x.geometric(0.5)"),  # the one in place
+            title=r"`Tensor` has no `geometric`: did you mean `geometric_`\?",
+            certainty=Certainty.POSSIBLE,
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -104,18 +123,23 @@ class MisspeltAttribute(Rule):
             return None
         if seen["attribute"] not in (hit["attribute"], hit["bare"]) and hit["attribute"] + hit["bare"]:
             return None  # the message is another error's of the chain
+        if seen["of"] or (seen["tensor"] and seen["attribute"] in ANSWERS):
+            return None  # a name of another kind of object: IMP019 to IMP021
         old, best = seen["attribute"], seen["nearest"][0]
+        title = f"`{seen['kind']}.{old}` is misspelt: it has `{best}{'()' if seen['callable'] else ''}`"
         fixes: tuple[Fix, ...] = ()
-        if seen["clear"]:
+        if seen["sure"]:
             once = len(re.findall(rf"\.\s*{re.escape(old)}\b", failure.source)) == 1
             told = "The only change is the name."
             fixes = (self.offer("use-nearest-attribute", f"Write .{best}", told, display=not once, old=old, new=best),)
-        others = ", ".join(f"`{name}`" for name in seen["nearest"][1:])
+        else:
+            meant = " or ".join(f"`{name}`" for name in seen["nearest"])
+            title = f"`{seen['kind']}` has no `{old}`: did you mean {meant}?"
         return self.found(
-            f"`{seen['kind']}.{old}` is misspelt: it has `{best}{'()' if seen['callable'] else ''}`",
-            Certainty.CONFIRMED if seen["clear"] else Certainty.LIKELY,
+            title,
+            Certainty.CONFIRMED if seen["sure"] else Certainty.POSSIBLE,
             what=f"The object has no `{old}`.",
-            why=f"The nearest name that it has is `{best}`{f'; also near: {others}' if others else ''}.",
+            why=f"{home(old)} has one of that name." if home(old) else "The names were read off the object itself.",
             evidence=seen.seen,
             fixes=fixes,
         )

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe, likeness
+from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
+from tfdiag_ipython.probes.nearest import distance
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
-from tfdiag_ipython.rules.imp._symbols import culprit, later, older, read, release_of, removal, spelt, stale
+from tfdiag_ipython.rules.imp._symbols import culprit, exported, later, meant, older, read, release_of, removal, stale
 
 
 class NewerSymbol(Rule):
@@ -77,6 +78,11 @@ class NewerSymbol(Rule):
             title="`LLaMATokenizer` is written `LlamaTokenizer`",
         ),
         Match(
+            text="ImportError: cannot import name 'pipeline' from 'transformers' (/x/__init__.py)",
+            title="transformers has no `pipeline`, which came with 4.18 or an earlier release: a missing package, or files of two",
+            certainty=Certainty.POSSIBLE,
+        ),
+        Match(
             text="ImportError: cannot import name 'Llama4ForCausalLM' from 'transformers' (/x/__init__.py)",
             title="`Llama4ForCausalLM` is first in transformers 4.51",
         ),
@@ -111,13 +117,20 @@ class NewerSymbol(Rule):
         version = str(seen["version"]) if seen else name.version
         ours = name.library == "transformers"
         newer = later(name.symbol, version) if ours and version else ""
-        near = str(seen["nearest"][0]) if seen and seen["nearest"] else ""
-        if seen and (seen["exists"] or (near and likeness(name.symbol, newer) <= likeness(name.symbol, near))):
+        near = seen["nearest"] if seen else ()
+        if seen and (seen["exists"] or (near and not (newer and _slips(name.symbol, newer) < seen["slips"]))):
             return None  # misspelt: IMP001
-        right = spelt(name.symbol) if ours and not release_of("first", name.symbol) else ""
-        right = right or (newer if newer != name.symbol else "")
+        right = newer if newer != name.symbol else ""
+        if ours and not seen and known is None:
+            others = meant(name.symbol, version)
+            since = release_of("first", others.names[0]) if others.sure else ""
+            if others and not (since and (not version or older(version, since))):
+                return None  # misspelt, and not too new: IMP001
+            right = right or (others.names[0] if others else "")
         first = release_of("first", right or name.symbol) if ours else ""
         due = first if first and version and not older(version, first) and not right else ""
+        if ours and not first and name.symbol in exported():
+            due = "4.18 or an earlier release"
         where = culprit(failure)
         asked = f"`{where}` asks for it." if where else ""
         here = f", here is {version}" if version else ""
@@ -131,7 +144,7 @@ class NewerSymbol(Rule):
             title = f"`{name.symbol}` is written `{right}`, which is first in transformers {first}{here}"
             why = f"No release of transformers is known to write it so. {asked}"
         elif due:
-            title = f"{name.module} {version} has no `{name.symbol}`, which came with {due}: "
+            title = f"{f'{name.module} {version}'.strip()} has no `{name.symbol}`, which came with {due}: "
             title += "a missing package, or files of two releases"
             why = f"Optional names are left out where a package that they need is missing. {asked}"
             certainty = Certainty.POSSIBLE
@@ -141,6 +154,8 @@ class NewerSymbol(Rule):
             # A module inside may have had the name before the library exported it.
             top = name.module == "transformers" or name.module.startswith("transformers.models")
             certainty = Certainty.CONFIRMED if seen and top else Certainty.LIKELY
+        elif seen and seen["elsewhere"]:
+            return None  # in another module: IMP022
         else:
             title = f"{name.module} {version} has no `{name.symbol}`".replace("  ", " ")
             title += ": misspelt, of another release, or of a missing package"
@@ -154,3 +169,7 @@ class NewerSymbol(Rule):
             evidence=seen.seen,
             fixes=(upgrade,) if older(version, first or "0") or not (seen or due) else (),
         )
+
+
+def _slips(symbol: str, other: str) -> int:
+    return distance(symbol.lower(), other.lower())
