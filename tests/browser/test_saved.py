@@ -67,7 +67,7 @@ def test_a_kernel_restarted_while_a_fix_runs_loses_nothing(tmp_path):
         panel = lab.run_to_first_panel(page)
         (notebooks / "slow").touch()
         panel.get_by_role("button", name="Write AutoTokenizer").click()
-        panel.get_by_role("button", name="Apply").click()
+        panel.get_by_role("button", name=lab.TRY).click()
         panel.get_by_text("Running cell 2").wait_for()
         page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
         panel.locator(".tfdiag-row").first.wait_for(state="hidden")
@@ -78,5 +78,5 @@ def test_a_kernel_restarted_while_a_fix_runs_loses_nothing(tmp_path):
         lab.command(page, "notebook:run-all-cells")
         panel = page.locator(".tfdiag-panel").first
         panel.get_by_role("button", name="Write AutoTokenizer").click()
-        panel.get_by_role("button", name="Apply").click()
+        panel.get_by_role("button", name=lab.TRY).click()
         panel.get_by_text("Verified").wait_for()

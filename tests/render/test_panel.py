@@ -67,7 +67,12 @@ class Faulty(Mend):
 class Again(Mend):
     def __init__(self, host): super().__init__(host, reruns=(Cell(1, "mend()"),))
 
-PLANS = {"again": Again, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
+class Once(Mend):
+    def execute(self, progress):
+        time.sleep(0.5)
+        return super().execute(progress)
+
+PLANS = {"once": Once, "again": Again, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
 
 class Session:
     def __init__(self, diagnoses): self.diagnoses = diagnoses
@@ -88,7 +93,7 @@ def fixes(*kinds):
 
 first = Diagnosis("AAA001", "a", "The answer", Certainty.CONFIRMED, fixes=fixes(
     ("mend", "unsafe"), ("slow", "safe"), ("stop", "safe"), ("refused", "safe"), ("faulty", "safe"),
-    ("unplanned", "safe"), ("again", "safe"), ("hand", "display-only")))
+    ("unplanned", "safe"), ("again", "safe"), ("once", "safe"), ("hand", "display-only")))
 second = Diagnosis("BBB002", "b", "Another answer", Certainty.POSSIBLE, fixes=fixes(("mend", "safe")))
 """
 
@@ -161,6 +166,38 @@ def test_cancelling_a_preview_changes_nothing(page):
     page.click("Do mend (unsafe)")
     page.click("Cancel")
     assert "Nothing was changed." in page.text() and page.value("where") == "[]"
+
+
+def test_a_cancelled_preview_or_fix_leaves_the_undo_of_the_fix_before(page):
+    page.click("Do mend (unsafe)")
+    page.click("Apply")
+    page.click("Do mend (unsafe)")
+    assert "Apply" in page.buttons() and "Undo" in page.buttons()
+    page.click("Cancel")
+    assert "Nothing was changed." in page.text() and "Verified" in page.text()
+    page.click("Do slow (safe)")
+    page.wait_for("Sleeping <b>")
+    page.click("Cancel")
+    page.wait_for("Cancelled.")
+    page.click("Undo")
+    assert "Broke it again." in page.text() and page.value("state") == "{'broken': True}"
+    assert "Verified" not in page.text() and "Undo" not in page.buttons()
+
+
+def test_the_second_fix_tells_of_itself_alone(page):
+    page.click("Do mend (unsafe)")
+    page.click("Apply")
+    page.click("Do again (safe)")
+    page.click("Apply")
+    assert page.text().count("Verified") == 1 and list(page.buttons()).count("Undo") == 1
+    page.click("Do refused (safe)")
+    assert "It cannot be mended <here>." in page.text() and "Undo" in page.buttons()
+
+
+def test_a_double_click_carries_a_fix_out_once(page):
+    page.run("where.clear()")
+    page.double_click("Do once (safe)")
+    assert page.value("where") == "[True]" and "Verified" in page.text()
 
 
 def test_what_runs_beside_the_program_can_be_cancelled(page):

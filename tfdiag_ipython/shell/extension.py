@@ -16,6 +16,7 @@ from tfdiag_ipython.shell.kernel_words import KernelWords
 from tfdiag_ipython.shell.listener import Listener
 from tfdiag_ipython.shell.magics import TfdiagMagics, complete
 from tfdiag_ipython.shell.observe import Observation, unwrap
+from tfdiag_ipython.shell.pending import Pending
 from tfdiag_ipython.shell.scene import Mark, cells_up_to, kills_cuda
 from tfdiag_ipython.shell.settings import TfdiagSettings
 from tfdiag_ipython.shell.successor import take
@@ -57,20 +58,6 @@ def unload(shell: Any) -> None:
     shell.extension_manager.loaded.difference_update(NAMES)
 
 
-class _Pending:
-    """A fix whose proof is the next run of a cell."""
-
-    def __init__(self, failure: Failure, cells: Sequence[Cell]) -> None:
-        self.failure = failure
-        self.cells = tuple(cells)
-
-    def is_about(self, cell: Cell) -> bool:
-        return any(
-            wanted.id == cell.id if wanted.id and cell.id else wanted.source.strip() == cell.source.strip()
-            for wanted in self.cells
-        )
-
-
 def _load_rules() -> None:
     """Do once what the first diagnosis needs: import the rules, build the index, compile the template."""
     try:
@@ -100,7 +87,7 @@ class Extension:
         self._left: tuple[Mapping[str, Any] | None, list[Cell]] = (None, [])
         self._words = KernelWords()
         self._warm = False
-        self._pending: list[_Pending] = []
+        self._pending: list[Pending] = []
         self._magics = TfdiagMagics(shell, self)
         self._magics_before: dict[str, object] = {}
         self._completers_before: dict[str, object] = {}
@@ -156,8 +143,13 @@ class Extension:
             self._warm = True
             threading.Thread(target=_load_rules, name="tfdiag-rules", daemon=True).start()
 
-    def begin(self) -> None:
+    def begin(self, source: str, identity: str) -> None:
         """A cell of the person's begins."""
+        if self._pending:
+            from tfdiag_ipython.probe import Cell
+
+            for pending in self._pending:
+                pending.begin(Cell(0, source, identity))
         if self.undoable is not None:
             self.undoable.forget()
             self.undoable = None
@@ -280,6 +272,7 @@ class Extension:
             panel = make_panel(session)
             if panel is not None:
                 publish(self.shell, panel.bundle)
+                panel.displayed()
         except Exception:
             fault("The panel could not be shown.")
 
@@ -288,9 +281,9 @@ class Extension:
         """Whether something is due when a cell has run: a check, or what the kernel before left to be told."""
         return bool(self._pending) or any(self._left)
 
-    def expect(self, failure: Failure, cells: Sequence[Cell]) -> None:
-        """Say under one of these cells, when it runs next, whether this failure is gone."""
-        self._pending = [*self._pending, _Pending(failure, cells)][-PENDING_KEPT:]
+    def expect(self, failure: Failure, cells: Sequence[Cell], put: tuple[Plan, ShellSession] | None = None) -> None:
+        """Say under one of these cells, when it runs next, whether this failure is gone; ``put`` is what that run can undo."""
+        self._pending = [*self._pending, Pending(failure, cells, put)][-PENDING_KEPT:]
 
     def on_settled(self, cell: Cell, failure: Failure | None) -> None:
         """A cell has ended: settle the checks that were waiting for it."""
@@ -304,10 +297,25 @@ class Extension:
         label = f"{cell.label[0].upper()}{cell.label[1:]}"
         if failure is None:
             show_line(self.shell, f"tfdiag: Verified: {label} ran without an error.")
+            self._offer_undo(due[-1])
             return
         outcome = compare(due[-1].failure, failure, cell)
         told = "Still failing" if outcome.status is Status.STILL_FAILING else "Another failure"
         show_line(self.shell, f"tfdiag: {told}: {outcome.detail}")
+
+    def _offer_undo(self, pending: Pending) -> None:
+        """The notebook's text holds a fix, and its cell has run well: it can be taken back until another cell runs."""
+        ready = pending.undoable()
+        if ready is None or not has_widgets(self.shell):
+            return
+        plan, session = ready
+        self.undoable = plan
+        try:
+            from tfdiag_ipython.render.panel import make_undo
+
+            publish(self.shell, make_undo(plan, session.on_main_thread).bundle)
+        except Exception:
+            fault("Undo could not be offered.")
 
     def on_observed(self, observation: Observation, found: list[Failure], cell: Cell, *, failed: bool) -> None:
         """A cell under ``%%tfdiag`` has ended: diagnose what the watches found, else say what was watched."""

@@ -78,10 +78,14 @@ class ShellSession:
         loop.add_callback(self._host.without_cells, action)
         return True
 
-    def expect(self, plan: Plan | None = None) -> Verification:
-        """Check the failing cell when the person runs it next, under the id or with the source that it has then."""
+    def expect(self, plan: Plan | None = None, *, put: bool = False) -> Verification:
+        """Check the failing cell when the person runs it next, under the id or with the source that it has then.
+
+        A plan that was ``put`` into the notebook's text gets its Undo below that run.
+        """
         cells = plan.reruns if plan is not None else ()
-        self._extension.expect(self.failure, [cell for cell in (self.cell, *cells[-1:]) if cell is not None])
+        about = [cell for cell in (self.cell, *cells[-1:]) if cell is not None]
+        self._extension.expect(self.failure, about, (plan, self) if plan is not None and put else None)
         return Verification(Status.PENDING, CHECKED_LATER)
 
     def report(self) -> str:
