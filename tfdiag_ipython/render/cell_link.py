@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ REFUSED = {
     "unable": "The page did not run it: click into the cell and press Shift+Enter.",
 }
 """Why nothing was done, by the page's answer."""
+DISCONNECTED = "jupyter-widgets-disconnected"
+OWNER = f"tfdiag-{secrets.token_hex(4)}"
+"""The class of all panels of this kernel, by which the page finds them when the kernel is gone."""
 UNANSWERED = "No page of this notebook answered: reload the page, and click once more."
 FORGET_AFTER = 10.0
 """Seconds after which a request that nobody answered is taken back, so that a page opened later does not carry it out."""
@@ -58,6 +62,12 @@ def changes_of(plan: Plan) -> tuple[Change, ...]:
     return changes if all(change.id for change in changes) else ()
 
 
+def _gone() -> str:
+    """What the page adds to its style when this kernel is gone: the same as for a panel that ipywidgets finds disconnected."""
+    lines = [line for line in resource("panel.css").splitlines() if DISCONNECTED in line]
+    return "".join(lines).replace(DISCONNECTED, OWNER)
+
+
 Told = Callable[[str], None]
 """Takes the page's answer: empty when the text was written, else a sentence that says why it was not."""
 
@@ -72,6 +82,7 @@ class CellLink:
         class Link(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]
             _esm = resource("cell_link.js")
             request = traitlets.Dict().tag(sync=True)
+            gone = traitlets.Unicode(_gone()).tag(sync=True)
 
         self.able = False
         """Whether a page has said that it can write into the notebook."""

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Progress
+from tfdiag_ipython.render.cell_link import OWNER
 from tfdiag_ipython.render.html import inline, resource
 from tfdiag_ipython.render.panel_markup import said, wrapped
 from tfdiag_ipython.render.text import line
@@ -37,7 +38,7 @@ class View:
     def _stand(self, rows: Sequence[Any]) -> None:
         """These are what the view consists of."""
         self.root = self._box([self._html(f"<style>{resource('panel.css')}</style>"), *rows])
-        self.root.add_class("tfdiag-panel")
+        self.root._dom_classes = ("tfdiag-panel", OWNER)
 
     @property
     def bundle(self) -> dict[str, Any]:

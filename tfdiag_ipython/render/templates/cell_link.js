@@ -70,8 +70,18 @@ async function answer(model) {
   if (here && !refused) for (const id of run) if (!(await runs(kernel, found.get(id)))) return;
 }
 
+// ipywidgets marks what a restarted kernel left behind; of one that was shut down or changed for another it says nothing.
+function tellWhenGone(model) {
+  const session = model.widget_manager?.context?.sessionContext;
+  const ours = session?.session?.kernel?.id;
+  const style = document.createElement("style");
+  style.textContent = model.get("gone");
+  session?.kernelChanged.connect((_, { newValue }) => (newValue?.id === ours ? style.remove() : document.head.append(style)));
+}
+
 function initialize({ model }) {
   document.addEventListener("click", remember, true);
+  tellWhenGone(model);
   model.on("change:request", () => answer(model));
   answer(model);
   if (cellsOf(model.widget_manager?.context)) model.send({ able: true });
