@@ -245,13 +245,19 @@ def test_the_page_and_the_report_open_and_close(page):
     assert "# report" not in page.text()
 
 
-def test_a_wrong_diagnosis_is_silenced_and_gives_a_report_to_copy(page):
+def test_a_wrong_diagnosis_goes_alone_and_gives_a_report_to_copy(page):
     page.click("This diagnosis is wrong")
     assert page.value("state.pop('rejected')") == "AAA001"
     assert "AAA001 stays silent for the rest of this session" in page.text()
     assert "# AAA001 is wrong &lt;/textarea&gt;</textarea>" in page.markup()
+    assert not page.button("^Do ") and "A safe fix" not in page.text()
     page.click("This diagnosis is wrong")
     assert page.value("'rejected' in state") == "False" and "stays silent" not in page.text()
+    page.click("Fixes, if it is BBB002")
+    page.click("Do mend (safe)")
+    assert "Verified" in page.text()
+    page.click("It is not BBB002")
+    assert page.value("state.pop('rejected')") == "BBB002" and not page.button("^Do ") and "Undo" in page.buttons()
 
 
 def test_old_panels_are_closed(page):

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import ipywidgets as widgets
 
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
-from tfdiag_ipython.errors import PlanError, TfdiagError
+from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import asks_first
 from tfdiag_ipython.render.cell_link import cell_link, changes_of, scratch_cell
@@ -97,6 +97,7 @@ class Panel(View):
         super().__init__(session.on_main_thread)
         self.session = session
         self._idle: dict[str, Any] = {}  # the buttons that can be clicked while no fix runs
+        self._rows: dict[str, Any] = {}  # the fixes of each diagnosis
         self._aside_of = ""
         self._works = False
         self._placed: tuple[Fix, Plan] | None = (
@@ -110,7 +111,8 @@ class Panel(View):
         first, *others = session.diagnoses[:SHOWN]
         rows = []
         if _executable(first):
-            rows.append(self._row(self._fix_buttons(first)))
+            self._rows[first.code] = self._row(self._fix_buttons(first))
+            rows.append(self._rows[first.code])
         self._note = self._html(f'<p class="tfdiag-quiet">{AT_ONCE}</p>' if _has_safe(session.diagnoses[:1]) else "")
         rows.append(self._note)
         rows += [self._alternative(other) for other in others if _executable(other)]
@@ -144,10 +146,11 @@ class Panel(View):
 
     def _alternative(self, diagnosis: Diagnosis) -> Any:
         """A line that unfolds the fixes of a diagnosis that is not the first."""
-        row = self._row([])
+        row = self._rows[diagnosis.code] = self._row([])
 
         def unfold() -> None:
-            self._fill(row, self._fix_buttons(diagnosis))
+            wrong = self._tool(f"It is not {line(diagnosis.code)}", partial(self._reject, diagnosis.code))
+            self._fill(row, [*self._fix_buttons(diagnosis), wrong])
 
         row.children = (self._tool(f"Fixes, if it is {line(diagnosis.code)}", unfold),)
         return row
@@ -309,7 +312,7 @@ class Panel(View):
         captured = widgets.Output(layout=self._layout)
         self._fill(self._stage, [self._html(said("Undoing …")), captured])
         with captured:  # cells may run again as they stand
-            told = undone(plan)
+            told = TEXT.undo(plan)
         self._fill(self._outcome, [])
         TEXT.write_back(told, self._say)
 
@@ -337,9 +340,14 @@ class Panel(View):
             self._fill(self._aside, [self._html(copyable(self.session.report(), "The report, as Markdown:"))])
 
     def _reject(self, code: str) -> None:
-        if self._unfolds("wrong"):
+        """The fixes of this diagnosis go; those of the others stay, and so does what was carried out."""
+        if self._unfolds(f"wrong {code}"):
             told = said(silenced(code)) + copyable(self.session.reject(code), SEND)
             self._fill(self._aside, [self._html(told)])
+            if code in self._rows:
+                self._fill(self._rows.pop(code), [])
+            if code == self.session.diagnoses[0].code:
+                self._note.value = wrapped("")
 
     def _unfolds(self, what: str) -> bool:
         """Whether a second part is to be opened; the second click on its button closes it."""
@@ -359,7 +367,7 @@ class Taken(View):
         captured = widgets.Output(layout=self._layout)
         self._fill(self._stage, [captured])
         with captured:  # cells may run again as they stand
-            told = undone(plan)
+            told = TEXT.undo(plan)
         TEXT.write_back(told, self._say)
 
 
@@ -370,16 +378,6 @@ def _executable(diagnosis: Diagnosis) -> list[Fix]:
 
 def _has_safe(diagnoses: list[Diagnosis]) -> bool:
     return any(fix.applicability is Applicability.SAFE for diagnosis in diagnoses for fix in _executable(diagnosis))
-
-
-def undone(plan: Plan) -> str:
-    """Take a plan back: what was done. Where nothing of it can be taken back but the notebook's text, why."""
-    try:
-        return plan.undo()
-    except PlanError as error:
-        if not TEXT.holds(plan):
-            raise
-        return str(error) if plan.forgotten else ""
 
 
 def _carry_out(work: Callable[[], _Outcome]) -> _Outcome | str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tfdiag_ipython.diagnosis import Status, Verification
+from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.render.cell_link import Change, Told, cell_link, changes_of
 from tfdiag_ipython.render.panel_markup import AS_IT_WAS, said, sources, wrapped, written
@@ -67,6 +68,15 @@ class NotebookText:
         link = cell_link()
         if link is not None:
             link.ask((), told, run=[cell.id for cell in plan.reruns], pressed=pressed)
+
+    def undo(self, plan: Plan) -> str:
+        """Take a plan back: what was done. Where nothing of it can be taken back but the notebook's text, why."""
+        try:
+            return plan.undo()
+        except PlanError as error:
+            if not self.holds(plan):
+                raise
+            return str(error) if plan.forgotten else ""
 
     def write_back(self, undone: str, say: Callable[[str], None]) -> None:
         """Put the cells' text back after an Undo, of which ``undone`` tells."""
