@@ -72,6 +72,10 @@ class Once(Mend):
         time.sleep(0.5)
         return super().execute(progress)
 
+def panel_is_running():
+    from tfdiag_ipython.render.panel import _running
+    return _running.locked()
+
 PLANS = {"once": Once, "again": Again, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
 
 class Session:
@@ -198,6 +202,19 @@ def test_a_double_click_carries_a_fix_out_once(page):
     page.run("where.clear()")
     page.double_click("Do once (safe)")
     assert page.value("where") == "[True]" and "Verified" in page.text()
+
+
+def test_a_click_on_another_panel_is_refused_while_a_fix_runs(page):
+    page.click("Do slow (safe)")
+    page.wait_for("Sleeping <b>")
+    (cancel,) = [model for label, model in page.buttons().items() if label == "Cancel"]
+    page.run("show_panel(Session([first]))")
+    page.click("Do mend (unsafe)")
+    assert "Another fix is running: wait for it to end." in page.text() and page.value("state['broken']") == "True"
+    page.press(cancel)
+    page.run("while panel_is_running(): time.sleep(0.05)")
+    page.click("Do mend (unsafe)")
+    assert "Apply" in page.buttons()
 
 
 def test_what_runs_beside_the_program_can_be_cancelled(page):

@@ -30,6 +30,7 @@ LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
 AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
 INTO_CELL = "A safe fix that can be undone and runs nothing twice goes into your cell, which then runs; every other is shown first."
+WAIT = "Another fix is running: wait for it to end."
 RUN_IT = "Run it; I will check it then."
 TWICE = 0.3
 """Seconds after a fix in which one more click on its button is the second of a double click, which waited for the kernel meanwhile."""
@@ -46,6 +47,9 @@ class Session(Protocol):
 
     def apply(self, plan: Plan, progress: Progress) -> tuple[str, Verification]:
         """Carry it out: what was done, and how it ended; raises ``TfdiagError`` with one sentence."""
+
+    def check(self, plan: Plan, progress: Progress) -> Verification:
+        """How it ended, where ``apply`` could not tell."""
 
     def expect(self, plan: Plan, *, put: bool = False) -> Verification:
         """Say under the failing cell, when it runs next, whether the failure is gone.
@@ -221,7 +225,7 @@ class Panel(View):
 
     def _check(self, plan: Plan) -> None:
         """Verify on this thread what a plan did beside it."""
-        self._start(plan, lambda progress: ("", plan.verify(progress)), threaded=False)
+        self._start(plan, lambda progress: ("", self.session.check(plan, progress)), threaded=False)
 
     def _start(self, plan: Plan, work: Callable[[Progress], _Outcome], *, threaded: bool) -> None:
         if self._must_wait() or not _running.acquire(blocking=False):
@@ -319,7 +323,7 @@ class Panel(View):
     def _must_wait(self) -> bool:
         """Whether a fix runs; this panel's own goes on showing its progress."""
         if _running.locked() and not self._works:
-            self._say("Another fix is running: wait for it to end.")
+            self._say(WAIT)
         return _running.locked()
 
     def _able(self, able: bool) -> None:
@@ -364,6 +368,9 @@ class Taken(View):
         self._stand([self._row([self._button("Undo", partial(self._undo, plan))]), self._stage])
 
     def _undo(self, plan: Plan) -> None:
+        if _running.locked():
+            self._say(WAIT)
+            return
         captured = widgets.Output(layout=self._layout)
         self._fill(self._stage, [captured])
         with captured:  # cells may run again as they stand

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from tfdiag_ipython.shell.observe import Observation, unwrap
 from tfdiag_ipython.shell.pending import Pending
 from tfdiag_ipython.shell.scene import Mark, cells_up_to, kills_cuda
 from tfdiag_ipython.shell.settings import TfdiagSettings
-from tfdiag_ipython.shell.successor import take
+from tfdiag_ipython.shell.successor import after_restart, is_restarted, leave, take
 
 if TYPE_CHECKING:
     from tfdiag_ipython.engine import Engine
@@ -107,6 +108,8 @@ class Extension:
         for key in COMPLETED:
             self.shell.set_hook("complete_command", complete, str_key=key)
         self.crumb = Crumb.of(self.shell)
+        if self.crumb is not None:
+            atexit.register(self._leave)
         self._left = predecessor(self.crumb), take(self.crumb.path) if self.crumb is not None else []
         if _in_a_cell(self.shell):
             self._tell_news()
@@ -116,6 +119,7 @@ class Extension:
         self.listener.unregister()
         self._words.stop()
         if self.crumb is not None:
+            atexit.unregister(self._leave)
             self.crumb.close()
         self.shell.input_transformers_cleanup.remove(unwrap)
         manager = self.shell.magics_manager
@@ -129,6 +133,16 @@ class Extension:
         for key, before in self._completers_before.items():
             _put_back(self.shell.strdispatchers["complete_command"].strs, key, before)
         self.journal.detach()
+
+    def _leave(self) -> None:
+        """The kernel ends. Is it restarted, as the last diagnosis advised, by the toolbar: leave the same list as tfdiag's own restart."""
+        try:
+            if self.crumb is None or self.last is not self.diagnosed or self.last is None:
+                return
+            if is_restarted(self.shell.kernel) and (cells := after_restart(self.last)):
+                leave(self.crumb.path, cells)
+        except Exception:
+            fault("The cells to be run again were not left.")
 
     def engine(self) -> Engine:
         """The engine with the rules of this process and the person's settings; the rules are loaded on the first call."""

@@ -51,14 +51,19 @@ class ShellSession:
         self._extension.undoable = plan
         if verification.status is Status.PENDING:
             self.expect(plan)
-        if verification.status is Status.OTHER_FAILURE:
-            self._look_at_the_other()
+        self._look_at_the_other(verification)
         return done, verification
 
-    def _look_at_the_other(self) -> None:
-        """The fix led to another failure: its diagnosis is shown where the fix's output stands."""
+    def check(self, plan: Plan, progress: Progress) -> Verification:
+        """Verify what was carried out before."""
+        verification = plan.verify(progress)
+        self._look_at_the_other(verification)
+        return verification
+
+    def _look_at_the_other(self, verification: Verification) -> None:
+        """Where the fix led to another failure, its diagnosis is shown where the fix's output stands."""
         failed, exception = self._host.failed, newest_exception()
-        if failed is None or exception is None:
+        if verification.status is not Status.OTHER_FAILURE or failed is None or exception is None:
             return
         failure, cell = failed
         seen = mark_of(exception)
