@@ -77,7 +77,7 @@ class Extension:
 
     def __init__(self, shell: Any) -> None:
         self.shell = shell
-        self.settings = TfdiagSettings(parent=shell)
+        self.settings, self._mistakes = TfdiagSettings.of(shell)
         self.journal = Journal()
         self.listener = Listener(self)
         self.last: ShellSession | None = None  # the last failure, known or not
@@ -94,7 +94,8 @@ class Extension:
         self._completers_before: dict[str, object] = {}
 
     def install(self) -> None:
-        for mistake in self.settings.take():
+        configured = self.shell.config.get("TfdiagSettings", ())
+        for mistake in [*self._mistakes, *self.settings.take(configured)]:
             print(mistake, file=sys.stderr)
         self.journal.attach()
         self.listener.register()
