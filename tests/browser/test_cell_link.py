@@ -66,7 +66,14 @@ def test_one_click_and_the_failing_cell_holds_the_fix_and_has_run(page, address)
     button.click()
     page.get_by_text("The text of cell 2 is as it was").wait_for()
     assert sources(page) == list(CELLS)
-    assert "Put back: `AutoTokenizer`" in page.evaluate(OUTPUT) or page.get_by_text("Put back").count()
+    assert page.get_by_text("Put back: AutoTokenizer").count()
+    lab.command(page, "docmanager:save")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    lab.open_notebook(page, address, "0.ipynb")
+    page.get_by_text(VERIFIED).wait_for()
+    broken = page.get_by_text("Error displaying widget")
+    broken.wait_for(state="attached")
+    assert not broken.is_visible()
 
 
 MOVED = """() => {

@@ -29,6 +29,7 @@ def page():
 def test_the_second_misspelling_is_diagnosed_when_the_first_is_mended(page):
     page.run("%load_ext tfdiag")
     page.run("from transformers import AutoTokenizr\nfrom transformers import BertModell")
+    assert page.messages < 30 and page.traffic < 30_000  # the link to the notebook's text included
     page.click(page.button("Write AutoTokenizer"))
     assert any("Another failure" in str(state.get("value")) for state in page.widgets.values())
     second = page.button("Write BertModel")

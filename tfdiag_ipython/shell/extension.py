@@ -311,23 +311,25 @@ class Extension:
         self._pending = [pending for pending in self._pending if pending not in due]
         label = f"{cell.label[0].upper()}{cell.label[1:]}"
         if failure is None:
-            show_line(self.shell, f"tfdiag: Verified: {label} ran without an error.")
-            self._offer_undo(due[-1])
+            self._verified(f"tfdiag: Verified: {label} ran without an error.", due[-1])
             return
         outcome = compare(due[-1].failure, failure, cell)
         told = "Still failing" if outcome.status is Status.STILL_FAILING else "Another failure"
         show_line(self.shell, f"tfdiag: {told}: {outcome.detail}")
 
-    def _offer_undo(self, pending: Pending) -> None:
-        """The notebook's text holds a fix, and its cell has run well: it can be taken back until another cell runs."""
+    def _verified(self, told: str, pending: Pending) -> None:
+        """The failure is gone; a fix that the notebook's text holds can be taken back until another cell runs."""
         ready = pending.undoable()
-        if ready is None or not has_widgets(self.shell):
+        if ready is None or not self.settings.panel or not has_widgets(self.shell):
+            show_line(self.shell, told)
             return
         plan, session = ready
         self.undoable = plan
         try:
+            from tfdiag_ipython.render.html import render_line
             from tfdiag_ipython.render.panel import make_undo
 
+            publish(self.shell, {"text/html": render_line(told), "text/plain": told})
             publish(self.shell, make_undo(plan, session.on_main_thread).bundle)
         except Exception:
             fault("Undo could not be offered.")
