@@ -51,10 +51,24 @@ class Page:
 
     def click(self, description: str) -> None:
         """Press the newest panel's button with this description, as ipywidgets' own front end does."""
+        self.press(self.buttons()[description])
+
+    def press(self, model: str) -> None:
+        """Press the button with this model."""
+        self._until_idle(self._send_click(model))
+
+    def double_click(self, description: str) -> None:
+        """Press it twice before the kernel has answered."""
+        model = self.buttons()[description]
+        first, second = self._send_click(model), self._send_click(model)
+        self._until_idle(first)
+        self._until_idle(second)
+
+    def _send_click(self, model: str) -> str:
         data = {"method": "custom", "content": {"event": "click"}}
-        message = self.client.session.msg("comm_msg", {"comm_id": self.buttons()[description], "data": data})
+        message = self.client.session.msg("comm_msg", {"comm_id": model, "data": data})
         self.client.shell_channel.send(message)
-        self._until_idle(message["header"]["msg_id"])
+        return str(message["header"]["msg_id"])
 
     def markup(self) -> str:
         """The HTML of the newest panel."""

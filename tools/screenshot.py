@@ -59,7 +59,7 @@ def main() -> None:
 def _repair(panel: Any) -> None:
     """The way to the README's picture: preview, apply, verified."""
     panel.get_by_role("button", name="AutoModelForImageClassification").click()
-    panel.get_by_role("button", name="Apply").click()
+    panel.get_by_role("button", name=lab.TRY).click()
     panel.locator(".tfdiag-outcome").wait_for()
 
 

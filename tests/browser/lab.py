@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -28,6 +29,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+TRY = re.compile("Apply|Try it here first")
+"""The button of a preview that runs a copy in the panel; the second name where the page can hold the fix itself."""
 ROOT = Path(__file__).resolve().parents[2]
 
 

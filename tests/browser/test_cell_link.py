@@ -1,4 +1,4 @@
-"""One click puts the fix into the notebook's own cell, and Undo takes it out again; what the person typed since is left alone."""
+"""One click puts the fix into the notebook's own cell and runs it, and Undo takes it out again; what the person typed since is left alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ WRONG = "from transformers import AutoTokenizr  # the tokenizer"
 RIGHT = "from transformers import AutoTokenizer  # the tokenizer"
 CELLS = ("%load_ext tfdiag", WRONG, "last = 1", WRONG)
 FAILS = 1
+TWICE = "print('first')\n"
+"""Above the failing line: what runs again is shown before it does."""
 SOURCES = "() => [...window.jupyterapp.shell.currentWidget.model.cells].map(cell => cell.sharedModel.getSource())"
+COUNTS = "() => [...window.jupyterapp.shell.currentWidget.model.cells].map(cell => cell.executionCount)"
+OUTPUT = "() => JSON.stringify(window.jupyterapp.shell.currentWidget.model.cells.get(1).toJSON().outputs)"
+SET = "([place, source]) => window.jupyterapp.shell.currentWidget.model.cells.get(place).sharedModel.setSource(source)"
+VERIFIED = "tfdiag: Verified: Cell 3 ran without an error."
 
 
 @pytest.fixture(scope="module", params=["jupyterlab", "notebook"])
@@ -40,21 +46,34 @@ def sources(page: Any) -> list[str]:
     return page.evaluate(SOURCES)
 
 
-def failed(page: Any, address: str, name: str) -> Any:
-    """The notebook after its failing cell has run; gives the panel."""
+def failed(page: Any, address: str, name: str, source: str = WRONG) -> Any:
+    """The notebook after its failing cell has run, and its page has said that it can write there; gives the panel."""
     lab.open_notebook(page, address, name)
-    return lab.run_to_first_panel(page)
+    page.evaluate(SET, [FAILS, source])
+    panel = lab.run_to_first_panel(page)
+    panel.get_by_text("goes into your cell").wait_for()
+    return panel
 
 
-def test_the_failing_cell_holds_the_fix_after_one_click_and_undo_takes_it_back(page, address):
+def test_one_click_and_the_failing_cell_holds_the_fix_and_has_run(page, address):
     panel = failed(page, address, "0.ipynb")
     panel.get_by_role("button", name="Write AutoTokenizer").click()
-    panel.get_by_text("The text of cell 2 now holds the fix").wait_for()
-    assert "Verified" in panel.inner_text() and "To keep the fix" not in panel.inner_text()
+    page.get_by_text(VERIFIED).wait_for()
     assert sources(page) == [*CELLS[:FAILS], RIGHT, *CELLS[FAILS + 1 :]]  # the cell with equal text is another one
-    panel.get_by_role("button", name="Undo").click()
-    panel.get_by_text("The text of cell 2 is as it was").wait_for()
+    assert "ImportError" not in page.evaluate(OUTPUT) and page.evaluate(COUNTS)[:2] == [1, 3]
+    (button,) = page.locator(".tfdiag-panel button").all()
+    assert button.inner_text() == "Undo"
+    button.click()
+    page.get_by_text("The text of cell 2 is as it was").wait_for()
     assert sources(page) == list(CELLS)
+    assert page.get_by_text("Put back: AutoTokenizer").count()
+    lab.command(page, "docmanager:save")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    lab.open_notebook(page, address, "0.ipynb")
+    page.get_by_text(VERIFIED).wait_for()
+    broken = page.get_by_text("Error displaying widget")
+    broken.wait_for(state="attached")
+    assert not broken.is_visible()
 
 
 MOVED = """() => {
@@ -68,23 +87,49 @@ def test_a_cell_that_was_moved_and_collapsed_is_found_by_its_id(page, address):
     panel = failed(page, address, "1.ipynb")
     page.evaluate(MOVED)
     panel.get_by_role("button", name="Write AutoTokenizer").click()
-    panel.get_by_text("The text of cell 2 now holds the fix").wait_for()
+    page.get_by_text(VERIFIED).wait_for()
     assert sources(page) == [CELLS[0], CELLS[2], CELLS[3], RIGHT]
+    assert page.evaluate(COUNTS) == [1, None, None, 3]
 
 
 def test_it_is_one_step_of_the_cells_own_undo(page, address):
     panel = failed(page, address, "2.ipynb")
     panel.get_by_role("button", name="Write AutoTokenizer").click()
-    panel.get_by_text("The text of cell 2 now holds the fix").wait_for()
+    page.get_by_text(VERIFIED).wait_for()
     page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel.undo()")
     assert sources(page) == list(CELLS)
 
 
-TEXTS = "() => [...window.notebook.cells].map(cell => cell.sharedModel.getSource())"
+def test_a_previewed_fix_can_be_put_there_without_being_run_and_is_checked_when_the_person_runs_it(page, address):
+    panel = failed(page, address, "8.ipynb", TWICE + WRONG)
+    panel.get_by_role("button", name="Write AutoTokenizer").click()
+    panel.get_by_role("button", name="Put into the cell", exact=True).click()
+    panel.get_by_text("The text of cell 2 now holds the fix. Run it").wait_for()
+    assert sources(page)[FAILS] == TWICE + RIGHT and page.evaluate(COUNTS)[FAILS] == 2
+    panel.get_by_role("button", name="Undo").click()
+    panel.get_by_text("The text of cell 2 is as it was").wait_for()
+    assert sources(page)[FAILS] == TWICE + WRONG
+    panel.get_by_role("button", name="Write AutoTokenizer").click()
+    panel.get_by_role("button", name="Put into the cell", exact=True).click()
+    panel.get_by_text("now holds the fix").wait_for()
+    page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1 }")
+    lab.command(page, "notebook:run-cell")
+    page.get_by_text(VERIFIED).wait_for()
+
+
+def test_a_previewed_fix_is_put_there_and_run_in_one_action(page, address):
+    panel = failed(page, address, "9.ipynb", TWICE + WRONG)
+    panel.get_by_role("button", name="Write AutoTokenizer").click()
+    panel.get_by_role("button", name="Put into the cell and run").click()
+    page.get_by_text(VERIFIED).wait_for()
+    assert sources(page)[FAILS] == TWICE + RIGHT and "first" in page.evaluate(OUTPUT)
+
+
 REFUSED = {
     "3.ipynb": ("model.cells.get(1).sharedModel.setSource('mine = 1')", "Cell 2 was edited since"),
     "4.ipynb": ("model.cells.get(1).setMetadata('editable', false)", "Cell 2 is read-only"),
 }
+TEXTS = "() => [...window.notebook.cells].map(cell => cell.sharedModel.getSource())"
 
 
 def refuses(page: Any, panel: Any, change: str, told: str) -> None:
@@ -119,86 +164,95 @@ def test_of_a_deleted_cell_the_fix_can_be_copied_from_a_view_of_its_output(page,
     refuses(page, panel, "model.sharedModel.deleteCell(1)", "Cell 2 is no longer in the notebook")
 
 
-def test_a_page_that_is_loaded_again_writes_nothing_by_itself_and_undo_still_works(page, address):
-    panel = failed(page, address, "6.ipynb")
+def tried(panel: Any) -> None:
+    """The fix was tried in the panel, and then written into the cell."""
     panel.get_by_role("button", name="Write AutoTokenizer").click()
+    again = panel.get_by_role("button", name="Try it here first")
+    again.click()
+    again.wait_for(state="hidden")
     panel.get_by_text("The text of cell 2 now holds the fix").wait_for()
+
+
+def test_a_page_that_is_loaded_again_writes_nothing_by_itself_and_undo_still_works(page, address):
+    tried(failed(page, address, "6.ipynb", TWICE + WRONG))
     page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel.undo()")
     lab.command(page, "docmanager:save")
     lab.open_notebook(page, address, "6.ipynb")
     panel = page.locator(".tfdiag-panel").first
     panel.get_by_role("button", name="Undo").wait_for()
-    assert sources(page) == list(CELLS)
+    assert sources(page)[FAILS] == TWICE + WRONG
     panel.get_by_role("button", name="Undo").click()
     panel.get_by_text("The text of cell 2 is as it was").wait_for()
-    assert sources(page) == list(CELLS)
+    assert sources(page)[FAILS] == TWICE + WRONG
 
 
-def test_two_pages_of_one_notebook_are_both_written(page, address):
-    panel = failed(page, address, "7.ipynb")
+def test_two_pages_of_one_notebook_are_both_written_and_the_one_with_the_click_runs_the_cell_once(page, address):
+    panel = failed(page, address, "7.ipynb", TWICE + WRONG)
     lab.command(page, "docmanager:save")
     with page.context.new_page() as other:
         lab.open_notebook(other, address, "7.ipynb")
-        other.locator(".tfdiag-panel").first.wait_for()
-        panel.get_by_role("button", name="Write AutoTokenizer").click()
-        panel.get_by_text("The text of cell 2 now holds the fix").wait_for()
-        other.locator(".tfdiag-panel").get_by_text("The text of cell 2 now holds the fix").wait_for()
-        assert sources(page)[FAILS] == sources(other)[FAILS] == RIGHT
+        seen = other.locator(".tfdiag-panel").first
+        seen.wait_for()
+        tried(panel)
+        seen.get_by_text("The text of cell 2 now holds the fix").wait_for()
+        assert sources(page)[FAILS] == sources(other)[FAILS] == TWICE + RIGHT
+        seen.get_by_role("button", name="Run cell 2 in the notebook").click()
+        other.get_by_text(VERIFIED).wait_for()
+        other.wait_for_timeout(2000)
+        assert other.evaluate(COUNTS)[FAILS] == 3 and page.evaluate(COUNTS)[FAILS] == 2
+        lab.command(other, "notebook:run-cell")
+        assert other.evaluate(COUNTS)[FAILS] == 4  # the kernel's next number: it ran once
 
 
 def test_the_next_failure_is_diagnosed_in_the_panel_and_both_fixes_come_into_the_cell(page, address):
-    lab.open_notebook(page, address, "8.ipynb")
-    both = WRONG + "\nfrom transformers import BertModell"
-    page.evaluate(f"() => window.jupyterapp.shell.currentWidget.model.cells.get(1).sharedModel.setSource({both!r})")
-    panel = lab.run_to_first_panel(page)
+    panel = failed(page, address, "10.ipynb", TWICE + WRONG + "\nfrom transformers import BertModell")
     panel.get_by_role("button", name="Write AutoTokenizer").click()
-    second = panel.get_by_role("button", name="Write BertModel")
-    second.wait_for()
-    assert "Another failure" in panel.inner_text()
-    second.click()
-    panel.get_by_text("Verified").wait_for()
-    panel.get_by_text("now holds the fix").nth(1).wait_for()
-    assert sources(page)[FAILS] == RIGHT + "\nfrom transformers import BertModel"
+    panel.get_by_role("button", name="Try it here first").click()
+    panel.get_by_text("Another failure").wait_for()
+    page.get_by_role("button", name="Write BertModel").click()
+    page.get_by_role("button", name="Put into the cell and run").click()
+    page.get_by_text(VERIFIED).wait_for()
+    assert sources(page)[FAILS] == TWICE + RIGHT + "\nfrom transformers import BertModel"
 
 
-OUTPUT = """() => JSON.stringify(window.jupyterapp.shell.currentWidget.model.cells.get(1).toJSON().outputs)"""
+def test_a_second_fix_of_a_panel_takes_the_place_of_the_first_and_undo_goes_back_to_what_was_typed(page, address):
+    panel = failed(page, address, "11.ipynb", TWICE + WRONG)
+    tried(panel)
+    page.evaluate(SET, [FAILS, TWICE + WRONG])
+    tried(panel)
+    page.wait_for_function(f"() => ({SOURCES})()[1].includes('AutoTokenizer ')")
+    assert panel.get_by_role("button", name="Undo").count() == 1
+    panel.get_by_role("button", name="Undo").click()
+    panel.get_by_text("The text of cell 2 is as it was").wait_for()
+    assert sources(page)[FAILS] == TWICE + WRONG
 
 
-def test_the_mended_cell_runs_in_the_notebook_and_its_output_takes_the_place_of_the_error(page, address):
-    panel = failed(page, address, "9.ipynb")
-    page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.widgets[1].inputHidden = true; }")
-    panel.get_by_role("button", name="Write AutoTokenizer").click()
-    panel.get_by_role("button", name="Run cell 2 in the notebook").click()
-    page.get_by_text("tfdiag: Verified: Cell 3 ran without an error.").wait_for()
-    assert "ImportError" not in page.evaluate(OUTPUT) and page.locator(".tfdiag-panel").count() == 0
-    assert sources(page)[FAILS] == RIGHT
+MANY = """() => {
+    const model = window.jupyterapp.shell.currentWidget.model.sharedModel;
+    model.insertCell(0, {cell_type: 'markdown', source: 'above'});
+    model.moveCell(1, 0);
+}"""
 
 
-def test_of_two_pages_the_one_with_the_click_runs_the_cell(page, address):
-    panel = failed(page, address, "10.ipynb")
-    lab.command(page, "docmanager:save")
-    with page.context.new_page() as other:
-        lab.open_notebook(other, address, "10.ipynb")
-        seen = other.locator(".tfdiag-panel")
-        seen.wait_for()
+def test_after_insertions_and_moves_the_right_cell_runs_and_the_page_logs_no_error(tmp_path):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    cells = [CELLS[0], *(f"{number}" for number in range(60))]
+    cells[3] = WRONG
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, notebooks / "long.ipynb")
+    with lab.server(notebooks, tmp_path) as address, lab.browser(tmp_path) as page:
+        wrong: list[str] = []
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        lab.open_notebook(page, address, "long.ipynb")
+        panel = lab.run_to_first_panel(page)
+        panel.get_by_text("goes into your cell").wait_for()
+        page.evaluate(MANY)
         panel.get_by_role("button", name="Write AutoTokenizer").click()
-        seen.get_by_role("button", name="Run cell 2 in the notebook").click()
-        other.get_by_text("tfdiag: Verified: Cell 3 ran without an error.").wait_for()
-        other.wait_for_timeout(2000)
-        counted = "() => [...window.jupyterapp.shell.currentWidget.model.cells].map(cell => cell.executionCount)"
-        assert other.evaluate(counted)[1] == 3
-        lab.command(other, "notebook:run-cell")
-        assert other.evaluate(counted)[1] == 4  # the kernel's next number: it ran once
-
-
-def test_where_the_page_cannot_run_the_cell_a_sentence_says_what_to_do(page, address):
-    panel = failed(page, address, "11.ipynb")
-    panel.get_by_role("button", name="Write AutoTokenizer").click()
-    run = panel.get_by_role("button", name="Run cell 2 in the notebook")
-    run.wait_for()
-    page.evaluate("""() => window.addEventListener("keydown", (event) => {
-        if (event.key === "Enter") { event.stopImmediatePropagation(); event.preventDefault(); }
-    }, true)""")
-    run.click()
-    panel.get_by_text("The page did not run it").wait_for()
-    assert panel.get_by_role("button", name="Undo").is_visible() and "Verified" in panel.inner_text()
+        page.get_by_text("tfdiag: Verified: Cell 5 ran without an error.").wait_for()
+        assert sources(page)[4] == RIGHT
+        counts = page.evaluate(COUNTS)
+        assert counts[4] == 5 and counts[5:] == [None] * (len(cells) - 4)
+        assert wrong == []

@@ -81,11 +81,11 @@ def test_a_failing_cell_is_diagnosed_fixed_and_verified(page):
     check_looks(page)
 
     panel.get_by_role("button", name="AutoModelForImageClassification").click()
-    panel.get_by_role("button", name="Apply").wait_for()
+    panel.get_by_role("button", name=lab.TRY).wait_for()
     assert "+model = AutoModelForImageClassification" in panel.inner_text()
     check_looks(page)
 
-    panel.get_by_role("button", name="Apply").click()
+    panel.get_by_role("button", name=lab.TRY).click()
     panel.locator(".tfdiag-outcome").wait_for()
     assert "Verified" in panel.locator(".tfdiag-outcome").inner_text()
     check_looks(page)

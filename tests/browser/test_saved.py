@@ -36,8 +36,16 @@ def test_the_diagnosis_is_still_there_and_nothing_looks_broken(tmp_path):
     assert path.stat().st_size - before < 10_000
 
 
-@pytest.mark.parametrize("application", ["jupyterlab", "notebook"])
-def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp_path, application):
+@pytest.mark.parametrize(
+    ("application", "ends"),
+    [
+        ("jupyterlab", "restartKernel()"),
+        ("notebook", "restartKernel()"),
+        ("jupyterlab", "shutdown()"),
+        ("notebook", "changeKernel({name: 'python3'})"),
+    ],
+)
+def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp_path, application, ends):
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
@@ -46,7 +54,8 @@ def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp
     with lab.server(notebooks, tmp_path, application) as address, lab.browser(tmp_path) as page:
         lab.open_notebook(page, address, "restarted.ipynb")
         panel = lab.run_to_first_panel(page)
-        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+        panel.get_by_text("goes into your cell").wait_for()
+        page.evaluate(f"() => window.jupyterapp.shell.currentWidget.sessionContext.{ends}")
         panel.locator(".tfdiag-row").first.wait_for(state="hidden")
         assert not [button for button in panel.get_by_role("button").all() if button.is_visible()]
         said = panel.evaluate("panel => getComputedStyle(panel, '::after').content")
@@ -67,7 +76,7 @@ def test_a_kernel_restarted_while_a_fix_runs_loses_nothing(tmp_path):
         panel = lab.run_to_first_panel(page)
         (notebooks / "slow").touch()
         panel.get_by_role("button", name="Write AutoTokenizer").click()
-        panel.get_by_role("button", name="Apply").click()
+        panel.get_by_role("button", name=lab.TRY).click()
         panel.get_by_text("Running cell 2").wait_for()
         page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
         panel.locator(".tfdiag-row").first.wait_for(state="hidden")
@@ -78,5 +87,5 @@ def test_a_kernel_restarted_while_a_fix_runs_loses_nothing(tmp_path):
         lab.command(page, "notebook:run-all-cells")
         panel = page.locator(".tfdiag-panel").first
         panel.get_by_role("button", name="Write AutoTokenizer").click()
-        panel.get_by_role("button", name="Apply").click()
+        panel.get_by_role("button", name=lab.TRY).click()
         panel.get_by_text("Verified").wait_for()

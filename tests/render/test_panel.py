@@ -70,7 +70,16 @@ class OneWay(Mend):
 class Again(Mend):
     def __init__(self, host): super().__init__(host, reruns=(Cell(1, "mend()"),))
 
-PLANS = {"again": Again, "oneway": OneWay, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
+class Once(Mend):
+    def execute(self, progress):
+        time.sleep(0.5)
+        return super().execute(progress)
+
+def panel_is_running():
+    from tfdiag_ipython.render.panel import _running
+    return _running.locked()
+
+PLANS = {"once": Once, "again": Again, "oneway": OneWay, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
 
 class Session:
     def __init__(self, diagnoses): self.diagnoses = diagnoses
@@ -91,7 +100,7 @@ def fixes(*kinds):
 
 first = Diagnosis("AAA001", "a", "The answer", Certainty.CONFIRMED, fixes=fixes(
     ("mend", "unsafe"), ("slow", "safe"), ("stop", "safe"), ("refused", "safe"), ("faulty", "safe"),
-    ("unplanned", "safe"), ("again", "safe"), ("oneway", "safe"), ("hand", "display-only")))
+    ("unplanned", "safe"), ("again", "safe"), ("once", "safe"), ("oneway", "safe"), ("hand", "display-only")))
 second = Diagnosis("BBB002", "b", "Another answer", Certainty.POSSIBLE, fixes=fixes(("mend", "safe")))
 """
 
@@ -166,6 +175,51 @@ def test_cancelling_a_preview_changes_nothing(page):
     assert "Nothing was changed." in page.text() and page.value("where") == "[]"
 
 
+def test_a_cancelled_preview_or_fix_leaves_the_undo_of_the_fix_before(page):
+    page.click("Do mend (unsafe)")
+    page.click("Apply")
+    page.click("Do mend (unsafe)")
+    assert "Apply" in page.buttons() and "Undo" in page.buttons()
+    page.click("Cancel")
+    assert "Nothing was changed." in page.text() and "Verified" in page.text()
+    page.click("Do slow (safe)")
+    page.wait_for("Sleeping <b>")
+    page.click("Cancel")
+    page.wait_for("Cancelled.")
+    page.click("Undo")
+    assert "Broke it again." in page.text() and page.value("state") == "{'broken': True}"
+    assert "Verified" not in page.text() and "Undo" not in page.buttons()
+
+
+def test_the_second_fix_tells_of_itself_alone(page):
+    page.click("Do mend (unsafe)")
+    page.click("Apply")
+    page.click("Do again (safe)")
+    page.click("Apply")
+    assert page.text().count("Verified") == 1 and list(page.buttons()).count("Undo") == 1
+    page.click("Do refused (safe)")
+    assert "It cannot be mended <here>." in page.text() and "Undo" in page.buttons()
+
+
+def test_a_double_click_carries_a_fix_out_once(page):
+    page.run("where.clear()")
+    page.double_click("Do once (safe)")
+    assert page.value("where") == "[True]" and "Verified" in page.text()
+
+
+def test_a_click_on_another_panel_is_refused_while_a_fix_runs(page):
+    page.click("Do slow (safe)")
+    page.wait_for("Sleeping <b>")
+    (cancel,) = [model for label, model in page.buttons().items() if label == "Cancel"]
+    page.run("show_panel(Session([first]))")
+    page.click("Do mend (unsafe)")
+    assert "Another fix is running: wait for it to end." in page.text() and page.value("state['broken']") == "True"
+    page.press(cancel)
+    page.run("while panel_is_running(): time.sleep(0.05)")
+    page.click("Do mend (unsafe)")
+    assert "Apply" in page.buttons()
+
+
 def test_what_runs_beside_the_program_can_be_cancelled(page):
     page.click("Do slow (safe)")
     page.wait_for("Sleeping <b>")
@@ -217,13 +271,19 @@ def test_the_page_and_the_report_open_and_close(page):
     assert "# report" not in page.text()
 
 
-def test_a_wrong_diagnosis_is_silenced_and_gives_a_report_to_copy(page):
+def test_a_wrong_diagnosis_goes_alone_and_gives_a_report_to_copy(page):
     page.click("This diagnosis is wrong")
     assert page.value("state.pop('rejected')") == "AAA001"
     assert "AAA001 stays silent for the rest of this session" in page.text()
     assert "# AAA001 is wrong &lt;/textarea&gt;</textarea>" in page.markup()
+    assert not page.button("^Do ") and "A safe fix" not in page.text()
     page.click("This diagnosis is wrong")
     assert page.value("'rejected' in state") == "False" and "stays silent" not in page.text()
+    page.click("Fixes, if it is BBB002")
+    page.click("Do mend (safe)")
+    assert "Verified" in page.text()
+    page.click("It is not BBB002")
+    assert page.value("state.pop('rejected')") == "BBB002" and not page.button("^Do ") and "Undo" in page.buttons()
 
 
 def test_old_panels_are_closed(page):

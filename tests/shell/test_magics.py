@@ -79,6 +79,32 @@ def test_settings_can_come_from_the_configuration_file(bare):
     bare.run_line_magic("unload_ext", "tfdiag_ipython")
 
 
+def test_a_wrong_value_in_the_configuration_file_costs_that_value_alone(bare, capsys):
+    bare.config.TfdiagSettings.shown = 9
+    bare.config.TfdiagSettings.quiet = True
+    bare.config.TfdiagSettings.watch.add("padding")
+    bare.run_line_magic("load_ext", "tfdiag_ipython")
+    assert capsys.readouterr().err.startswith("c.TfdiagSettings.shown is left as it was: The value of")
+    bare.run_line_magic("tfdiag", "config")
+    rows = dict(row.split()[:2] for row in capsys.readouterr().out.splitlines())
+    assert (rows["shown"], rows["quiet"], rows["watch"]) == ("3", "on", "padding")
+    bare.run_line_magic("unload_ext", "tfdiag_ipython")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("budget = float('nan')", "nan is no number of seconds for budget."),
+        ("ignored = 'label'", "'LABEL' is no code of a rule, such as IDX001."),
+        ("watch = 'paddin'", "There is no watch 'paddin'. There are hub, padding, warnings."),
+    ],
+)
+def test_ipythons_own_config_magic_refuses_what_means_nothing(run, shell, caplog, setting, told):
+    before = run("%tfdiag config")
+    assert run(f"%config TfdiagSettings.{setting}").count("\n") <= 1
+    assert told in caplog.text and run("%tfdiag config") == before
+
+
 def test_settings_can_come_from_the_environment_and_the_configuration_file_wins(bare, monkeypatch, capsys):
     monkeypatch.setenv("TFDIAG_PANEL", "off")
     monkeypatch.setenv("TFDIAG_SHOWN", "2")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
+import queue
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from tfdiag_ipython.diagnosis import Status, Verification
@@ -45,6 +49,12 @@ REQUIREMENTS = {
     "transformers": "transformers",
 }
 """Importable module → the distribution that provides it. tfdiag installs nothing that is not here."""
+
+
+POLL = 0.2
+GRACE = 20.0
+"""Seconds that pip gets to put back what it had uninstalled."""
+SILENT = "\n"
 
 
 class InstallPackages(Plan):
@@ -88,18 +98,24 @@ class InstallPackages(Plan):
         return Preview("command", f"{sys.executable} -m pip install {names}", f"{note} tfdiag cannot undo it.")
 
     def execute(self, progress: Progress) -> str:
+        own_group = {"start_new_session": True} if os.name == "posix" else {}
         process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+            self.command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            **own_group,  # type: ignore[call-overload]
         )
-        assert process.stdout is not None
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(process.stdout, lines), name="tfdiag-pip", daemon=True).start()
         last: list[str] = []
         try:
-            for line in process.stdout:
-                last = [*last[-7:], re.sub(r"\s+", " ", line).strip()]
-                progress.report(last[-1])
+            while line := _next(lines):  # pip is silent while it downloads: Cancel must not wait for its next line
+                last = [*last[-7:], re.sub(r"\s+", " ", line).strip()] if line != SILENT else last
+                progress.report(last[-1] if last else "Starting pip …")
         except (Cancelled, KeyboardInterrupt):
-            process.terminate()
-            process.wait()
+            _stop(process)
             raise
         if process.wait():
             raise PlanError(f"pip ended with status {process.returncode}: {' / '.join(last[-2:])}")
@@ -118,6 +134,33 @@ class InstallPackages(Plan):
                 "not since.",
             )
         return super().verify(progress)
+
+
+def _read(output: Iterable[str], lines: queue.SimpleQueue[str]) -> None:
+    for line in output:
+        lines.put(line)
+    lines.put("")
+
+
+def _next(lines: queue.SimpleQueue[str]) -> str:
+    """The next line, ``SILENT`` where there is none yet, nothing when all was read."""
+    try:
+        return lines.get(timeout=POLL)
+    except queue.Empty:
+        return SILENT
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Interrupt pip and what it started, as Ctrl+C would: it then puts back what it had uninstalled."""
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _specifier(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,23 +25,29 @@ REFUSED = {
     "edited": "{cell} was edited since, so its text was left alone.",
     "gone": "{cell} is no longer in the notebook.",
     "locked": "{cell} is read-only, so its text was left alone.",
+    "unable": "The page did not run it: click into the cell and press Shift+Enter.",
 }
-"""Why nothing was written, by the page's answer."""
-RUN = "tfdiag-run"
-"""The class of the panel's button that runs cells in the page, by which the page knows that it was clicked there."""
-UNABLE = "The page did not run it: click into the cell and press Shift+Enter."
+"""Why nothing was done, by the page's answer."""
+DISCONNECTED = "jupyter-widgets-disconnected"
+OWNER = f"tfdiag-{secrets.token_hex(4)}"
+"""The class of all panels of this kernel, by which the page finds them when the kernel is gone."""
+UNANSWERED = "No page of this notebook answered: reload the page, and click once more."
 FORGET_AFTER = 10.0
 """Seconds after which a request that nobody answered is taken back, so that a page opened later does not carry it out."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """The text of a cell of the notebook before and after; ``id`` is the notebook's, ``label`` what people call the cell."""
+    """The text of a cell of the notebook before and after; ``id`` is the notebook's, ``label`` what people call the cell.
+
+    It may also hold what an ``earlier`` fix made of it.
+    """
 
     id: str
     label: str
     before: str
     after: str
+    earlier: str = ""
 
     @property
     def back(self) -> Change:
@@ -53,6 +60,12 @@ def changes_of(plan: Plan) -> tuple[Change, ...]:
     edits: Sequence[CellEdit] = getattr(plan, "edits", ())
     changes = tuple(Change(edit.cell.id, edit.cell.label, edit.cell.source, edit.source) for edit in edits)
     return changes if all(change.id for change in changes) else ()
+
+
+def _gone() -> str:
+    """What the page adds to its style when this kernel is gone: the same as for a panel that ipywidgets finds disconnected."""
+    lines = [line for line in resource("panel.css").splitlines() if DISCONNECTED in line]
+    return "".join(lines).replace(DISCONNECTED, OWNER)
 
 
 Told = Callable[[str], None]
@@ -69,49 +82,69 @@ class CellLink:
         class Link(anywidget.AnyWidget):  # type: ignore[misc,unused-ignore]
             _esm = resource("cell_link.js")
             request = traitlets.Dict().tag(sync=True)
+            gone = traitlets.Unicode(_gone()).tag(sync=True)
 
+        self.able = False
+        """Whether a page has said that it can write into the notebook."""
+        self._when_able: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, tuple[Sequence[Change], Told]] = {}
+        self._waiting: dict[int, tuple[Sequence[Change], Sequence[str], Told]] = {}
         self._widget: Any = Link()
         self._widget.on_msg(self._answered)
 
-    def write(self, changes: Sequence[Change], told: Told) -> None:
-        """Ask the page to write these texts, all or none; where it cannot, ``told`` is never called."""
-        asked = [{"id": one.id, "before": one.before, "after": one.after} for one in changes]
-        self._ask({"changes": asked}, changes, told)
+    def when_able(self, action: Callable[[], None]) -> None:
+        """Do this once a page can write into the notebook; at once where one can."""
+        if self.able:
+            action()
+        else:
+            self._when_able.append(action)
 
-    def run(self, ids: Sequence[str], told: Told) -> None:
-        """Ask the page in which the panel's button (class ``RUN``) was clicked to run these cells, in order, as a person would.
+    def ask(self, changes: Sequence[Change], told: Told, *, run: Sequence[str] = (), pressed: str = "") -> None:
+        """Ask the page to write these texts, all or none, and then to run these cells, in order.
 
-        ``told`` is called, with a sentence, where it could not.
+        Every page of the notebook writes; the one in which the button ``pressed`` was clicked runs. ``told`` learns whether it was written
+        and begins to run; of a text alone that no page can write, it hears nothing.
         """
-        self._ask({"run": list(ids)}, (), told)
-
-    def _ask(self, request: dict[str, Any], changes: Sequence[Change], told: Told) -> None:
         number = next(self._numbers)
-        self._waiting = {number: (tuple(changes), told)}
-        self._widget.request = {"number": number, **request}
+        asked = [
+            {"id": one.id, "now": [one.before, one.earlier or one.before, one.after], "after": one.after}
+            for one in changes
+        ]
+        self._waiting[number] = (tuple(changes), tuple(run), told)
+        self._widget.request = {"number": number, "changes": asked, "run": list(run), "pressed": pressed}
         kernel = getattr(self._widget.comm, "kernel", None)
         if kernel is not None:
             kernel.io_loop.call_later(FORGET_AFTER, self._forget, number)
 
     def _answered(self, widget: object, content: Any, buffers: object) -> None:
-        waiting = self._waiting.pop(content.get("number"), None)
-        if waiting is None:  # a second page with the same notebook
+        if content.get("able"):
+            self.able = True
+            waiting, self._when_able = self._when_able, []
+            for action in waiting:
+                action()
+        asked = self._waiting.pop(content.get("number"), None)
+        if asked is None:  # a second page with the same notebook
             return
-        changes, told = waiting
-        self._widget.request = {}
+        changes, run, told = asked
+        self._done(content.get("number"))
         outcome = content.get("outcome")
-        refused = next((one.label for one in changes if one.id == content.get("id")), "The cell")
+        refused = next((one.label for one in changes if one.id == content.get("id")), "the cell")
         if outcome == "replaced":
             told("")
-        elif outcome == "unable" and not changes:
-            told(UNABLE)
-        elif outcome in REFUSED:
+        elif outcome in REFUSED and (run or outcome != "unable"):
             told(REFUSED[outcome].format(cell=refused[:1].upper() + refused[1:]))
 
     def _forget(self, number: int) -> None:
-        if self._waiting.pop(number, None) is not None:
+        asked = self._waiting.pop(number, None)
+        if asked is None:
+            return
+        self._done(number)
+        if asked[1]:
+            asked[2](UNANSWERED)
+
+    def _done(self, number: int | None) -> None:
+        """Take a request back, so that a page opened later does not carry it out."""
+        if self._widget.request.get("number") == number:
             self._widget.request = {}
 
 

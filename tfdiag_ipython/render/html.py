@@ -44,6 +44,12 @@ def render_html(diagnoses: Sequence[Diagnosis], *, brief: bool = False) -> str:
     return template.render(first=first, others=others, rest=REST if brief else "")
 
 
+def render_line(text: str) -> str:
+    """One line above a widget's view: with it stands the style that hides what is left of the view in a saved notebook."""
+    hides = "".join(line for line in resource("style.css").splitlines() if line.startswith(".jp-OutputArea-child"))
+    return f'<div class="tfdiag"><style>{hides}</style>{html.escape(text)}</div>'
+
+
 def inline(text: str) -> str:
     """Escaped text in which ```code``` is set as code."""
     return _CODE.sub(r"<code>\1</code>", html.escape(text))

@@ -6,11 +6,10 @@ buttons is built on demand, and layouts are shared: each widget costs a message 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -21,21 +20,21 @@ from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Veri
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import asks_first
-from tfdiag_ipython.render.cell_link import RUN, scratch_cell
-from tfdiag_ipython.render.html import inline, resource
-from tfdiag_ipython.render.panel_cells import NotebookText, to_run
+from tfdiag_ipython.render.cell_link import cell_link, changes_of, scratch_cell
+from tfdiag_ipython.render.panel_cells import TEXT, cells_of, to_run
 from tfdiag_ipython.render.panel_markup import copyable, ended, preview, said, sources, wrapped
 from tfdiag_ipython.render.text import SAFETY, SHOWN, TITLE_LIMIT, line, silenced
+from tfdiag_ipython.render.view import STOPPED, Teller, View, log
 
 LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
-PROGRESS_EVERY = 0.5
-PROGRESS_AT_ONCE = 20
-"""Seconds between two progress messages once so many were shown: pip prints hundreds of lines, a run of cells names each in turn."""
-STOPPED = "Cancelled before its end."
 AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
+INTO_CELL = "A safe fix that can be undone and runs nothing twice goes into your cell, which then runs; every other is shown first."
+WAIT = "Another fix is running: wait for it to end."
+RUN_IT = "Run it; I will check it then."
+TWICE = 0.3
+"""Seconds after a fix in which one more click on its button is the second of a double click, which waited for the kernel meanwhile."""
 SEND = "A report of it, redacted, to copy into an issue (nothing is sent by itself):"
-log = logging.getLogger("tfdiag")
 
 
 class Session(Protocol):
@@ -49,8 +48,14 @@ class Session(Protocol):
     def apply(self, plan: Plan, progress: Progress) -> tuple[str, Verification]:
         """Carry it out: what was done, and how it ended; raises ``TfdiagError`` with one sentence."""
 
-    def expect(self, plan: Plan) -> Verification:
-        """Say under the failing cell, when it runs next, whether the failure is gone."""
+    def check(self, plan: Plan, progress: Progress) -> Verification:
+        """How it ended, where ``apply`` could not tell."""
+
+    def expect(self, plan: Plan, *, put: bool = False) -> Verification:
+        """Say under the failing cell, when it runs next, whether the failure is gone.
+
+        ``put`` says that the plan was not carried out but put into the notebook's text: what that run binds, its Undo takes back.
+        """
 
     def on_main_thread(self, action: Callable[[], None]) -> bool:
         """Have the main thread do this once it is free, if this is another; whether it will."""
@@ -65,62 +70,73 @@ class Session(Protocol):
         """A rule's page, as Markdown."""
 
 
-_live: deque[Panel] = deque()
+_live: deque[View] = deque()
 _running = threading.Lock()
 """Held while a fix runs, by whichever panel: two fixes at once would verify each other's work."""
 _Outcome = tuple[str, Verification]
 _Result = TypeVar("_Result")
+_Kept = TypeVar("_Kept", bound=View)
 
 
 def make_panel(session: Session) -> Panel | None:
     """A panel for the session's diagnoses, to be displayed by its ``bundle``; ``None`` when there is none to act on."""
-    if not session.diagnoses:
-        return None
-    panel = Panel(session)
+    return _kept(Panel(session)) if session.diagnoses else None
+
+
+def make_undo(plan: Plan, on_main_thread: Callable[[Callable[[], None]], bool]) -> Taken:
+    """What stands below a cell that has run with the fix in it, to be displayed by its ``bundle``."""
+    return _kept(Taken(plan, on_main_thread))
+
+
+def _kept(view: _Kept) -> _Kept:
     while len(_live) >= LIVE_PANELS:
         _live.popleft().close()
-    _live.append(panel)
-    return panel
+    _live.append(view)
+    return view
 
 
-class Panel:
+class Panel(View):
     """The widgets under one failure. It keeps values, and of a fix that was carried out its plan, for Undo."""
 
     def __init__(self, session: Session) -> None:
+        super().__init__(session.on_main_thread)
         self.session = session
-        self._layout = widgets.Layout()
-        self._style = widgets.ButtonStyle()
-        self._actions: dict[str, Callable[[], None]] = {}
-        self._fixes: dict[str, Any] = {}
+        self._idle: dict[str, Any] = {}  # the buttons that can be clicked while no fix runs
+        self._rows: dict[str, Any] = {}  # the fixes of each diagnosis
         self._aside_of = ""
         self._works = False
-        self._text = NotebookText()
-        self._stage = self._box([])
+        self._placed: tuple[Fix, Plan] | None = (
+            None  # what was put into the notebook's cells, whatever came of it there
+        )
+        self._done: tuple[str, float] = ("", 0.0)
+        self._outcome = self._box(
+            []
+        )  # of the newest fix that was carried out, with its Undo; what is said since stands above it
         self._aside = self._box([])
         first, *others = session.diagnoses[:SHOWN]
-        rows = [self._html(f"<style>{resource('panel.css')}</style>")]
+        rows = []
         if _executable(first):
-            rows.append(self._row(self._fix_buttons(first)))
-        if any(fix.applicability is Applicability.SAFE for fix in _executable(first)):
-            rows.append(self._html(f'<p class="tfdiag-quiet">{AT_ONCE}</p>'))
+            self._rows[first.code] = self._row(self._fix_buttons(first))
+            rows.append(self._rows[first.code])
+        self._note = self._html(f'<p class="tfdiag-quiet">{AT_ONCE}</p>' if _has_safe(session.diagnoses[:1]) else "")
+        rows.append(self._note)
         rows += [self._alternative(other) for other in others if _executable(other)]
         explain = self._tool("Explain this rule", partial(self._explain, first.code))
         report = self._tool("Show report to copy", self._report)
         wrong = self._tool("This diagnosis is wrong", partial(self._reject, first.code))
-        self.root = self._box([*rows, self._stage, self._row([explain, report, wrong]), self._aside])
-        self.root.add_class("tfdiag-panel")
+        self._stand([*rows, self._stage, self._outcome, self._row([explain, report, wrong]), self._aside])
 
-    @property
-    def bundle(self) -> dict[str, Any]:
-        """What is displayed: the view, and nothing where there are no widgets, for the diagnosis stands above it."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.root.model_id}
-        return {"application/vnd.jupyter.widget-view+json": view, "text/plain": "", "text/html": ""}
+    def displayed(self) -> None:
+        """It stands on the page: have the page say whether it can hold the fix in the notebook's own cell."""
+        link = cell_link() if _executable(self.session.diagnoses[0]) else None
+        if link is not None:
+            link.when_able(self._tell_able)
 
-    def close(self) -> None:
-        """Close every widget of this panel; the durable diagnosis above it stays."""
-        self._dispose(self.root)
-        self._layout.close()
-        self._style.close()
+    def _tell_able(self) -> None:
+        if self._note.comm is not None and self._note.value != wrapped(
+            ""
+        ):  # else it was closed meanwhile, or there is nothing to tell
+            self._note.value = wrapped(f'<p class="tfdiag-quiet">{INTO_CELL}</p>')
 
     # the fixes
 
@@ -129,16 +145,17 @@ class Panel:
         for fix in _executable(diagnosis):
             label = f"{line(fix.label, TITLE_LIMIT)} ({fix.applicability.value})"
             button = self._button(label, partial(self._choose, diagnosis, fix), tooltip=SAFETY[fix.applicability])
-            self._fixes[button.model_id] = button
+            self._idle[button.model_id] = button
             buttons.append(button)
         return buttons
 
     def _alternative(self, diagnosis: Diagnosis) -> Any:
         """A line that unfolds the fixes of a diagnosis that is not the first."""
-        row = self._row([])
+        row = self._rows[diagnosis.code] = self._row([])
 
         def unfold() -> None:
-            self._fill(row, self._fix_buttons(diagnosis))
+            wrong = self._tool(f"It is not {line(diagnosis.code)}", partial(self._reject, diagnosis.code))
+            self._fill(row, [*self._fix_buttons(diagnosis), wrong])
 
         row.children = (self._tool(f"Fixes, if it is {line(diagnosis.code)}", unfold),)
         return row
@@ -146,15 +163,62 @@ class Panel:
     def _choose(self, diagnosis: Diagnosis, fix: Fix) -> None:
         if self._must_wait():
             return
-        plan = self.session.plan(diagnosis, fix)
-        self._text.begin(plan)
-        if fix.applicability is Applicability.SAFE and not asks_first(plan):
-            self._run(plan)
+        button, when = self._done
+        if button == self._pressed and time.monotonic() - when < TWICE:
             return
-        apply = self._button("Apply", partial(self._run, plan), kind="primary")
-        cancel = self._button("Cancel", partial(self._say, "Nothing was changed."))
-        shown = preview(plan.preview())
-        self._fill(self._stage, [self._html(shown + sources(plan, folded=True)), self._row([apply, cancel])])
+        if self._placed is not None and self._placed[0] is fix and TEXT.holds(self._placed[1]):
+            self._say(f"The text of {cells_of(changes_of(self._placed[1]))} holds this fix already.")
+            return
+        plan = self.session.plan(diagnosis, fix)
+        cells = TEXT.takes(plan)
+        asks = fix.applicability is not Applicability.SAFE or asks_first(plan)
+        if not asks and cells:
+            self._put(fix, plan, run=True)
+        elif not asks:
+            self._run(plan)
+        else:
+            shown = self._html(preview(plan.preview()) + sources(plan, folded=True))
+            cancel = self._button("Cancel", partial(self._say, "Nothing was changed."))
+            self._fill(self._stage, [shown, self._row([*self._ways(fix, plan, cells), cancel])])
+
+    def _ways(self, fix: Fix, plan: Plan, cells: str) -> list[Any]:
+        """The buttons that carry a previewed plan out."""
+        here = partial(self._run, plan)
+        if not cells:
+            return [self._button("Apply", here, kind="primary")]
+        several = len(changes_of(plan)) > 1 or len(plan.reruns) > 1
+        return [
+            self._button(
+                f"Put into the {'cells' if several else 'cell'} and run",
+                partial(self._put, fix, plan, run=True),
+                kind="primary",
+                tooltip=f"Writes the fix into the notebook and runs {cells} there",
+            ),
+            self._button(f"Put into the {'cells' if several else 'cell'}", partial(self._put, fix, plan, run=False)),
+            self._button("Try it here first", here, tooltip="Runs an edited copy below these buttons"),
+        ]
+
+    def _put(self, fix: Fix, plan: Plan, *, run: bool) -> None:
+        """Have the page write the plan into the notebook's cells, and run them there."""
+        if self._must_wait():
+            return
+        label, pressed = cells_of(changes_of(plan)), self._pressed
+        self._say(f"Writing the fix into {label} …")
+
+        def told(refusal: str) -> None:
+            if refusal:
+                self._fill(self._stage, [self._html(said(refusal) + sources(plan, folded=False))])
+                return
+            runs = to_run(plan)
+            then = f"{runs[:1].upper()}{runs[1:]} runs now; what comes of it is said there." if run else RUN_IT
+            holds = self._html(said(f"The text of {label} now holds the fix. {then}"))
+            self._placed = fix, plan
+            self._fill(self._stage, [])
+            self._fill(self._outcome, [holds, self._row([self._undo_button(plan)])])
+
+        self.session.expect(plan, put=True)
+        self._done = self._pressed, time.monotonic()
+        TEXT.put(plan, told, run=run, pressed=pressed)
 
     def _run(self, plan: Plan) -> None:
         """Carry a plan out: on this thread, where the kernel's Stop reaches the person's code, or beside it."""
@@ -162,7 +226,7 @@ class Panel:
 
     def _check(self, plan: Plan) -> None:
         """Verify on this thread what a plan did beside it."""
-        self._start(plan, lambda progress: ("", plan.verify(progress)), threaded=False)
+        self._start(plan, lambda progress: ("", self.session.check(plan, progress)), threaded=False)
 
     def _start(self, plan: Plan, work: Callable[[Progress], _Outcome], *, threaded: bool) -> None:
         if self._must_wait() or not _running.acquire(blocking=False):
@@ -170,7 +234,7 @@ class Panel:
         self._works = True
         try:
             told = self._html("")
-            progress = Progress(_Teller(told, "" if threaded else "The kernel's Stop button cancels it."))
+            progress = Progress(Teller(told, "" if threaded else "The kernel's Stop button cancels it."))
             captured = widgets.Output(layout=self._layout)
             cancel = [self._row([self._button("Cancel", progress.cancel)])] if threaded else []
             self._fill(self._stage, [told, *cancel, captured])
@@ -193,43 +257,59 @@ class Panel:
                 outcome = _carry_out(work)
         finally:
             self._works = False
+            self._done = self._pressed, time.monotonic()
             _running.release()
             self._able(True)
-            self._end(plan, outcome, captured)
+            if isinstance(outcome, str):
+                self._left(plan, outcome, captured)
+            else:
+                self._end(plan, *outcome, captured)
 
-    def _end(self, plan: Plan, outcome: _Outcome | str, captured: Any) -> None:
+    def _left(self, plan: Plan, sentence: str, captured: Any) -> None:
+        """It did not come to its end: what an earlier fix did, and its Undo, still stand below."""
+        undo = [self._row([self._undo_button(plan)])] if plan.undoable and sentence == STOPPED else []
+        self._fill(self._stage, [self._html(said(sentence)), *undo, captured])
+
+    def _end(self, plan: Plan, done: str, verification: Verification, captured: Any) -> None:
         buttons = []
-        if isinstance(outcome, str):
-            shown = said(outcome)
-        else:
-            done, verification = outcome
-            shown = ended(done, verification)
-            stale = getattr(plan, "stale", ())
-            if verification.status is Status.PENDING and plan.threaded and plan.reruns and not stale:
-                buttons.append(self._button("Check it now", partial(self._check, plan)))
-        if plan.undoable and (outcome == STOPPED or not isinstance(outcome, str)):
-            buttons.append(self._button("Undo", partial(self._undo, plan)))
-        elsewhere = scratch_cell() if not isinstance(outcome, str) else None
+        stale = getattr(plan, "stale", ())
+        if verification.status is Status.PENDING and plan.threaded and plan.reruns and not stale:
+            buttons.append(self._button("Check it now", partial(self._check, plan)))
+        if plan.undoable:
+            buttons.append(self._undo_button(plan))
+        elsewhere = scratch_cell()
         if elsewhere is not None and (new := "\n\n".join(getattr(plan, "sources", ()))):
             buttons.append(self._button("Open in a scratch cell", partial(elsewhere, new)))
-        text = self._html("" if isinstance(outcome, str) else sources(plan, folded=False))
-        row = self._row(buttons)
-        self._fill(self._stage, [self._html(shown), row, text, captured])
-        if not isinstance(outcome, str):
-            self._text.write(plan, outcome[1], text, partial(self._offer_run, plan, row))
+        text, row = self._html(sources(plan, folded=False)), self._row(buttons)
+        self._fill(self._stage, [captured])
+        self._stage.children = ()  # it moves down, and lives on
+        self._fill(self._outcome, [self._html(ended(done, verification)), row, text, captured])
+        TEXT.write(plan, verification, text, partial(self._offer_run, plan, row))
 
     def _offer_run(self, plan: Plan, row: Any) -> None:
         """The cells hold the fix: a button runs them in the notebook, so that their output there is the new one."""
         if cells := to_run(plan):
             run = partial(self._run_in_notebook, plan)
-            button = self._button(f"Run {cells} in the notebook", run, classes=("tfdiag-button", RUN))
-            row.children = (*row.children, button)
+            row.children = (*row.children, self._button(f"Run {cells} in the notebook", run))
 
     def _run_in_notebook(self, plan: Plan) -> None:
         if self._must_wait():
             return
         self.session.expect(plan)
-        self._text.run(plan, lambda sentence: self._fill(self._aside, [self._html(said(sentence))]))
+        TEXT.run(plan, self._refused, self._pressed)
+
+    def _refused(self, refusal: str) -> None:
+        if refusal:
+            self._say(refusal)
+
+    def _undo_button(self, plan: Plan) -> Any:
+        button = self._button("Undo", partial(self._undo, plan))
+        self._idle[button.model_id] = button
+        return button
+
+    def _dispose(self, widget: Any) -> None:
+        self._idle.pop(widget.model_id, None)
+        super()._dispose(widget)
 
     def _undo(self, plan: Plan) -> None:
         if self._must_wait():
@@ -238,17 +318,18 @@ class Panel:
         self._fill(self._stage, [self._html(said("Undoing …")), captured])
         told = STOPPED
         with captured:  # cells may run again as they stand; what leaves the block would be swallowed
-            told = _carry_out(plan.undo, "Undo")
-        self._text.write_back(told, self._say)
+            told = _carry_out(partial(TEXT.undo, plan), "Undo")
+        self._fill(self._outcome, [])
+        TEXT.write_back(told, self._say)
 
     def _must_wait(self) -> bool:
         """Whether a fix runs; this panel's own goes on showing its progress."""
         if _running.locked() and not self._works:
-            self._say("Another fix is running: wait for it to end.")
+            self._say(WAIT)
         return _running.locked()
 
     def _able(self, able: bool) -> None:
-        for button in self._fixes.values():
+        for button in self._idle.values():
             button.disabled = not able
 
     # the rule's page and the report
@@ -265,9 +346,14 @@ class Panel:
             self._fill(self._aside, [self._html(copyable(self.session.report(), "The report, as Markdown:"))])
 
     def _reject(self, code: str) -> None:
-        if self._unfolds("wrong"):
+        """The fixes of this diagnosis go; those of the others stay, and so does what was carried out."""
+        if self._unfolds(f"wrong {code}"):
             told = said(silenced(code)) + copyable(self.session.reject(code), SEND)
             self._fill(self._aside, [self._html(told)])
+            if code in self._rows:
+                self._fill(self._rows.pop(code), [])
+            if code == self.session.diagnoses[0].code:
+                self._note.value = wrapped("")
 
     def _unfolds(self, what: str) -> bool:
         """Whether a second part is to be opened; the second click on its button closes it."""
@@ -275,111 +361,33 @@ class Panel:
         self._aside_of = "" if self._aside_of == what else what
         return bool(self._aside_of)
 
-    # widgets
 
-    def _say(self, sentence: str) -> None:
-        self._fill(self._stage, [self._html(said(sentence))])
+class Taken(View):
+    """Under a cell that ran with the fix that was put into it: Undo, until another cell runs."""
 
-    def _html(self, markup: str) -> Any:
-        return widgets.HTML(wrapped(markup), layout=self._layout)
+    def __init__(self, plan: Plan, on_main_thread: Callable[[Callable[[], None]], bool]) -> None:
+        super().__init__(on_main_thread)
+        self._stand([self._row([self._button("Undo", partial(self._undo, plan))]), self._stage])
 
-    def _box(self, children: Sequence[Any]) -> Any:
-        return widgets.VBox(children, layout=self._layout)
-
-    def _row(self, children: Sequence[Any]) -> Any:
-        return widgets.HBox(children, layout=self._layout, _dom_classes=("tfdiag-row",))
-
-    def _tool(self, label: str, action: Callable[[], None]) -> Any:
-        return self._button(label, action, classes=("tfdiag-button", "tfdiag-tool"))
-
-    def _button(
-        self,
-        label: str,
-        action: Callable[[], None],
-        *,
-        kind: str = "",
-        tooltip: str = "",
-        classes: tuple[str, ...] = ("tfdiag-button",),
-    ) -> Any:
-        button = widgets.Button(
-            description=label,
-            tooltip=tooltip or label,
-            button_style=kind,
-            layout=self._layout,
-            style=self._style,
-            _dom_classes=classes,
-        )
-        if hasattr(button.comm, "_reply_subshell_for"):
-            # From 7.4 on ipykernel delivers a click to the thread whose message opened the widget. JupyterLab's clicks come on
-            # a subshell, and so would those on all buttons made by a click; the person's code belongs on the main thread.
-            button.comm._reply_subshell_for = _main_shell
-        self._actions[button.model_id] = action
-        button.on_click(self._clicked)
-        return button
-
-    def _clicked(self, button: Any) -> None:
-        """Do what a button stands for; whatever goes wrong ends as a sentence in the panel."""
-        action = self._actions.get(button.model_id)
-        if action is None:
+    def _undo(self, plan: Plan) -> None:
+        if _running.locked():
+            self._say(WAIT)
             return
-        # ipykernel 7.0 to 7.3 lets JupyterLab's clicks come on another thread, beside a cell that runs and out of Stop's reach
-        cancels = getattr(action, "__func__", None) is Progress.cancel
-        if cancels or not self.session.on_main_thread(partial(self._do, action)):
-            self._do(action)
-
-    def _do(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except KeyboardInterrupt:
-            self._say(STOPPED)
-        except TfdiagError as error:
-            self._say(str(error))
-        except BaseException as error:  # SystemExit of a plan, say
-            log.exception("A button of the panel failed.")
-            self._say(f"That failed ({type(error).__name__}); `%tfdiag report` has the details.")
-
-    def _fill(self, box: Any, children: Sequence[Any]) -> None:
-        """Give a box other children and close those that it had."""
-        before = [child for child in box.children if child not in children]
-        box.children = tuple(children)
-        for child in before:
-            self._dispose(child)
-
-    def _dispose(self, widget: Any) -> None:
-        for child in getattr(widget, "children", ()):
-            self._dispose(child)
-        self._actions.pop(widget.model_id, None)
-        self._fixes.pop(widget.model_id, None)
-        widget.close()
-
-
-class _Teller:
-    """Shows progress: ``PROGRESS_AT_ONCE`` messages, and one more for every ``PROGRESS_EVERY`` seconds that have gone by."""
-
-    def __init__(self, told: Any, hint: str) -> None:
-        self._told = told
-        self._hint = hint
-        self._left = float(PROGRESS_AT_ONCE)
-        self._last = time.monotonic()
-
-    def __call__(self, text: str, fraction: float | None) -> None:
-        before, self._last = self._last, time.monotonic()
-        self._left = min(PROGRESS_AT_ONCE, self._left + (self._last - before) / PROGRESS_EVERY)
-        if self._left < 1:
-            return
-        self._left -= 1
-        bar = "" if fraction is None else f' <progress max="1" value="{fraction:.2f}"></progress>'
-        told = f'<p role="status">{inline(line(text))}{bar}</p><p class="tfdiag-quiet">{self._hint}</p>'
-        self._told.value = wrapped(told)
-
-
-def _main_shell(data: object, default: str | None) -> None:
-    """The identity of the main thread's shell among ipykernel's subshells."""
+        captured = widgets.Output(layout=self._layout)
+        self._fill(self._stage, [captured])
+        told = STOPPED
+        with captured:  # cells may run again as they stand; what leaves the block would be swallowed
+            told = _carry_out(partial(TEXT.undo, plan), "Undo")
+        TEXT.write_back(told, self._say)
 
 
 def _executable(diagnosis: Diagnosis) -> list[Fix]:
     """The fixes that a button can carry out; the others stand as text in the diagnosis."""
     return [fix for fix in diagnosis.fixes if fix.applicability is not Applicability.DISPLAY_ONLY]
+
+
+def _has_safe(diagnoses: list[Diagnosis]) -> bool:
+    return any(fix.applicability is Applicability.SAFE for diagnosis in diagnoses for fix in _executable(diagnosis))
 
 
 def _carry_out(work: Callable[[], _Result], what: str = "The fix") -> _Result | str:

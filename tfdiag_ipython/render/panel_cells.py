@@ -1,13 +1,15 @@
-"""What a panel does with the notebook's cells: a fix is written into their text and taken back, and they are run there."""
+"""What panels do with the notebook's cells: a fix is written into their text and taken back, and they are run there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tfdiag_ipython.diagnosis import Status, Verification
+from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.render.cell_link import Change, cell_link, changes_of
+from tfdiag_ipython.render.cell_link import Change, Told, cell_link, changes_of
 from tfdiag_ipython.render.panel_markup import AS_IT_WAS, said, sources, wrapped, written
 
 WRITES = (Status.VERIFIED, Status.OTHER_FAILURE, Status.PENDING)
@@ -16,60 +18,106 @@ runs the cell."""
 
 
 class NotebookText:
-    """The notebook's text, as far as the newest fix of a panel changed it."""
+    """The notebook's text, as far as fixes changed it since a cell of the person's ran: what Undo takes back, whichever panel offers it."""
 
     def __init__(self) -> None:
-        self._written: tuple[Change, ...] = ()
+        self._changed: dict[str, Change] = {}
+        self._newest: Plan | None = None
 
-    def begin(self, plan: Plan) -> None:
-        """A fix is about to be carried out: the page gets ready for it meanwhile."""
-        self._written = ()
-        if changes_of(plan):
-            cell_link()
+    def takes(self, plan: Plan) -> str:
+        """The cells that the page can write and run for this plan, in words; empty where it cannot."""
+        link = cell_link() if changes_of(plan) else None
+        return to_run(plan) if link is not None and link.able else ""
 
     def write(self, plan: Plan, verification: Verification, shown: Any, wrote: Callable[[], None]) -> None:
         """Write a fix into its cells where the page can; until it says so, the new source stands in ``shown`` to be copied.
 
         ``wrote`` is called when the cells hold it.
         """
-        changes = changes_of(plan) if verification.status in WRITES else ()
+        changes = self._from_now(plan) if verification.status in WRITES else ()
         link = cell_link() if changes else None
         if link is None:
             return
 
         def told(refusal: str) -> None:
-            self._written = () if refusal else changes
-            kept = said(refusal) + sources(plan, folded=False) if refusal else written(_cells(changes))
+            kept = said(refusal) + sources(plan, folded=False) if refusal else written(cells_of(changes))
             shown.value = wrapped(kept)
             if not refusal:
+                self._keep(plan, changes)
                 wrote()
 
-        link.write(changes, told)
+        link.ask(changes, told)
 
-    def run(self, plan: Plan, say: Callable[[str], None]) -> None:
-        """Have the page run the cells that a plan runs, whose output then takes the place of the old one; says why it could not."""
+    def put(self, plan: Plan, told: Told, *, run: bool, pressed: str) -> None:
+        """Write a fix into its cells without having tried it, and have the page ``run`` what the plan runs: their output takes the old one's place."""
+        changes = self._from_now(plan)
+        now = [replace(one, before=one.earlier or one.before, earlier="") for one in changes]
+        link = cell_link()
+        assert link is not None
+
+        def answered(refusal: str) -> None:
+            if not refusal:
+                self._changed = {}  # a cell is to run: what an earlier fix changed stays
+                self._keep(plan, now)
+            told(refusal)
+
+        link.ask(changes, answered, run=[cell.id for cell in plan.reruns] if run else (), pressed=pressed)
+
+    def run(self, plan: Plan, told: Told, pressed: str) -> None:
+        """Have the page run the cells of a plan, which hold it already; says why it could not."""
         link = cell_link()
         if link is not None:
-            link.run([cell.id for cell in plan.reruns], say)
+            link.ask((), told, run=[cell.id for cell in plan.reruns], pressed=pressed)
+
+    def undo(self, plan: Plan) -> str:
+        """Take a plan back: what was done. Where nothing of it can be taken back but the notebook's text, why."""
+        try:
+            return plan.undo()
+        except PlanError as error:
+            if not self.holds(plan):
+                raise
+            return str(error) if plan.forgotten else ""
 
     def write_back(self, undone: str, say: Callable[[str], None]) -> None:
         """Put the cells' text back after an Undo, of which ``undone`` tells."""
-        changes, self._written = self._written, ()
+        changes, self._changed = tuple(self._changed.values()), {}
         link = cell_link() if changes else None
         if link is None:
-            say(f"{undone} {AS_IT_WAS}")
+            say(f"{undone} {AS_IT_WAS}".strip())
             return
         say(undone)
-        back = [change.back for change in changes]
-        link.write(back, lambda refusal: say(f"{undone} {refusal or f'The text of {_cells(changes)} is as it was.'}"))
+        was = f"The text of {cells_of(changes)} is as it was."
+        link.ask([change.back for change in changes], lambda refusal: say(f"{undone} {refusal or was}".strip()))
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether the notebook's text holds this plan, so that it can be taken back."""
+        return self._newest is plan and bool(self._changed)
+
+    def _from_now(self, plan: Plan) -> tuple[Change, ...]:
+        """What a plan changes in the text as earlier fixes left it: the program's history knows only what the person ran."""
+        if self._newest is not None and self._newest.forgotten:
+            self._changed = {}
+        held = self._changed
+        return tuple(
+            Change(one.id, one.label, held[one.id].before, one.after, held[one.id].after) if one.id in held else one
+            for one in changes_of(plan)
+        )
+
+    def _keep(self, plan: Plan, changes: Sequence[Change]) -> None:
+        self._changed |= {change.id: change for change in changes}
+        self._newest = plan
+
+
+TEXT = NotebookText()
+"""One a kernel, as the link is."""
 
 
 def to_run(plan: Plan) -> str:
-    """The cells that a plan runs, where the page can find each of them; else empty."""
-    ids = [cell.id for cell in plan.reruns]
-    return " and ".join(cell.label for cell in plan.reruns) if all(ids) else ""
+    """The cells that a plan runs, where the page can find each of them and none asks for input; else empty."""
+    runs = all(cell.id and "input(" not in cell.source for cell in plan.reruns)
+    return " and ".join(cell.label for cell in plan.reruns) if runs else ""
 
 
-def _cells(changes: Sequence[Change]) -> str:
+def cells_of(changes: Sequence[Change]) -> str:
     """Such as ``cell 3 and cell 5``."""
     return " and ".join(change.label for change in changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ from tfdiag_ipython.shell.kernel_words import KernelWords
 from tfdiag_ipython.shell.listener import Listener
 from tfdiag_ipython.shell.magics import TfdiagMagics, complete
 from tfdiag_ipython.shell.observe import Observation, unwrap
+from tfdiag_ipython.shell.pending import Pending
 from tfdiag_ipython.shell.scene import Mark, cells_up_to, kills_cuda
 from tfdiag_ipython.shell.settings import TfdiagSettings
-from tfdiag_ipython.shell.successor import take
+from tfdiag_ipython.shell.successor import after_restart, is_restarted, leave, take
 
 if TYPE_CHECKING:
     from tfdiag_ipython.engine import Engine
@@ -57,20 +59,6 @@ def unload(shell: Any) -> None:
     shell.extension_manager.loaded.difference_update(NAMES)
 
 
-class _Pending:
-    """A fix whose proof is the next run of a cell."""
-
-    def __init__(self, failure: Failure, cells: Sequence[Cell]) -> None:
-        self.failure = failure
-        self.cells = tuple(cells)
-
-    def is_about(self, cell: Cell) -> bool:
-        return any(
-            wanted.id == cell.id if wanted.id and cell.id else wanted.source.strip() == cell.source.strip()
-            for wanted in self.cells
-        )
-
-
 def _load_rules() -> None:
     """Do once what the first diagnosis needs: import the rules, build the index, compile the template."""
     try:
@@ -89,7 +77,7 @@ class Extension:
 
     def __init__(self, shell: Any) -> None:
         self.shell = shell
-        self.settings = TfdiagSettings(parent=shell)
+        self.settings, self._mistakes = TfdiagSettings.of(shell)
         self.journal = Journal()
         self.listener = Listener(self)
         self.last: ShellSession | None = None  # the last failure, known or not
@@ -100,13 +88,14 @@ class Extension:
         self._left: tuple[Mapping[str, Any] | None, list[Cell]] = (None, [])
         self._words = KernelWords()
         self._warm = False
-        self._pending: list[_Pending] = []
+        self._pending: list[Pending] = []
         self._magics = TfdiagMagics(shell, self)
         self._magics_before: dict[str, object] = {}
         self._completers_before: dict[str, object] = {}
 
     def install(self) -> None:
-        for mistake in self.settings.take():
+        configured = self.shell.config.get("TfdiagSettings", ())
+        for mistake in [*self._mistakes, *self.settings.take(configured)]:
             print(mistake, file=sys.stderr)
         self.journal.attach()
         self.listener.register()
@@ -120,6 +109,8 @@ class Extension:
         for key in COMPLETED:
             self.shell.set_hook("complete_command", complete, str_key=key)
         self.crumb = Crumb.of(self.shell)
+        if self.crumb is not None:
+            atexit.register(self._leave)
         self._left = predecessor(self.crumb), take(self.crumb.path) if self.crumb is not None else []
         if _in_a_cell(self.shell):
             self._tell_news()
@@ -129,6 +120,7 @@ class Extension:
         self.listener.unregister()
         self._words.stop()
         if self.crumb is not None:
+            atexit.unregister(self._leave)
             self.crumb.close()
         self.shell.input_transformers_cleanup.remove(unwrap)
         manager = self.shell.magics_manager
@@ -143,6 +135,16 @@ class Extension:
             _put_back(self.shell.strdispatchers["complete_command"].strs, key, before)
         self.journal.detach()
 
+    def _leave(self) -> None:
+        """The kernel ends. Is it restarted, as the last diagnosis advised, by the toolbar: leave the same list as tfdiag's own restart."""
+        try:
+            if self.crumb is None or self.last is not self.diagnosed or self.last is None:
+                return
+            if is_restarted(self.shell.kernel) and (cells := after_restart(self.last)):
+                leave(self.crumb.path, cells)
+        except Exception:
+            fault("The cells to be run again were not left.")
+
     def engine(self) -> Engine:
         """The engine with the rules of this process and the person's settings; the rules are loaded on the first call."""
         from tfdiag_ipython.api import registry
@@ -156,8 +158,13 @@ class Extension:
             self._warm = True
             threading.Thread(target=_load_rules, name="tfdiag-rules", daemon=True).start()
 
-    def begin(self) -> None:
+    def begin(self, source: str, identity: str) -> None:
         """A cell of the person's begins."""
+        if self._pending:
+            from tfdiag_ipython.probe import Cell
+
+            for pending in self._pending:
+                pending.begin(Cell(0, source, identity))
         if self.undoable is not None:
             self.undoable.forget()
             self.undoable = None
@@ -280,6 +287,7 @@ class Extension:
             panel = make_panel(session)
             if panel is not None:
                 publish(self.shell, panel.bundle)
+                panel.displayed()
         except Exception:
             fault("The panel could not be shown.")
 
@@ -288,9 +296,9 @@ class Extension:
         """Whether something is due when a cell has run: a check, or what the kernel before left to be told."""
         return bool(self._pending) or any(self._left)
 
-    def expect(self, failure: Failure, cells: Sequence[Cell]) -> None:
-        """Say under one of these cells, when it runs next, whether this failure is gone."""
-        self._pending = [*self._pending, _Pending(failure, cells)][-PENDING_KEPT:]
+    def expect(self, failure: Failure, cells: Sequence[Cell], put: tuple[Plan, ShellSession] | None = None) -> None:
+        """Say under one of these cells, when it runs next, whether this failure is gone; ``put`` is what that run can undo."""
+        self._pending = [*self._pending, Pending(failure, cells, put)][-PENDING_KEPT:]
 
     def on_settled(self, cell: Cell, failure: Failure | None) -> None:
         """A cell has ended: settle the checks that were waiting for it."""
@@ -303,11 +311,28 @@ class Extension:
         self._pending = [pending for pending in self._pending if pending not in due]
         label = f"{cell.label[0].upper()}{cell.label[1:]}"
         if failure is None:
-            show_line(self.shell, f"tfdiag: Verified: {label} ran without an error.")
+            self._verified(f"tfdiag: Verified: {label} ran without an error.", due[-1])
             return
         outcome = compare(due[-1].failure, failure, cell)
         told = "Still failing" if outcome.status is Status.STILL_FAILING else "Another failure"
         show_line(self.shell, f"tfdiag: {told}: {outcome.detail}")
+
+    def _verified(self, told: str, pending: Pending) -> None:
+        """The failure is gone; a fix that the notebook's text holds can be taken back until another cell runs."""
+        ready = pending.undoable()
+        if ready is None or not self.settings.panel or not has_widgets(self.shell):
+            show_line(self.shell, told)
+            return
+        plan, session = ready
+        self.undoable = plan
+        try:
+            from tfdiag_ipython.render.html import render_line
+            from tfdiag_ipython.render.panel import make_undo
+
+            publish(self.shell, {"text/html": render_line(told), "text/plain": told})
+            publish(self.shell, make_undo(plan, session.on_main_thread).bundle)
+        except Exception:
+            fault("Undo could not be offered.")
 
     def on_observed(self, observation: Observation, found: list[Failure], cell: Cell, *, failed: bool) -> None:
         """A cell under ``%%tfdiag`` has ended: diagnose what the watches found, else say what was watched."""

@@ -92,10 +92,10 @@ class Listener:
 
     def _begin(self, info: Any) -> None:
         self._ignore_earlier()
-        self.extension.begin()
         source = info.raw_cell if isinstance(info.raw_cell, str) else ""
-        identity = getattr(info, "cell_id", None) or self._id_from_kernel()
-        self._running = _Running(source, str(identity or ""), bool(info.store_history), time.perf_counter(), None)
+        identity = str(getattr(info, "cell_id", None) or self._id_from_kernel() or "")
+        self.extension.begin(source, identity)
+        self._running = _Running(source, identity, bool(info.store_history), time.perf_counter(), None)
         self.extension.note(source, bool(info.store_history))
         always = sorted(self.extension.settings.watch)
         if always or source.lstrip().startswith("%%tfdiag"):

@@ -51,14 +51,19 @@ class ShellSession:
         self._extension.undoable = plan
         if verification.status is Status.PENDING:
             self.expect(plan)
-        if verification.status is Status.OTHER_FAILURE:
-            self._look_at_the_other()
+        self._look_at_the_other(verification)
         return done, verification
 
-    def _look_at_the_other(self) -> None:
-        """The fix led to another failure: its diagnosis is shown where the fix's output stands."""
+    def check(self, plan: Plan, progress: Progress) -> Verification:
+        """Verify what was carried out before."""
+        verification = plan.verify(progress)
+        self._look_at_the_other(verification)
+        return verification
+
+    def _look_at_the_other(self, verification: Verification) -> None:
+        """Where the fix led to another failure, its diagnosis is shown where the fix's output stands."""
         failed, exception = self._host.failed, newest_exception()
-        if failed is None or exception is None:
+        if verification.status is not Status.OTHER_FAILURE or failed is None or exception is None:
             return
         failure, cell = failed
         seen = mark_of(exception)
@@ -78,10 +83,14 @@ class ShellSession:
         loop.add_callback(self._host.without_cells, action)
         return True
 
-    def expect(self, plan: Plan | None = None) -> Verification:
-        """Check the failing cell when the person runs it next, under the id or with the source that it has then."""
+    def expect(self, plan: Plan | None = None, *, put: bool = False) -> Verification:
+        """Check the failing cell when the person runs it next, under the id or with the source that it has then.
+
+        A plan that was ``put`` into the notebook's text gets its Undo below that run.
+        """
         cells = plan.reruns if plan is not None else ()
-        self._extension.expect(self.failure, [cell for cell in (self.cell, *cells[-1:]) if cell is not None])
+        about = [cell for cell in (self.cell, *cells[-1:]) if cell is not None]
+        self._extension.expect(self.failure, about, (plan, self) if plan is not None and put else None)
         return Verification(Status.PENDING, CHECKED_LATER)
 
     def report(self) -> str:

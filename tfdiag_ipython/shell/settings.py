@@ -7,13 +7,15 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
 from traitlets import Bool, Float, Int, Set, TraitError, Unicode, validate
 from traitlets.config import Configurable
+from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
+_CODE = re.compile(r"[A-Z]{3,}\d{3}")
 _YES, _NO = ("on", "yes", "true", "1"), ("off", "no", "false", "0")
 
 
@@ -34,10 +36,39 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     ).tag(config=True)
     ignored = Set(Unicode(), help="Codes of rules that stay silent, separated by commas.").tag(config=True)
 
+    @classmethod
+    def of(cls, shell: Any) -> tuple[TfdiagSettings, list[str]]:
+        """The settings that the shell's configuration asks for; of a value that cannot be taken, a sentence."""
+        try:
+            return cls(parent=shell), []
+        except TraitError:  # one wrong value in a file must not cost the person the extension
+            settings, wrong = cls(), []
+        for name, value in shell.config.TfdiagSettings.items():
+            try:
+                if isinstance(value, DeferredConfig):  # from the command line
+                    value = value.get_value(settings.traits()[name])
+                elif isinstance(value, LazyConfigValue):  # `c.TfdiagSettings.watch.add("padding")`
+                    value = value.get_value(getattr(settings, name))
+                setattr(settings, name, value)
+            except TraitError as error:
+                wrong.append(f"c.TfdiagSettings.{name} is left as it was: {error}")
+        return settings, wrong
+
     @validate("ignored")  # type: ignore[untyped-decorator]
     def _as_codes(self, proposal: Any) -> set[str]:
-        """Codes as the rules spell them, whichever way they came in."""
-        return {code.upper() for code in proposal["value"]}
+        """Codes as the rules spell them, whichever way they came in; raises ``TraitError`` with one sentence."""
+        codes = {code.upper() for code in proposal["value"]}
+        for code in sorted(codes):
+            if not _CODE.fullmatch(code):
+                raise TraitError(f"{code!r} is no code of a rule, such as IDX001.")
+        return codes
+
+    @validate("budget", "patience")  # type: ignore[untyped-decorator]
+    def _as_seconds(self, proposal: Any) -> float:
+        """A number of seconds; raises ``TraitError`` with one sentence."""
+        if not math.isfinite(proposal["value"]):
+            raise TraitError(f"{proposal['value']} is no number of seconds for {proposal['trait'].name}.")
+        return float(proposal["value"])
 
     @validate("watch")  # type: ignore[untyped-decorator]
     def _as_watches(self, proposal: Any) -> set[str]:
@@ -62,10 +93,9 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
             if name in cls.class_trait_names()
         ]
 
-    def take(self, environment: Mapping[str, str] = os.environ) -> list[str]:
-        """Set what ``TFDIAG_<NAME>`` says and the configuration does not; returns a sentence for each value that cannot be taken."""
+    def take(self, configured: Container[str], environment: Mapping[str, str] = os.environ) -> list[str]:
+        """Set what ``TFDIAG_<NAME>`` says and is not ``configured``; returns a sentence for each value that cannot be taken."""
         wrong = []
-        configured = self.config.TfdiagSettings if "TfdiagSettings" in self.config else {}
         for name in self.names():
             variable = f"TFDIAG_{name.upper()}"
             if name not in configured and variable in environment:
@@ -104,17 +134,11 @@ def _value(name: str, trait: Any, text: str) -> object:
     if isinstance(trait, Int):
         return int(text)
     if isinstance(trait, Float):
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValueError(text)
-        return number
+        return float(text)
     words = {word for word in re.split(r"[,\s]+", text) if word and word.lower() != "none"}
     if name == "watch":
         return {word.lower() for word in words}
-    codes = {word.upper() for word in words}
-    if not all(re.fullmatch(r"[A-Z]{3,}\d{3}", code) for code in codes):
-        raise ValueError(text)
-    return codes
+    return words
 
 
 def _takes(name: str, trait: Any) -> str:
