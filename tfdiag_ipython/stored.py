@@ -22,7 +22,7 @@ TEXT_LIMIT = 400_000
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _RANK = re.compile(r"^\[(?:default|\d{1,6}:)?(?:rank)?\d{1,6}\]:[ \t]?", re.MULTILINE)
 _BEGIN = re.compile(
-    r"(?P<before>.{0,200}?)(?P<start>(?:  \+ Exception Group |Original |\w{1,80}Exception )?Traceback \(most recent call last\):[ \t]*"
+    r"(?P<before>|.{0,199}?[^\w.])(?P<start>(?:  \+ Exception Group |Original |\w{1,80}Exception )?Traceback \(most recent call last\):[ \t]*"
     r"|(?:[A-Za-z_][\w.]{0,200}[ \t]{1,100})?Traceback \(most recent call last\)[ \t]*)"
 )
 """The first line of a traceback, with what stands before it; that without a colon is IPython's."""

@@ -27,6 +27,7 @@ from tfdiag_ipython.engine import Engine
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, RunResult
+from tfdiag_ipython.growth import grows
 from tfdiag_ipython.probe import Cell, Evidence, Scene
 from tfdiag_ipython.registry import BUILTIN, Registry, load_registry
 from tfdiag_ipython.restored import State, excused
@@ -125,6 +126,8 @@ def check_declaration(rule: Rule) -> None:
     for kind in (Match, NoMatch):
         _expect(any(isinstance(case, kind) for case in rule.CASES), f"{rule.code} has no {kind.__name__} case")
     _expect(len({repr(case) for case in rule.CASES}) == len(rule.CASES), f"{rule.code} has the same case twice")
+    slow = grows(rule.message)
+    _expect(not slow, f"{rule.code}: the time of `message` grows faster than the text: {slow}")
     offered = [offer.id for offer in rule.fixes]
     _expect(len(set(offered)) == len(offered), f"{rule.code} declares a fix twice")
     executable = {offer.id for offer in rule.fixes if offer.applicability is not Applicability.DISPLAY_ONLY}

@@ -20,7 +20,7 @@ LIBRARIES = (
 _QUOTE = "['\"`‘’]"
 WANTED = re.compile(
     rf"cannot import name {_QUOTE}?(?P<symbol>\w+)\b(?!{_QUOTE}? from partially){_QUOTE}?"
-    rf"(?: from {_QUOTE}(?P<module>\w+(?:\.\w+)*){_QUOTE}?(?: \((?P<file>[^)\n]*)\))?)?"
+    rf"(?: from {_QUOTE}(?P<module>\w+(?:\.\w+)*){_QUOTE}?(?: \((?P<file>[^)\n]{{0,600}})\))?)?"
     rf"|No (?P<package>{LIBRARIES}) attribute (?P<lazy>\w+)"
     rf"|module {_QUOTE}?(?P<owner>(?:{LIBRARIES})(?:\.\w+)*){_QUOTE}? has no attribute {_QUOTE}?(?P<attribute>\w+)"
     rf"|Tokenizer class (?P<tokenizer>\w+) does not exist or is not currently imported"

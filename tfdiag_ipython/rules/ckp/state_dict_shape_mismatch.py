@@ -55,7 +55,7 @@ class StateDictShapeMismatch(Rule):
     name = "state-dict-shape-mismatch"
     raised = ("builtins.RuntimeError", "builtins.ValueError")
     message = re.compile(
-        r"(?:Error\(s\) in loading state_dict for (?P<model>\w+)\b.{0,20000}?)?(?P<mismatch>size mismatch for \S+: copying a param)"
+        r"(?:Error\(s\) in loading state_dict for (?P<model>\w+)\b(?:(?!Error\(s\)).)*?)?(?P<mismatch>size mismatch for \S+: copying a param)"
         r"|(?P<assigned>Trying to set a tensor of shape torch\.Size)|(?P<report>You set `ignore_mismatched_sizes` to `False`)",
         re.DOTALL,
     )

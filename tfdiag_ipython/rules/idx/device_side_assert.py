@@ -73,7 +73,7 @@ class DeviceSideAssert(Rule):
     name = "device-side-assert"
     raised = ("builtins.RuntimeError", "torch.AcceleratorError")
     message = re.compile(
-        r"device-side assert(?:ion)? triggered|CUDA error: an illegal memory access was encountered[\s\S]{0,8000}?Assertion"
+        r"device-side assert(?:ion)? triggered|CUDA error: an illegal memory access was encountered[\s\S]{0,600}?Assertion"
         r"|Assertion [`']?[^`'\n]{0,200}?(?:srcIndex < srcSelectDimSize|index out of bounds|n_classes|idx_dim)[^\n]{0,300}?failed"
         r"|\.cuh?:\d+:[^\n]{0,300} thread: \[[^\n]{1,60}[Aa]ssertion [^\n]{1,300}failed"
     )

@@ -51,7 +51,7 @@ class MissingBackend(Rule):
         r"[\w\s]{0,120}?not found in your env"
         r"|(?<!\w)(?P<symbol2>\w+) requires the (?P<library2>[\w. -]{1,60}?) library but it was not found"
         r"|\A\s*requires the (?P<library3>[\w. -]{1,60}?) library but it was not found"
-        r"|Using [^\n]{3,80}? requires (?:the latest version of )?`?(?P<option>[A-Za-z]\w*)[^\n]{0,80}?pip install"
+        r"|Using [^\n]{3,80}? requires (?:the latest version of )?`?(?P<option>[A-Za-z]\w*)\b[^\n]{0,80}?pip install"
         r"|requires the following packages that were not found in your environment: (?P<listed>[\w-]+)"
         r"|make sure you have `(?P<asked>\w+)` installed"
         r"|You need to (?:have|install) (?P<needed>sentencepiece|tiktoken|protobuf)\b"

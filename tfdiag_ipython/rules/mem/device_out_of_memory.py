@@ -88,7 +88,7 @@ class DeviceOutOfMemory(Rule):
         "torch.AcceleratorError",
     )
     message = re.compile(
-        r"(?P<backend>CUDA|HIP|XPU|NPU|MPS backend|CUDA error|HIP error|CUDA driver error):? ?out of memory(?!.{0,2000}(?:xgboost|cupy|jaxlib|tensorflow))"
+        r"(?P<backend>CUDA|HIP|XPU|NPU|MPS backend|CUDA error|HIP error|CUDA driver error):? ?out of memory(?!.{0,600}(?:xgboost|cupy|jaxlib|tensorflow))"
         r"|Allocation on device \S* ?would exceed allowed memory"
         r"|cuda runtime error \(2\) ?: out of memory|THCudaCheck FAIL [^\n]{0,300}?error=2 : out of memory"
         r"|NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED",  # reading the memory's state for this very message fails there

@@ -41,7 +41,7 @@ class TensorFlowConversionBroken(Rule):
     raised = ("builtins.ImportError", "builtins.NameError", "builtins.AttributeError", "builtins.TypeError")
     specific = True
     message = re.compile(
-        r"cannot import name '?(?P<symbol>TF\w+)'? from '(?P<module>transformers(?:\.\w+)*)'(?: \((?P<file>[^)\n]*)\))?"
+        r"cannot import name '?(?P<symbol>TF\w+)'? from '(?P<module>transformers(?:\.\w+)*)'(?: \((?P<file>[^)\n]{0,600})\))?"
         r"|name '(?P<undefined>\w+)' is not defined|(?<!\S)(?P<owner>\S+) (?:object )?has no attribute '?(?P<attribute>\w+)"
         r"|unexpected keyword argument '(?P<argument>\w+)'"
     )

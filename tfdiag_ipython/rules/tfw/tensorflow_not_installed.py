@@ -13,7 +13,7 @@ from tfdiag_ipython.rules.tfw._convert import CONVERT, files_told, offer_convers
 from tfdiag_ipython.rules.tfw.tensorflow_weights_only import SEEN, SETUP
 
 LOADERS = re.compile(
-    r"load_tf\d?_\w*_in_pytorch_model|_load_from_tf|load_tf_weights|convert_\w{0,60}?tf\w{0,60}?_to_pytorch"
+    r"load_tf\d?_\w{0,60}_in_pytorch_model|_load_from_tf|load_tf_weights|convert_\w{0,60}?tf\w{0,60}?_to_pytorch"
 )
 
 
