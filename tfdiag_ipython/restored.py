@@ -30,7 +30,8 @@ _WHOLE = 1_000_000
 class State:
     """What undo must bring back: what each variable is bound to and what it says, the environment, live switches, and files.
 
-    The files are those of this folder and of the folders that variables name. Of an object that may hold tensors only the identity is kept.
+    The files are those of this folder and, as far as they were there before, of the folders that variables name. Of an object that may
+    hold tensors only the identity is kept.
     """
 
     variables: Mapping[str, tuple[int, str]]
@@ -51,17 +52,26 @@ class State:
         files = {name: said for root in (".", *sorted(folders)) for name, said in _files(root).items()}
         return cls(said, own, live, files)
 
-    def differs(self, now: State, allowed: set[str]) -> list[str]:
-        """What is another than it was, but for variables that undo said it does not put back, or made anew."""
-        found: set[str] = set()
-        for before, after in (
-            (self.variables, now.variables),
-            (self.environment, now.environment),
-            (self.switches, now.switches),
-            (self.files, now.files),
-        ):
+    def differs(self, now: State, allowed: set[str], *, ran: bool) -> list[str]:
+        """What is another than it was, but for variables that undo said it does not put back, or made anew.
+
+        ``ran`` says that cells ran in between: what these change in place, or write into a folder of theirs, is the person's.
+        """
+        found = {
+            name
+            for name in self.variables.keys() | now.variables.keys()
+            if _seen(self.variables.get(name), ran) != _seen(now.variables.get(name), ran)
+        }
+        found -= {name for name in allowed if not self.variables.get(name, (0, ""))[1]}
+        for before, after in ((self.environment, now.environment), (self.switches, now.switches)):
             found |= {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-        return sorted(found - {name for name in allowed if not self.variables.get(name, (0, ""))[1]})
+        found |= {name for name, said in self.files.items() if now.files.get(name) != said}
+        found |= {name for name in now.files.keys() - self.files.keys() if not (ran and os.path.isabs(name))}
+        return sorted(found)
+
+
+def _seen(variable: tuple[int, str] | None, ran: bool) -> object:
+    return variable[0] if variable is not None and ran else variable
 
 
 def _files(root: str) -> dict[str, str]:

@@ -207,9 +207,9 @@ def _carry_out(
     )
     _expect(host.ran == list(plan.reruns)[: len(host.ran)], f"{rule.code} {fix.id}: other cells ran than it said")
     if before is not None:
-        told = plan.undo()
+        ran, told = bool(host.ran), plan.undo()
         _expect(bool(told.strip()), f"{rule.code} {fix.id}: undo does not say what it did")
-        differs = before.differs(State.of(host.namespace, plan), excused(told, host.cells))
+        differs = before.differs(State.of(host.namespace, plan), excused(told, host.cells), ran=ran)
         _expect(not differs, f"{rule.code} {fix.id}: undo leaves {differs}")
         if attempt.status is Status.VERIFIED and not case.probe:
             again = host.run(host.cells[-1]).failure

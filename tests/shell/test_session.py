@@ -175,3 +175,13 @@ def test_outside_a_kernel_a_restart_is_left_to_the_person(failed):
 def test_report_and_page(failed):
     assert "The widget of size 7 is broken" in failed.report()
     assert failed.page("tst001").startswith("# TST001 broken-widget")
+
+
+def test_what_was_defined_anew_since_the_failure_is_edited_where_cells_have_no_ids(run, shell):
+    run("state, size = 'broken', 1", "if state != 'whole':\n    raise RuntimeError(f'the widget is {state}')")
+    session = extension_of(shell).last
+    run("size, state = 2, 'broken'  # mine", "other = 'broken'")
+    plan = plan_of(session, "mend")
+    assert [cell.number for cell in plan.reruns] == [3, 2]
+    assert plan.sources == ("size, state = 2, 'whole'  # mine",)
+    assert session.apply(plan, Progress())[1].status is Status.VERIFIED and shell.user_ns["size"] == 2

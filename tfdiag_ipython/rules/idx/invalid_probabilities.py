@@ -98,7 +98,7 @@ class InvalidProbabilities(Rule):
         Reproduce(
             ("import torch", "torch.multinomial(torch.tensor([-1.0, 2.0]), 1)"),
             certainty=Certainty.LIKELY,
-            title="given to `torch.multinomial`",
+            title="`torch.multinomial` was given",
             needs=("torch",),
         ),
     )
