@@ -174,7 +174,7 @@ class MisspeltSymbol(Rule):
             f"`{name.symbol}` is misspelt: {told} has `{best}`",
             Certainty.CONFIRMED,
             what=f"{name.module} has no `{name.symbol}`.",
-            why=f"No other name that it has is as near as `{best}`.",
+            why=f"The nearest name that it has is `{best}`.",
             evidence=seen.seen,
             fixes=(fix,),
         )
