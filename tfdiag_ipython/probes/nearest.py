@@ -128,12 +128,13 @@ def distance(one: str, other: str, most: int = MOST) -> int:
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, start=1):
-        earlier, before, row = before, row, [i]
-        for j, counterpart in enumerate(other, start=1):
-            slips = min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != counterpart))
+        earlier, before, row = before, row, [i] + [most + 1] * len(other)
+        for j in range(max(1, i - most), min(len(other), i + most) + 1):  # farther off there are more slips
+            counterpart = other[j - 1]
+            slips = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != counterpart))
             if i > 1 and j > 1 and (letter, one[i - 2]) == (other[j - 2], counterpart):
                 slips = min(slips, earlier[j - 2] + 1)
-            row.append(slips)
+            row[j] = slips
         if min(*row, *before) > most:
             return most + 1
     return min(row[-1], most + 1)

@@ -100,7 +100,7 @@ class MisspeltSymbol(Rule):
         ),
         Reproduce(
             ("from transformers.models.bert import BertModl",),
-            title="`BertModl` is misspelt: transformers .* has `BertModel`",
+            title=r"`BertModl` is misspelt: transformers\.models\.bert \(transformers .*\) has `BertModel`",
             certainty=Certainty.CONFIRMED,
         ),
         Match(
@@ -155,6 +155,8 @@ class MisspeltSymbol(Rule):
         if ahead < 0:
             return None  # a name of a later release, or nearer to one
         told = f"{name.library} {seen['version']}".strip()
+        if name.module != name.library:
+            told = f"{name.module} ({told})"
         if not seen["sure"] or ahead == 0:
             near = (*seen["nearest"], newer) if ahead == 0 else seen["nearest"]
             return self._asked(name, near, told, seen)
@@ -172,7 +174,7 @@ class MisspeltSymbol(Rule):
             f"`{name.symbol}` is misspelt: {told} has `{best}`",
             Certainty.CONFIRMED,
             what=f"{name.module} has no `{name.symbol}`.",
-            why=f"No other name that it has is as near as `{best}`.",
+            why=f"The nearest name that it has is `{best}`.",
             evidence=seen.seen,
             fixes=(fix,),
         )
