@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
+from tfdiag_ipython.data import table
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
@@ -28,6 +31,7 @@ WANTED = re.compile(
 ``tokenizer``.
 """
 _LIMIT = 20_000
+_CHARACTERS = 1_000_000
 _CUTOFF = 0.84
 _STEM_CUTOFF = 0.78
 _KIND = re.compile(
@@ -85,11 +89,11 @@ def _same_family(name: str, other: str) -> bool:
 class InstalledSymbolsProbe(Probe):
     """The name that a failed import or attribute asked for, looked up in the loaded module's own tables.
 
-    Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (modules of the
-    library that do have it), ``nearest`` (names like it), ``variants`` (``BertModel`` for ``TFBertModel``,
+    Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (where the
+    library exports it, else the modules that define it; see ``homes`` of the history), ``nearest`` (names like it), ``variants`` (``BertModel`` for ``TFBertModel``,
     ``ViTImageProcessor`` for ``ViTFeatureExtractor``, where they exist), ``file`` (of the loaded module), ``backends``
     (name → what it needs and this environment lacks). Source: ``_class_to_module`` and ``_object_missing_backend`` of
-    the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary.
+    the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary; the library's files, read as text.
     """
 
     name: ClassVar[str] = "installed-symbols"
@@ -109,12 +113,13 @@ class InstalledSymbolsProbe(Probe):
         derived = (re.sub(r"^(?:TF|Flax)(?=[A-Z])", "", symbol), symbol.replace("FeatureExtractor", "ImageProcessor"))
         lacking = getattr(top, "_object_missing_backend", {})
         version = str(getattr(top, "__version__", ""))
+        elsewhere = _elsewhere(top, symbol) if symbol not in known else ()
         facts = {
             "symbol": symbol,
             "module": where,
             "version": version,
             "exists": symbol in known,
-            "elsewhere": _elsewhere(scene, top, symbol) if symbol not in known else (),
+            "elsewhere": elsewhere,
             "nearest": near,
             "variants": tuple(other for other in derived if other != symbol and other in whole),
             "file": str(getattr(module, "__file__", "") or ""),
@@ -122,6 +127,8 @@ class InstalledSymbolsProbe(Probe):
         }
         source = f"{where.split('.')[0]} {version}".strip()
         seen = [Observation(f"`{symbol}` in {where}", "yes" if facts["exists"] else "no", source)]
+        if elsewhere:
+            seen.append(Observation(f"`{symbol}` is defined in", ", ".join(elsewhere), "the library's files"))
         if near:
             seen.append(Observation("Nearest names", ", ".join(near), source))
         return Evidence(MappingProxyType(facts), tuple(seen))
@@ -137,17 +144,33 @@ def imported_from(failure: Failure, symbol: str) -> str:
     return next((match[1] for match in found if match), "")
 
 
-def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
-    """Loaded modules of the library that hold the name."""
-    import sys
+def _elsewhere(top: Any, symbol: str) -> tuple[str, ...]:
+    """Where the library has the name: itself where it exports it, else the modules that define it.
 
-    root = getattr(top, "__name__", "")
-    places = []
-    for name, module in list(sys.modules.items())[:_LIMIT]:
-        if module is None or not name.startswith(f"{root}."):
-            continue
-        lazy = vars(module).get("_class_to_module")
-        if symbol in vars(module) or (isinstance(lazy, Mapping) and symbol in lazy):
-            places.append(name)
-    scene.deadline.check()
-    return tuple(sorted(places, key=lambda name: (name.count("."), name))[:3])
+    Of transformers the modules are those that did so in some release, each looked up in its file; of others, those that are loaded.
+    """
+    root = str(getattr(top, "__file__", None) or "")
+    if symbol in names_of(top):
+        return (top.__name__,)
+    if top.__name__ != "transformers":
+        modules = [module for name, module in list(sys.modules.items())[:_LIMIT] if name.startswith(f"{top.__name__}.")]
+        owners = {str(getattr(vars(module).get(symbol), "__module__", "")) for module in modules if module is not None}
+        return tuple(sorted(owner for owner in owners if owner.startswith(f"{top.__name__}.")))[:3]
+    homes = [home for home, names in table("transformers_names")["homes"].items() if symbol in names.split()]
+    defines = re.compile(rf"^(?:class|(?:async )?def) {symbol}\b|^{symbol}(?: *:[^=\n]+)? *=", re.M)
+    return tuple(
+        f"transformers.{home}" for home in homes if defines.search(text_of(os.path.dirname(root), home) or "")
+    )[:3]
+
+
+def text_of(folder: str, module: str) -> str | None:
+    """The source of a module (a dotted name in the package at ``folder``); ``None`` where there is none of that name."""
+    place = os.path.join(folder, *module.split("."))
+    file = next((one for one in (f"{place}.py", os.path.join(place, "__init__.py")) if os.path.isfile(one)), "")
+    if not file:
+        return None
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.read(_CHARACTERS)
+    except OSError:
+        return None

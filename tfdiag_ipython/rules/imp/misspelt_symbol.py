@@ -103,7 +103,7 @@ class MisspeltSymbol(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         name, seen = read(failure, hit), evidence[InstalledSymbolsProbe.name]
-        if name is None or not seen or seen["exists"] or not seen["nearest"]:
+        if name is None or not seen or seen["exists"] or seen["elsewhere"] or not seen["nearest"]:
             return None
         if stale(evidence, name.library) or (
             removal(name) is not None and not _only_case(name.symbol, seen["nearest"][0])
