@@ -68,8 +68,8 @@ def read(failure: Failure, hit: Hit) -> Wanted | None:
         symbol in table("symbols")["removed"] or _OTHER_FRAMEWORK.match(symbol) or _HF_CLASS.match(symbol)
     ):
         module = "transformers"  # old Pythons do not name the module; these names are nobody else's
-    if not re.fullmatch(rf"(?:{LIBRARIES})(?:\.\w+)*", module):
-        return None
+    if not re.fullmatch(rf"(?:{LIBRARIES})(?:\.\w+)*", module) or symbol.startswith("__"):
+        return None  # `__path__` is asked of what is no package, by Python itself
     version = failure.versions.get(module.split(".")[0], "")
     return Wanted(symbol, module, version)
 
