@@ -1,7 +1,7 @@
 """Imports that move to another module, renamed keywords, and old defaults written out."""
 
 from tfdiag_ipython.fixes.imports import move_module, move_symbol
-from tfdiag_ipython.fixes.source import calls_to, keep_defaults, rename_keyword
+from tfdiag_ipython.fixes.source import calls_to, keep_defaults
 
 
 def test_a_name_moves_and_the_others_and_the_comments_stay() -> None:
@@ -38,18 +38,6 @@ def test_old_defaults_are_written_out_only_where_the_call_leaves_them() -> None:
     )
     assert edited == "AdamW(p, lr=1, weight_decay=0.1, eps=1e-6)"
     assert keep_defaults("AdamW(*args)", calls_to("AdamW"), values) == "AdamW(*args)"
-
-
-def test_a_keyword_is_renamed_in_the_wanted_call_only() -> None:
-    source = "a = f(tokenizer=t)\nb = Trainer(m, tokenizer=t)  # old\n"
-    assert rename_keyword(source, calls_to("Trainer"), "tokenizer", "processing_class") == (
-        "a = f(tokenizer=t)\nb = Trainer(m, processing_class=t)  # old\n"
-    )
-
-
-def test_a_keyword_is_not_given_twice() -> None:
-    source = "TrainingArguments('out', warmup_ratio=0.1, warmup_steps=5)"
-    assert rename_keyword(source, calls_to("TrainingArguments"), "warmup_ratio", "warmup_steps") == source
 
 
 def test_a_module_path_moves() -> None:
