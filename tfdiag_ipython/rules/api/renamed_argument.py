@@ -18,8 +18,6 @@ from tfdiag_ipython.rules.imp._symbols import older
 
 _MODEL = "model"
 """The table's word for loading a model, whose class then complains of what `from_pretrained` handed on."""
-
-
 OWN = re.compile(r"[/\\](?:transformers|trl|sentence_transformers|setfit)[/\\]")
 
 
@@ -148,8 +146,9 @@ class RenamedArgument(Rule):
         ),
         Reproduce(
             (
-                "from huggingface_hub import HfApi\napi = HfApi(endpoint='http://127.0.0.1:9')",
-                "import httpx\ntry:\n    api.model_info('a/b', use_auth_token=False)\nexcept httpx.ConnectError:\n    pass  # nobody is there",
+                "from huggingface_hub import HfApi\napi = HfApi(endpoint='http://127.0.0.1:9')  # nobody answers there",
+                "try:\n    api.model_info('a/b', use_auth_token=False)\nexcept Exception as error:\n"
+                "    if 'refused' not in str(error):\n        raise",
             ),
             title="`use_auth_token` of HfApi.model_info is now `token`",
             certainty=Certainty.CONFIRMED,
