@@ -105,12 +105,11 @@ ARGUMENTS = {
     ("model()", "head_mask"): "model(ids, head_mask=None)",
     ("tokenizer()", "pad_to_max_length"): "tokenizer('a', truncation=True, max_length=2, pad_to_max_length=True)",
     **{
-        ("huggingface_hub", entry.old): "{}{}={})".format(
-            "huggingface_hub.login('x', "
-            if entry.old in {"write_permission", "new_session"}
-            else "huggingface_hub.hf_hub_download('a/b', 'c', ",
+        (
+            "huggingface_hub",
             entry.old,
-            HUB.get(entry.old, "True"),
+        ): "huggingface_hub.hf_hub_download('a/b', 'c', {}={}, local_files_only=True)".format(
+            entry.old, HUB.get(entry.old, "True")
         )
         for entry in arguments()
         if entry.of == "huggingface_hub"
