@@ -16,11 +16,11 @@ from tfdiag_ipython.rules._places import passes
 from tfdiag_ipython.rules.api._arguments import edit_argument
 from tfdiag_ipython.rules.imp._symbols import older
 
-_MODEL = "model"
-"""The table's word for loading a model, whose class then complains of what `from_pretrained` handed on."""
+_MODEL = "model"  # the table's word for loading one, whose class then complains of what `from_pretrained` handed on
 OWN = re.compile(r"[/\\](?:transformers|trl|sentence_transformers|setfit)[/\\]")
 
 
+_WHY = "The code and the installed release are of different times, or the name is misspelt."
 _SAVED = (
     "import tempfile\nfrom transformers import BertConfig, BertModel\nfolder = tempfile.mkdtemp()\n"
     "sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)\n"
@@ -316,8 +316,7 @@ class RenamedArgument(Rule):
     def _found(
         self, title: str, certainty: Certainty, what: str, evidence: tuple[Observation, ...], fixes: tuple[Fix, ...]
     ) -> Diagnosis:
-        why = "Code and installed release are of different times, or the name is misspelt."
-        return self.found(title, certainty, what=what, why=why, evidence=evidence, fixes=fixes)
+        return self.found(title, certainty, what=what, why=_WHY, evidence=evidence, fixes=fixes)
 
     def _rename(self, old: str, new: str, where: str, signature: Evidence) -> tuple[Fix, ...]:
         values = {"old": old, "new": new, "callee": where.split(".")[-1]}
