@@ -3,7 +3,6 @@
 import pytest
 
 from tfdiag_ipython.fixes.imports import move_module, move_symbol
-from tfdiag_ipython.fixes.source import calls_to, rename_keyword
 from tfdiag_ipython.fixes.successor import Successor, adapt_calls, not_kept
 
 
@@ -60,18 +59,6 @@ def test_calls_keep_the_old_defaults_and_what_cannot_be_kept_is_told(before: str
     assert adapt_calls(head + before, "AdamW", "transformers", OLD) == head + after
     found = not_kept(head + before, "AdamW", "transformers", OLD)
     assert (told in " ".join(found)) if told else found == []
-
-
-def test_a_keyword_is_renamed_in_the_wanted_call_only() -> None:
-    source = "a = f(tokenizer=t)\nb = Trainer(m, tokenizer=t)  # old\n"
-    assert rename_keyword(source, calls_to("Trainer"), "tokenizer", "processing_class") == (
-        "a = f(tokenizer=t)\nb = Trainer(m, processing_class=t)  # old\n"
-    )
-
-
-def test_a_keyword_is_not_given_twice() -> None:
-    source = "TrainingArguments('out', warmup_ratio=0.1, warmup_steps=5)"
-    assert rename_keyword(source, calls_to("TrainingArguments"), "warmup_ratio", "warmup_steps") == source
 
 
 def test_a_module_path_moves() -> None:

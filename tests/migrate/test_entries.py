@@ -2,6 +2,7 @@
 and what is written instead works from the release on that knows it."""
 
 import dataclasses
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -21,8 +22,10 @@ HERE = transformers.__version__
 
 SETUP = """
 import tempfile
+import huggingface_hub
 import torch
 import transformers
+from accelerate import Accelerator
 from tokenizers import Tokenizer, models
 from transformers import (
     AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification, DynamicCache, GPT2Config,
@@ -70,6 +73,7 @@ TRAINING = {
     "use_legacy_prediction_loop": "False",
     "use_mps_device": "False",
 }
+HUB = {"use_auth_token": "False", "force_filename": "'d'", "proxies": "{}"}
 ARGUMENTS = {
     **{
         ("TrainingArguments", entry.old): "TrainingArguments(folder, report_to=[], {}={})".format(
@@ -99,6 +103,27 @@ ARGUMENTS = {
     ("push_to_hub", "repo_url"): "model.push_to_hub('y', repo_url='x')",
     ("model.save_pretrained", "safe_serialization"): "model.save_pretrained(folder, safe_serialization=True)",
     ("model()", "head_mask"): "model(ids, head_mask=None)",
+    ("tokenizer()", "pad_to_max_length"): "tokenizer('a', truncation=True, max_length=2, pad_to_max_length=True)",
+    **{
+        (
+            "huggingface_hub",
+            entry.old,
+        ): "huggingface_hub.hf_hub_download('a/b', 'c', {}={}, local_files_only=True)".format(
+            entry.old, HUB.get(entry.old, "True")
+        )
+        for entry in arguments()
+        if entry.of == "huggingface_hub"
+    },
+    **{
+        ("Accelerator", entry.old): f"Accelerator(cpu=True, {entry.old}={'folder' if 'dir' in entry.old else 'False'})"
+        for entry in arguments()
+        if entry.of == "Accelerator"
+    },
+    ("torch.optim.AdamW", "correct_bias"): "torch.optim.AdamW(model.parameters(), correct_bias=True)",
+    (
+        "torch.optim.AdamW",
+        "no_deprecation_warning",
+    ): "torch.optim.AdamW(model.parameters(), no_deprecation_warning=True)",
     ("model.generate", "return_legacy_cache"): "decoder.generate(ids, max_new_tokens=2, return_legacy_cache=False)",
 }
 METHODS = {
@@ -120,6 +145,8 @@ METHODS = {
     ("model", "get_head_mask"): "model.get_head_mask(None, 1)",
     ("model", "get_extended_attention_mask"): "model.get_extended_attention_mask",
     ("model", "invert_attention_mask"): "model.invert_attention_mask",
+    ("model", "parallelize"): "decoder.parallelize",
+    ("model", "deparallelize"): "decoder.deparallelize",
     ("model", "prune_heads"): "model.prune_heads({})",
     ("model", "to_bettertransformer"): "model.to_bettertransformer",
 }
@@ -158,7 +185,11 @@ def refusal(source: str) -> str:
 def check(source: str, entry) -> None:
     refused = bool(refusal(source))
     silent = getattr(entry, "silent", False)
-    assert refused is (not silent and not older(HERE, entry.gone)), f"on {HERE}: {refusal(source) or 'accepted'}"
+    library = getattr(entry, "library", "transformers")
+    here = HERE if library == "transformers" else importlib.metadata.version(library)
+    ignored = getattr(entry, "ignored", "")
+    silent = silent or bool(ignored and not older(here, ignored))
+    assert refused is (not silent and not older(here, entry.gone)), f"on {HERE}: {refusal(source) or 'accepted'}"
     new = migrated(source)
     if not entry.edit:
         assert new == source

@@ -281,3 +281,59 @@ def test_what_a_function_returns_is_followed(source):
 )
 def test_a_function_that_may_return_something_else_is_left_alone(source):
     assert look(f"from transformers import AutoTokenizer\n{source}").findings == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "new"),
+    [
+        ("args = TrainingArguments('o')\nargs.evaluation_strategy = 'epoch'", "args.eval_strategy = 'epoch'"),
+        (
+            "import functools\nf = functools.partial(TrainingArguments, no_cuda=True)",
+            "(TrainingArguments, use_cpu=True)",
+        ),
+        (
+            "from dataclasses import replace\nargs = replace(TrainingArguments('o'), evaluation_strategy='no')",
+            "args = replace(TrainingArguments('o'), eval_strategy='no')",
+        ),
+        ("TrainingArguments(**{'adafactor': True})", "TrainingArguments(**{'optim': \"adafactor\"})"),
+        ("TrainingArguments('o', **dict(overwrite_output_dir=True))", "TrainingArguments('o', **dict())"),
+        ("\n%%time\nTrainingArguments('o', no_cuda=True)", "%%time\nTrainingArguments('o', use_cpu=True)"),
+        ("# slow\n\n%%time\n\nTrainingArguments('o', no_cuda=True)", "%%time\n\nTrainingArguments('o', use_cpu=True)"),
+    ],
+)
+def test_settings_are_found_wherever_they_are_given(source, new):
+    found = look("from transformers import TrainingArguments", source)
+    assert found.sources()[1].endswith(new) and not found.skipped
+
+
+def test_two_arguments_that_become_one_are_left_to_a_person():
+    found = look(
+        "from transformers import TrainingArguments\nTrainingArguments('o', dispatch_batches=True, split_batches=True)"
+    )
+    assert found.sources()[0].endswith(
+        "TrainingArguments('o', accelerator_config={\"dispatch_batches\": True}, split_batches=True)"
+    )
+    assert [finding.by_hand for finding in found.findings] == [False, True]
+
+
+def test_names_of_a_star_import_are_resolved():
+    found = look("from transformers import *", "a = TrainingArguments('o', no_cuda=True)\nAdamW(p)")
+    assert found.sources() == {1: "a = TrainingArguments('o', use_cpu=True)\nAdamW(p)"}
+    assert "import `torch.optim.AdamW`, which `import *` does not bring" in found.findings[1].edit
+
+
+def test_a_class_that_is_not_called_here_is_not_said_to_keep_its_defaults():
+    (finding,) = look("from transformers import AdamW\nclass Mine:\n    kind = AdamW").findings
+    assert finding.applicability is Applicability.UNSAFE and "with its own defaults" in finding.edit
+
+
+def test_other_libraries_own_changes_are_found():
+    found = look(
+        "import transformers\nfrom huggingface_hub import hf_hub_download\nfrom accelerate import Accelerator\n"
+        "from torch.optim import AdamW\nhf_hub_download('a', 'b', use_auth_token=t)\nAccelerator(fp16=True)\nAdamW(p, correct_bias=True)"
+    )
+    assert found.sources()[0].splitlines()[-3:] == [
+        "hf_hub_download('a', 'b', token=t)",
+        'Accelerator(mixed_precision="fp16")',
+        "AdamW(p)",
+    ]

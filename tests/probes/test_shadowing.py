@@ -5,6 +5,10 @@ import sys
 
 import pytest
 
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.probe import Scene
+from tfdiag_ipython.probes.shadowing import ShadowingProbe
+
 pytestmark = pytest.mark.hf
 transformers = pytest.importorskip("transformers")
 
@@ -30,3 +34,11 @@ def test_an_editable_install_is_the_library(tmp_path):
     codes = ran.stdout.splitlines()
     assert [line.split()[:1] for line in codes[:2]] == [["IMP001"], ["IMP001"]], ran.stdout + ran.stderr
     assert "IMP009" not in ran.stdout
+
+
+def test_a_file_that_nothing_imports_is_in_nobodys_place(tmp_path, monkeypatch):
+    (tmp_path / "evaluate.py").write_text("print('mine')")
+    monkeypatch.chdir(tmp_path)
+    half = "ImportError: cannot import name 'pipeline' from partially initialized module 'transformers' (most likely due to a circular import)"
+    looked = ShadowingProbe().look(Failure.from_text(half), Scene({}, live=True))
+    assert dict(looked["files"]) == {}

@@ -24,6 +24,8 @@ class Argument:
     gone: str = ""  # the first one known not to take the old
     note: str = ""  # what to write where that is more than another name
     silent: bool = False  # the old form is ignored, not refused
+    ignored: str = ""  # the release from which on it is ignored, where it was refused before
+    library: str = "transformers"  # whose releases these are
     values: Mapping[str, str] = field(default_factory=dict)  # source of a value → the argument to write instead
     before: str = ""  # a statement in the place of the argument
     needs: str = ""  # a name that the new form uses
@@ -82,14 +84,19 @@ def arguments() -> tuple[Argument, ...]:
 
 @functools.cache
 def methods() -> tuple[Method, ...]:
-    """The methods and attributes; generation parameters of a model's config are spelt out."""
+    """The methods and attributes; generation parameters of a model's config, and settings of TrainingArguments, are spelt out."""
     known = table("changes")
     note = "use `model.generation_config`"
     generation = (
         Method("config", name, "generation", gone="5.0", common=True, note=note, guide="Generate")
         for name in known["generation"].split()
     )
-    return (*(Method(**entry) for entry in known["methods"]), *generation)
+    settings = (
+        Method("arguments", one.old, "rename", one.new, one.since, one.gone, note=f"use `{one.new}`", guide=one.guide)
+        for one in arguments()
+        if one.of == "TrainingArguments" and one.renamed
+    )
+    return (*(Method(**entry) for entry in known["methods"]), *settings, *generation)
 
 
 @functools.cache
@@ -101,6 +108,12 @@ def tasks() -> Mapping[str, str]:
     """Pipeline tasks that transformers 5 removed, and what does the same."""
     removed: Mapping[str, str] = table("changes")["tasks"]
     return removed
+
+
+def changed_tasks() -> Mapping[str, str]:
+    """Pipeline tasks that transformers 5 takes for another one, which is called in another way."""
+    renamed: Mapping[str, str] = table("changes")["tasks_changed"]
+    return renamed
 
 
 def environment() -> Mapping[str, str]:

@@ -53,19 +53,29 @@ def python_of(source: str) -> str | None:
     return _mask(source)[1]
 
 
+def head_of(source: str) -> str:
+    """The lines of cell magics, and the blank ones and comments among and before them, that stand in front of a cell's Python."""
+    rest = source.splitlines(keepends=True)
+    plain = [number for number, line in enumerate(rest) if line.strip() and not line.startswith(("%%", "#"))]
+    magics = [number for number in range(plain[0] if plain else len(rest)) if rest[number].startswith("%%")]
+    end = magics[-1] + 1 if magics else 0
+    while magics and end < len(rest) and not rest[end].strip():
+        end += 1
+    return "".join(rest[:end])
+
+
 def _mask(source: str) -> tuple[str, str | None, list[str]]:
     """Cell-magic head, Python body with IPython's lines replaced by names, and those lines."""
-    head: list[str] = []
-    rest = source.splitlines(keepends=True)
-    while rest and (rest[0].startswith("%%") or (head and not rest[0].strip())):
-        if rest[0].startswith("%%") and rest[0][2:].split()[:1] not in [[name] for name in PYTHON_CELL_MAGICS]:
-            return source, None, []
-        head.append(rest.pop(0))
+    head = head_of(source)
+    magics = [line[2:].split()[:1] for line in head.splitlines() if line.startswith("%%")]
+    if any(magic not in [[name] for name in PYTHON_CELL_MAGICS] for magic in magics):
+        return source, None, []
+    rest = source[len(head) :].splitlines(keepends=True)
     lines: list[str] = []
     for _ in range(len(rest) + 1):
         number = _syntax_error("".join(rest))
         if number is None:
-            return "".join(head), "".join(rest), lines
+            return head, "".join(rest), lines
         if number > len(rest) or not _MAGIC_LINE.match(rest[number - 1]):
             return source, None, []
         _replace_line(rest, number - 1, lines)
@@ -303,16 +313,6 @@ def replace_symbol(source: str, old: str, new: str, *, module: str) -> str:
         return AddImportsVisitor(context).transform_module(changed)
 
     return transform(source, edit)
-
-
-def rename_keyword(source: str, wanted: Callable[[cst.Call], bool], old: str, new: str) -> str:
-    """Call the keyword argument ``old`` of the wanted calls ``new``, its value unchanged; calls that give ``new``, too, stay."""
-
-    def change(call: cst.Call) -> cst.Call:
-        both = any(arg.keyword is not None and arg.keyword.value == new for arg in call.args)
-        return call if both else with_renamed(call, old, new)
-
-    return edit_calls(source, wanted, change)
 
 
 def with_renamed(call: cst.Call, old: str, new: str, value: str = "") -> cst.Call:

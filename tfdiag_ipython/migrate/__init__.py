@@ -61,7 +61,7 @@ class Migration:
         for change in chosen:
             cell = change.finding.place.cell
             for name in change.imports:
-                if cell in changed and not self.program.imports(name, cell):
+                if name.rpartition(".")[2] in changed.get(cell, "") and not self.program.imports(name, cell):
                     changed[cell] = add_import(changed[cell], name)
         return changed
 

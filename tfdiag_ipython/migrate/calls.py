@@ -36,6 +36,17 @@ _PARTS = {
     ("model", "base_model"): "model",
     ("processor", "tokenizer"): "tokenizer",
 }
+_SPOKEN_AS = {
+    **{("tokenizer", method): ("tokenizer()",) for method in ("encode", "encode_plus", "batch_encode_plus")},
+    **{(kind, "push_to_hub"): ("push_to_hub",) for kind in ("model", "tokenizer", "config", "processor", "trainer")},
+}
+"""Methods that take what another entry of ``changes.json`` speaks of."""
+_OTHERS = {
+    "trl.SFTTrainer": "SFTTrainer",
+    "accelerate.Accelerator": "Accelerator",
+    "torch.optim.AdamW": "torch.optim.AdamW",
+}
+"""Classes of other libraries that it speaks of."""
 _DEPTH = 8
 """Steps from an expression to the class that made it; more are not followed."""
 
@@ -60,23 +71,30 @@ class Calls:
 
     def names(self, call: cst.Call) -> frozenset[str]:
         """The words for what this call goes to; none where it is not Transformers."""
+        through = self.program.imported(call.func)
+        if through == "functools.partial" and call.args:
+            return self._of(call.args[0].value)
+        if through == "dataclasses.replace" and call.args and self.kind(call.args[0].value) == "arguments":
+            return frozenset({"TrainingArguments"})
+        return self._of(call.func)
+
+    def _of(self, func: cst.BaseExpression) -> frozenset[str]:
+        """The words for what this expression, when it is called, goes to."""
         import libcst as cst
 
-        found = self.class_of(call.func, 0)
+        found = self.class_of(func, 0)
         if found:
             return _words(found)
-        if isinstance(call.func, cst.Attribute):
-            method = call.func.attr.value
-            owner = self.class_of(call.func.value, 0)
+        if self.program.imported(func).split(".")[0] == "huggingface_hub":
+            return frozenset({"huggingface_hub"})
+        if isinstance(func, cst.Attribute):
+            method = func.attr.value
+            owner = self.class_of(func.value, 0)
             if owner:
                 return _loading(kind_of_class(owner), owner) if method == "from_pretrained" else frozenset()
-            kind = self.kind(call.func.value)
-            return (
-                frozenset({f"{kind}.{method}", method if method == "push_to_hub" else ""} - {""})
-                if kind
-                else frozenset()
-            )
-        kind = self.kind(call.func)
+            kind = self.kind(func.value)
+            return frozenset({f"{kind}.{method}", *_SPOKEN_AS.get((kind, method), ())}) if kind else frozenset()
+        kind = self.kind(func)
         return frozenset({f"{kind}()"}) if kind else frozenset()
 
     def kind(self, node: cst.BaseExpression, depth: int = 0) -> str:
@@ -160,7 +178,7 @@ class Calls:
             known = module.split(".")[0] == "transformers" and (last[:1].isupper() or last == "pipeline")
             if known and not _inside_class(module):
                 return last
-            return last if name == "trl.SFTTrainer" else ""
+            return _OTHERS.get(name, "")
         if not isinstance(node, cst.Name) or depth > _DEPTH:
             return ""
         for bound in self.program.bindings(node):

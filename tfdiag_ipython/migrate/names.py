@@ -29,7 +29,10 @@ class Names(Finder):
         import libcst as cst
 
         for statement in self.program.nodes(cst.ImportFrom):
-            if statement.relative or isinstance(statement.names, cst.ImportStar) or self._sees_to_it(statement):
+            if statement.relative or self._sees_to_it(statement):
+                continue
+            if isinstance(statement.names, cst.ImportStar):
+                yield from self._star(source_of(statement.module) if statement.module is not None else "")
                 continue
             module = source_of(statement.module) if statement.module is not None else ""
             if module.split(".")[0] in LIBRARIES:
@@ -60,11 +63,29 @@ class Names(Finder):
                 bound = source_of(alias.asname.name) if alias.asname is not None else old
                 finding = self._without_counterpart(finding, old, [call for call, _ in kept])
                 if old in _with_defaults() and self._used_otherwise(bound, {call for call, _ in kept}):
-                    told = f"{finding.edit} where it is called here; elsewhere the new ones hold: {gone.note}"
+                    told = (
+                        f"{finding.edit} where it is called here; elsewhere the new ones hold: {gone.note}"
+                        if kept
+                        else f"`{gone.target}`, with its own defaults: {gone.note}"
+                    )
                     finding = replace(finding, edit=told, applicability=Applicability.UNSAFE)
             yield Change(finding, tuple(edits))
         if not any(gone for _, gone in known) and not shared:
             yield from self._moved(line, module)
+
+    def _star(self, module: str) -> Iterator[Change]:
+        """Names that are used, and that a ``from … import *`` brought; where each comes from only a person can write."""
+        import libcst as cst
+
+        told: set[str] = set()
+        for node in self.program.nodes(cst.Name) if module in LIBRARIES else ():
+            gone = _removal(node.value, module) if node.value not in told and not self._label(node) else None
+            if gone is None or self._inside_import(node) or self.program.imported(node) != f"{module}.{node.value}":
+                continue
+            told.add(node.value)
+            finding, _ = self._removed(node, module, node.value, gone)
+            edit = f"import `{gone.target}`, which `import *` does not bring: {gone.note}".removesuffix(": ")
+            yield Change(replace(finding, edit=edit if gone.new else finding.edit, applicability=BY_HAND))
 
     def _used_otherwise(self, name: str, calls: set[Any]) -> bool:
         """Whether a class is used but in these calls: passed on, called with ``*``, or bound again under a condition."""

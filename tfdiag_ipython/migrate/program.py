@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfdiag_ipython.errors import InputError
-from tfdiag_ipython.fixes.source import PYTHON_CELL_MAGICS, python_of, transform
+from tfdiag_ipython.fixes.source import PYTHON_CELL_MAGICS, head_of, python_of, transform
 from tfdiag_ipython.probe import Cell
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ LIMIT = 500_000
 """Characters of source that are read: a program of 10,000 lines, which takes half a minute."""
 _MARK = "__tfdiag_cell_{}__"
 _MARKED = re.compile(r"^__tfdiag_cell_(\d+)__\r?\n", re.MULTILINE)
-_CELL_MAGIC = re.compile(r"\s*%%(\w+)")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Program:
                     self.skipped.append(index)
                 continue
             text = _MARK.format(index) + self._end + body + ("" if body.endswith("\n") else self._end)
-            self._first.append((line + 1 - _head(cell.source), index))
+            self._first.append((line + 1 - head_of(cell.source).count("\n"), index))
             joined += text
             line += text.count("\n")
         self.module = cst.parse_module(joined)
@@ -121,6 +120,8 @@ class Program:
         if scope is None or not _dotted(root_of(node)):
             return ""
         names = scope.get_qualified_names_for(node)
+        if not names and self._star and not list(scope[_dotted(root_of(node))]):
+            return f"{self._star}.{_dotted(node)}"
         if len(names) == 1:
             (name,) = names
             return str(name.name) if name.source is QualifiedNameSource.IMPORT else ""
@@ -129,6 +130,14 @@ class Program:
             return ""
         (name,) = last.get_qualified_names_for(_dotted(node)) or [None]
         return str(name.name) if name is not None else ""
+
+    @functools.cached_property
+    def _star(self) -> str:
+        """The module whose names a ``from … import *`` brings, where it is the only one; else empty."""
+        import libcst as cst
+
+        found = [one for one in self.nodes(cst.ImportFrom) if isinstance(one.names, cst.ImportStar)]
+        return _dotted(found[0].module) if len(found) == 1 and not found[0].relative and found[0].module else ""
 
     def bindings(self, name: cst.Name) -> list[cst.CSTNode]:
         """The nodes that bind a name that is not imported: its assignment's target, its class, function or parameter."""
@@ -269,15 +278,5 @@ def _python(source: str) -> str | None:
 
 
 def _other_language(source: str) -> bool:
-    found = _CELL_MAGIC.match(source)
-    return bool(found) and found[1] not in PYTHON_CELL_MAGICS  # type: ignore[index]
-
-
-def _head(source: str) -> int:
-    """Lines of cell magics in front of the Python."""
-    lines = 0
-    for line in source.splitlines():
-        if not line.startswith("%%") and (lines == 0 or line.strip()):
-            break
-        lines += 1
-    return lines
+    magics = [line[2:].split()[:1] for line in head_of(source).splitlines() if line.startswith("%%")]
+    return any(magic and magic[0] not in PYTHON_CELL_MAGICS for magic in magics)

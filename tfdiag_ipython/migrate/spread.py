@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tfdiag_ipython.data.changes import Argument
 from tfdiag_ipython.migrate.edits import Edit
 from tfdiag_ipython.migrate.program import Program
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One argument in such a dictionary. ``node`` is its element, ``renamed`` gives the edit to another key.
+    """One argument in such a dictionary. ``node`` is its element.
 
     ``own`` says that the dictionary is for this call alone, so that an edit of it means nothing else.
     """
@@ -24,14 +25,29 @@ class Entry:
     node: Any
     own: bool
 
-    def renamed(self, new: str) -> Edit:
+    def renamed(self, new: str, value: str = "") -> Edit:
+        """The edit to another key, and another value (Python source) where one is given."""
         import libcst as cst
 
+        changes = {"value": cst.parse_expression(value)} if value else {}
         if isinstance(self.node, cst.Arg):
-            return lambda arg: arg.with_changes(keyword=arg.keyword.with_changes(value=new))
+            return lambda arg: arg.with_changes(keyword=arg.keyword.with_changes(value=new), **changes)
         return lambda element: element.with_changes(
-            key=element.key.with_changes(value=element.key.value.replace(self.name, new))
+            key=element.key.with_changes(value=element.key.value.replace(self.name, new)), **changes
         )
+
+    def changed(self, change: Argument) -> Edit | None:
+        """The edit that this change asks for; ``None`` where a person must see to it."""
+        import libcst as cst
+
+        if change.renamed:
+            return self.renamed(change.new)
+        given = cst.Module([]).code_for_node(self.node.value)
+        written = "" if change.edit == "drop" else change.values.get(given) if change.edit == "replace" else None
+        if written is None:
+            return None
+        name, _, value = written.partition("=")
+        return self.renamed(name, value) if name else lambda _: cst.RemovalSentinel.REMOVE
 
 
 def spread(program: Program, call: cst.Call) -> Iterator[Entry]:

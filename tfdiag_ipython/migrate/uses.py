@@ -6,10 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tfdiag_ipython.data.changes import Argument, Default, Method, arguments, defaults, environment, methods, tasks
+from tfdiag_ipython.data.changes import (
+    Argument,
+    Default,
+    Method,
+    arguments,
+    changed_tasks,
+    defaults,
+    environment,
+    methods,
+    tasks,
+)
 from tfdiag_ipython.diagnosis import Applicability
 from tfdiag_ipython.fixes.source import with_arguments
-from tfdiag_ipython.migrate.calls import kind_of_class
+from tfdiag_ipython.migrate.calls import Calls, kind_of_class
 from tfdiag_ipython.migrate.edits import (
     Edit,
     argument_edit,
@@ -21,6 +31,7 @@ from tfdiag_ipython.migrate.edits import (
     unwrapped,
 )
 from tfdiag_ipython.migrate.finder import BY_HAND, Change, Finder
+from tfdiag_ipython.migrate.program import Program
 from tfdiag_ipython.migrate.spread import spread
 
 if TYPE_CHECKING:
@@ -31,6 +42,10 @@ _ENVIRONMENT = frozenset({"os.getenv", "os.putenv", *(f"os.environ.{name}" for n
 
 class Uses(Finder):
     """Searches what is called, and with what."""
+
+    def __init__(self, program: Program, calls: Calls) -> None:
+        super().__init__(program, calls)
+        self._written: set[tuple[Any, str]] = set()  # calls, and arguments that an edit writes into them
 
     def calls(self) -> Iterator[Change]:
         known: dict[str, list[Argument]] = defaultdict(list)
@@ -56,8 +71,15 @@ class Uses(Finder):
 
         line = self.program.above(call, cst.SimpleStatementLine)
         edit = argument_edit(call, change)
-        more = {"changed": change.silent, "since": change.since if change.edit else "", "guide": change.guide}
+        more = _more(change)
         title = f"`{change.old}` of {_spoken(word, call)} {change.told}"
+        name = (
+            change.values.get(source_of(given.value), "").partition("=")[0] if change.edit == "replace" else change.new
+        )
+        if name and (call, name) in self._written:
+            edit = None  # another argument of this call has become that one
+        if edit is not None and name:
+            self._written.add((call, name))
         edits: list[tuple[Any, Edit]] = []
         if edit is None or (change.before and line is None):
             finding = self.finding(
@@ -82,13 +104,15 @@ class Uses(Finder):
         for entry in spread(self.program, call):
             if entry.name != change.old:
                 continue
-            more = {"changed": change.silent, "since": change.since if change.edit else "", "guide": change.guide}
+            more = _more(change)
             title = f"`{change.old}` of {_spoken(word, call)} {change.told}"
             others = {other.name for other in spread(self.program, call)}
             taken = keyword(call, change.new) is not None or change.new in others
-            if change.renamed and entry.own and not taken:
-                finding = self.finding(entry.node, title, f"the key `{change.new}`", Applicability.SAFE, **more)
-                yield Change(finding, ((entry.node, entry.renamed(change.new)),))
+            edit = entry.changed(change) if entry.own and not taken else None
+            if edit is not None:
+                told = f"the key `{change.new}`" if change.renamed else change.note or "leave it out"
+                finding = self.finding(entry.node, title, told, Applicability.SAFE, **more)
+                yield Change(finding, ((entry.node, edit),), (change.needs,) if change.needs else ())
                 continue
             told = change.note or f"the key `{change.new}` in its place" if not taken else ""
             told = told or f"leave one of `{change.old}` and `{change.new}` out"
@@ -125,6 +149,10 @@ class Uses(Finder):
         if known in tasks():
             title = f"the {task} pipeline is gone since 5.0"
             yield Change(self.finding(call, title, f"use {tasks()[known]}", BY_HAND))
+        if known in changed_tasks():
+            title = f"the {task} pipeline is the {changed_tasks()[known]} pipeline since 5.0"
+            told = "its models are chat models: give a `text=` with each image"
+            yield Change(self.finding(call, title, told, BY_HAND, changed=True))
 
     def attributes(self) -> Iterator[Change]:
         import libcst as cst
@@ -141,7 +169,8 @@ class Uses(Finder):
     def _method(self, node: cst.Attribute, method: Method) -> Change:
         import libcst as cst
 
-        title = f"`.{method.old}` of a {method.of} is gone since {method.gone}"
+        owner_of = "TrainingArguments" if method.of == "arguments" else f"a {method.of}"
+        title = f"`.{method.old}` of {owner_of} is gone since {method.gone}"
         parent = self.program.parent(node)
         call = parent if isinstance(parent, cst.Call) and parent.func is node else None
         more = {"since": method.since if method.edit else "", "guide": method.guide}
@@ -217,6 +246,12 @@ class Uses(Finder):
                 yield Change(finding, ((method, _with_parameter),))
 
 
+def _more(change: Argument) -> dict[str, Any]:
+    """What a finding tells besides of an argument's entry; releases of other libraries are not asked for."""
+    since = change.since if change.edit and change.library == "transformers" else ""
+    return {"changed": change.silent, "since": since, "guide": change.guide}
+
+
 def _given(call: cst.Call, default: Default) -> bool:
     """Whether the call says itself what the default was, or does not come to it."""
     if any(arg.star for arg in call.args) or keyword(call, default.argument) is not None:
@@ -274,6 +309,8 @@ def _spoken(word: str, call: cst.Call) -> str:
     """A word of ``changes.json`` as people say it, here."""
     if word in {"model", "auto class"}:
         return f"`{source_of(call.func)}`"
-    if word == "model()":
-        return "a model's call"
+    if word in {"model()", "tokenizer()"}:
+        return f"a {word[:-2]}'s call"
+    if word == "huggingface_hub":
+        return f"`{source_of(call.func)}`"
     return f"`{word}`" if "." in word else word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import ClassVar
 
 from tfdiag_ipython.data.changes import methods
@@ -16,7 +16,7 @@ class AttributeOwnerProbe(Probe):
     """The object of the live ``AttributeError``, looked at without asking it for anything.
 
     Facts: ``attribute``, ``classes`` (dotted names of its class and bases), ``has`` (the names before and after
-    a change of ``data/changes.json`` that it has). Source: ``AttributeError.obj`` and ``.name``, which Python 3.10 and later set.
+    a change of ``data/changes.json`` that it has, or that its ``__getattr__`` speaks of). Source: ``AttributeError.obj`` and ``.name``, which Python 3.10 and later set.
     """
 
     name: ClassVar[str] = "attribute-owner"
@@ -35,9 +35,22 @@ class AttributeOwnerProbe(Probe):
         classes = tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:16])
         missing = object()
         names = sorted({name for method in methods() for name in (method.old, method.new)} - {""})
-        has = tuple(name for name in names if inspect.getattr_static(owner, name, missing) is not missing)
+        answered = _answered(kind)
+        has = tuple(
+            name
+            for name in names
+            if inspect.getattr_static(owner, name, missing) is not missing or name.removesuffix("_ids") in answered
+        )
         facts = {"attribute": attribute, "classes": classes, "has": has}
         seen = [Observation("Class", classes[0], "the object of the error")]
         if has:
             seen.append(Observation("It has", ", ".join(has), "the object of the error"))
         return Evidence(MappingProxyType(facts), tuple(seen))
+
+
+def _answered(kind: type) -> frozenset[str]:
+    """The names of which the class's own ``__getattr__`` speaks: it gives what no dictionary holds."""
+    code = getattr(inspect.getattr_static(kind, "__getattr__", None), "__code__", None)
+    return (
+        frozenset(one for one in code.co_consts if isinstance(one, str)) if isinstance(code, CodeType) else frozenset()
+    )

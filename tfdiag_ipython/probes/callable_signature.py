@@ -60,7 +60,8 @@ class CallableSignatureProbe(Probe):
 
     Facts: ``where`` (dotted name), ``parameters`` (names that can be given as keywords), ``nearest`` (those most like
     the argument), ``sure`` (it can only be the first), ``through`` (``from_pretrained`` where that
-    handed on what neither it nor the configuration knows: the nearest are then theirs, too). Source: ``inspect.signature`` of the
+    handed on what neither it nor the configuration knows: the nearest are then theirs, too), ``written`` (the value that a cell gives
+    the argument, as it is written there). Source: ``inspect.signature`` of the
     class or function found by its qualified name in the frames, the namespace or the loaded modules of the library;
     nothing is called.
     """
@@ -92,11 +93,19 @@ class CallableSignatureProbe(Probe):
             "nearest": near.names,
             "through": "from_pretrained" if handed else "",
             "sure": near.sure,
+            "written": _written(found["argument"], scene),
         }
         like = f"; most like `{found['argument']}`: {', '.join(near.names)}" if near else ""
         return Evidence(
             MappingProxyType(facts), (Observation("Parameters", f"{len(names)}{like}", f"the signature of {where}"),)
         )
+
+
+def _written(argument: str, scene: Scene) -> str:
+    """The value of the argument as the newest cell that gives it says, in a call or in a dictionary; empty where none does."""
+    gives = re.compile(rf"\b{argument}\s*=(?!=)\s*([^,)}}\n]+)|['\"]{argument}['\"]\s*:\s*([^,)}}\n]+)")
+    found = (gives.search(cell.source) for cell in reversed(scene.cells))
+    return next(((match[1] or match[2]).strip() for match in found if match), "")
 
 
 def _handed_on(scene: Scene) -> frozenset[str]:

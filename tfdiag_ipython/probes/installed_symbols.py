@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
+from tfdiag_ipython.data import table
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
@@ -29,6 +32,7 @@ WANTED = re.compile(
 ``lazy``/``package``, ``tokenizer``.
 """
 _LIMIT = 20_000
+_CHARACTERS = 1_000_000
 _ALIASES = ("TokenizerFast", "ImageProcessorFast")
 """Ends of names that transformers 5 answers for without listing them: it has the class without ``Fast``."""
 
@@ -67,12 +71,12 @@ def _aliases(module: ModuleType, names: set[str]) -> Iterator[str]:
 class InstalledSymbolsProbe(Probe):
     """The name that a failed import or attribute asked for, looked up in the loaded module's own tables.
 
-    Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (modules of the
-    library that do have it), ``nearest`` (names like it), ``sure`` (it can only be the first of them), ``slips`` (letters between),
-    ``variants`` (``BertModel`` for ``TFBertModel``,
+    Facts: ``symbol``, ``module``, ``version`` (of the loaded library), ``exists``, ``elsewhere`` (where the library exports it, else
+    the modules that have it; see ``homes`` of the history), ``nearest`` (names like it), ``sure`` (it can only be the first of them),
+    ``slips`` (letters between), ``variants`` (``BertModel`` for ``TFBertModel``,
     ``ViTImageProcessor`` for ``ViTFeatureExtractor``, where they exist), ``file`` (of the loaded module), ``backends``
     (name → what it needs and this environment lacks). Source: ``_class_to_module`` and ``_object_missing_backend`` of
-    the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary.
+    the library's lazy module (transformers 4.57 and 5.23), else the module's dictionary; the library's files, read as text.
     """
 
     name: ClassVar[str] = "installed-symbols"
@@ -109,6 +113,8 @@ class InstalledSymbolsProbe(Probe):
         }
         source = f"{where.split('.')[0]} {version}".strip()
         seen = [Observation(f"`{symbol}` in {where}", "yes" if facts["exists"] else "no", source)]
+        if elsewhere:
+            seen.append(Observation(f"`{symbol}` is in", ", ".join(elsewhere), source))
         if farther:
             seen.append(Observation("Nearest names", ", ".join(farther.names), source))
         return Evidence(MappingProxyType(facts), tuple(seen))
@@ -125,10 +131,15 @@ def imported_from(failure: Failure, symbol: str) -> str:
 
 
 def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
-    """Public loaded modules of the library that hold the name and have it from the library."""
-    import sys
+    """Where the library has the name: itself where it exports it, else the modules that define it, else loaded public ones that hold it.
 
+    Those that define it are known of transformers: the modules that did so in some release, each looked up in its file.
+    """
     root = getattr(top, "__name__", "")
+    if symbol in names_of(top):
+        return (root,)
+    if root == "transformers" and (found := _defined_in(top, symbol)):
+        return found
     places = []
     for name, module in list(sys.modules.items())[:_LIMIT]:
         if module is None or not f"{name}.".startswith(f"{root}.") or "._" in name:
@@ -139,3 +150,23 @@ def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
             places.append(name)
     scene.deadline.check()
     return tuple(sorted(places, key=lambda name: (name.count("."), len(name), name))[:3])
+
+
+def _defined_in(transformers: Any, symbol: str) -> tuple[str, ...]:
+    root = os.path.dirname(str(getattr(transformers, "__file__", None) or ""))
+    homes = [home for home, names in table("transformers_names")["homes"].items() if symbol in names.split()]
+    defines = re.compile(rf"^(?:class|(?:async )?def) {symbol}\b|^{symbol}(?: *:[^=\n]+)? *=", re.M)
+    return tuple(f"transformers.{home}" for home in homes if defines.search(text_of(root, home) or ""))[:3]
+
+
+def text_of(folder: str, module: str) -> str | None:
+    """The source of a module (a dotted name in the package at ``folder``); ``None`` where there is none of that name."""
+    place = os.path.join(folder, *module.split("."))
+    file = next((one for one in (f"{place}.py", os.path.join(place, "__init__.py")) if os.path.isfile(one)), "")
+    if not file:
+        return None
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.read(_CHARACTERS)
+    except OSError:
+        return None

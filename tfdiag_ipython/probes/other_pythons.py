@@ -16,7 +16,9 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 
 COMMANDS = ("pip", "pip3", "python", "python3")
-_SHEBANG = re.compile(rb"#!\s*(?:/usr/bin/env\s+)?([^\s]+)")
+_SHEBANG = re.compile(rb"#!\s*/bin/sh\n'''exec' \"?(?P<long>[^\"\n]+?)\"? \"\$0\"|#!\s*(?:\S*/env\s+)?(?P<path>\S+)")
+"""The first form is that of scripts whose first line would be too long, or has a blank in it."""
+_PYTHON = re.compile(r"(?:python|pypy)[\d.]*(?:\.exe)?$")
 
 
 class OtherPythonsProbe(Probe):
@@ -24,7 +26,8 @@ class OtherPythonsProbe(Probe):
 
     Facts: ``module``, ``kernel`` (this interpreter), ``pip`` (the interpreter that the command ``pip`` installs for, empty where it is this
     one or there is none), ``elsewhere`` (an interpreter that has the module). Source: the first line of the ``pip`` script, and the
-    names in the ``site-packages`` of its environment; nothing is started.
+    names in the ``site-packages`` of its environment; nothing is started. A command that starts another program (a pyenv shim starts bash)
+    says nothing.
     """
 
     name: ClassVar[str] = "other-pythons"
@@ -53,16 +56,27 @@ def _pythons() -> Iterator[tuple[str, Path]]:
     """The interpreters behind the commands, where they are not this one."""
     for command in COMMANDS:
         found = shutil.which(command)
-        if not found:
-            continue
-        python = Path(found)
-        if command.startswith("pip"):
-            with open(found, "rb") as script:
-                line = _SHEBANG.match(script.read(200))
-            named = os.fsdecode(line[1]) if line else ""
-            python = Path(shutil.which(named) or named) if named else python
-        if _home(python) != Path(sys.prefix).resolve():
+        python = _interpreter(Path(found)) if found else None
+        if python is not None and _PYTHON.match(python.name) and _home(python) != Path(sys.prefix).resolve():
             yield command, python
+
+
+def _interpreter(command: Path) -> Path | None:
+    """What runs a command: the program itself, or the one that the first lines of its script name; ``None`` where that is a script."""
+    start = _start(command)
+    if not start.startswith(b"#!"):
+        return command
+    line = _SHEBANG.match(start)
+    named = shutil.which(os.fsdecode(line["long"] or line["path"])) if line else None
+    return Path(named) if named is not None and not _start(Path(named)).startswith(b"#!") else None
+
+
+def _start(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(500)
+    except OSError:
+        return b"#!"
 
 
 def _home(python: Path) -> Path:

@@ -2,33 +2,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from tfdiag_ipython.data.changes import Argument, arguments
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.aliases import resolved
-from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.dictionaries import rename_key, spread_alone
-from tfdiag_ipython.fixes.source import calls_to, edit_calls, rename_keyword
 from tfdiag_ipython.migrate.edits import argument_edit
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.callable_signature import UNEXPECTED, CallableSignatureProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
-from tfdiag_ipython.rules.imp._symbols import in_cell, older
+from tfdiag_ipython.rules.api._arguments import edit_argument
+from tfdiag_ipython.rules.api._examples import SAVED, TOKENIZER
+from tfdiag_ipython.rules.imp._symbols import older
 
-if TYPE_CHECKING:
-    import libcst as cst
-
-
-_MODEL = "model"
-"""The table's word for loading a model, whose class then complains of what `from_pretrained` handed on."""
-
-
+_MODEL = "model"  # the table's word for loading one, whose class then complains of what `from_pretrained` handed on
 OWN = re.compile(r"[/\\](?:transformers|trl|sentence_transformers|setfit)[/\\]")
+_WHY = "The code and the installed release are of different times, or the name is misspelt."
 
 
 class RenamedArgument(Rule):
@@ -92,6 +83,12 @@ class RenamedArgument(Rule):
             certainty=Certainty.CONFIRMED,
             needs=("torch", "transformers<5", "accelerate"),
         ),
+        Match(
+            text="TypeError: hf_hub_download() got an unexpected keyword argument 'use_auth_token'",
+            certainty=Certainty.LIKELY,
+            title="`use_auth_token` of hf_hub_download is now `token`",
+        ),
+        NoMatch(text="TypeError: download() got an unexpected keyword argument 'use_auth_token'"),
         NoMatch(text="TypeError: TrainingArguments.__init__() got an unexpected keyword argument 'learning_rat'"),
         NoMatch(text="TypeError: fitness() got an unexpected keyword argument 'learning_rate'"),
         NoMatch(text="TypeError: Lexer.__init__() got an unexpected keyword argument 'tokenizer'"),
@@ -139,15 +136,86 @@ class RenamedArgument(Rule):
         ),
         Reproduce(
             (
-                "import tempfile\nfrom transformers import BertConfig, BertModel\nfolder = tempfile.mkdtemp()\n"
-                "sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)\n"
-                "BertModel(BertConfig(**sizes)).save_pretrained(folder)",
+                SAVED,
                 "model = BertModel.from_pretrained(folder, use_auth_token=False)",
             ),
             title="`use_auth_token` of BertModel is now `token`",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("rename-argument"),),
             needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            (
+                "from huggingface_hub import HfApi\napi = HfApi(endpoint='http://127.0.0.1:9')  # nobody answers there",
+                "try:\n    api.model_info('a/b', use_auth_token=False)\nexcept Exception as error:\n"
+                "    if 'refused' not in str(error):\n        raise",
+            ),
+            title="`use_auth_token` of HfApi.model_info is now `token`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rename-argument"),),
+            needs=("torch", "huggingface_hub>=1"),
+        ),
+        Reproduce(
+            (
+                "from accelerate import Accelerator",
+                "options = {'dispatch_batches': False}\naccelerator = Accelerator(cpu=True, **options)",
+            ),
+            title="Accelerator does not take `dispatch_batches`: it belongs into `dataloader_config=",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rewrite-argument"),),
+            needs=("torch", "accelerate>=1"),
+        ),
+        Reproduce(
+            (
+                "import torch\nlayer = torch.nn.Linear(2, 2)",
+                "optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3, correct_bias=True)",
+            ),
+            title="AdamW does not take `correct_bias`: PyTorch's AdamW always corrects the bias",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rewrite-argument"),),
+        ),
+        Reproduce(
+            (
+                "from transformers import TrainingArguments",
+                "arguments = TrainingArguments('out', evaluate_during_training=True, use_cpu=True)",
+            ),
+            title="TrainingArguments does not take `evaluate_during_training`: use `eval_strategy='steps'`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rewrite-argument"),),
+            needs=("torch", "transformers", "accelerate"),
+        ),
+        Reproduce(
+            (
+                TOKENIZER,
+                "def encode(text):\n    return tokenizer(text, truncation=True, max_length=4, pad_to_max_length=True)",
+                "batch = encode('a b')",
+            ),
+            title="does not take `pad_to_max_length`: use `padding='max_length'`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rewrite-argument"),),
+            needs=("torch", "transformers<5"),
+        ),
+        Reproduce(  # the call stands in one cell, and what it is given in another
+            (
+                TOKENIZER,
+                "options = {'padding': True, 'return_tensor': 'pt'}  # for all texts",
+                "batch = tokenizer(['a'], **options)",
+            ),
+            title="has no argument `return_tensor`: did you mean `return_tensors`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rename-argument"),),
+            needs=("torch", "transformers<5"),
+        ),
+        Reproduce(  # the new form needs a name that the cell does not import
+            (
+                SAVED,
+                "try:\n    model = BertModel.from_pretrained(folder, load_in_8bit=True)\nexcept ImportError:\n"
+                "    pass  # bitsandbytes is not installed",
+            ),
+            title="BertModel does not take `load_in_8bit`: use `quantization_config=",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("rewrite-argument"),),
+            needs=("torch", "transformers>=5", "without bitsandbytes"),
         ),
         Reproduce(
             (
@@ -186,13 +254,14 @@ class RenamedArgument(Rule):
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         argument, callee, seen = hit["argument"], hit["callee"], evidence[PackageVersionsProbe.name]
         signature = evidence[CallableSignatureProbe.name]
-        known = _entry(callee, failure, lambda entry: entry.old == argument)
-        newer = _entry(callee, failure, lambda entry: entry.new == argument and bool(entry.since))
+        place = str(signature["where"]) if signature else ""
+        known = _entry(callee, place, failure, lambda entry: entry.old == argument)
+        newer = _entry(callee, place, failure, lambda entry: entry.new == argument and bool(entry.since))
         if signature and argument in signature["parameters"]:
             return None  # of another callable of that name
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
         version = loaded or failure.versions.get("transformers", "")
-        if seen and not loaded:
+        if seen and not loaded and (known is None or known.library == "transformers"):
             return None
         if hit.raised.frames and not failure.stored and not signature and not passes(failure, OWN):
             return None  # another library has a `Trainer`, too
@@ -206,7 +275,7 @@ class RenamedArgument(Rule):
                 Certainty.CONFIRMED if loaded else Certainty.LIKELY,
                 f"`{callee}` was called with `{argument}=`, which this release does not take yet.",
                 (*seen.seen, *signature.seen),
-                self._rename(failure, argument, newer.old, where) if newer.renamed else (),
+                self._rename(argument, newer.old, where, signature) if newer.renamed else (),
             )
         if not signature or not signature["nearest"]:
             return None
@@ -216,7 +285,7 @@ class RenamedArgument(Rule):
             Certainty.CONFIRMED if signature["sure"] else Certainty.POSSIBLE,
             f"`{signature['where']}` takes no `{argument}`.",
             (*seen.seen, *signature.seen),
-            self._rename(failure, argument, nearest[0], where) if signature["sure"] else (),
+            self._rename(argument, nearest[0], where, signature) if signature["sure"] else (),
         )
 
     def _renamed(
@@ -233,12 +302,12 @@ class RenamedArgument(Rule):
         else:
             title = f"`{argument}` of {where} is now `{known.new}`"
         if known.renamed:
-            fixes = self._rename(failure, argument, known.new, _callee_of(where, known.of))
+            fixes = self._rename(argument, known.new, _callee_of(where, known.of), signature)
         else:
-            fixes = self._rewrite(failure, known, _callee_of(where, known.of))
+            fixes = self._rewrite(failure, known, _callee_of(where, known.of), signature)
         return self._found(
             title,
-            Certainty.CONFIRMED if fixes and signature else Certainty.LIKELY,
+            Certainty.CONFIRMED if signature else Certainty.LIKELY,
             f"`{callee}` was called with `{argument}=`, which it does not take.",
             (*seen.seen, *signature.seen),
             fixes,
@@ -247,62 +316,56 @@ class RenamedArgument(Rule):
     def _found(
         self, title: str, certainty: Certainty, what: str, evidence: tuple[Observation, ...], fixes: tuple[Fix, ...]
     ) -> Diagnosis:
-        why = "The code and the installed release are of different times, or the name is misspelt."
-        return self.found(title, certainty, what=what, why=why, evidence=evidence, fixes=fixes)
+        return self.found(title, certainty, what=what, why=_WHY, evidence=evidence, fixes=fixes)
 
-    def _rename(self, failure: Failure, old: str, new: str, where: str) -> tuple[Fix, ...]:
-        elsewhere = not in_cell(failure, old) and not _spreads(failure)
+    def _rename(self, old: str, new: str, where: str, signature: Evidence) -> tuple[Fix, ...]:
         values = {"old": old, "new": new, "callee": where.split(".")[-1]}
-        return (self.offer("rename-argument", f"Write {new}=", "The same setting.", display=elsewhere, **values),)
+        display = bool(signature) and not signature["written"]
+        return (self.offer("rename-argument", f"Write {new}=", "The same setting.", display=display, **values),)
 
-    def _rewrite(self, failure: Failure, known: Argument, callee: str) -> tuple[Fix, ...]:
+    def _rewrite(self, failure: Failure, known: Argument, callee: str, signature: Evidence) -> tuple[Fix, ...]:
         """The fix that leaves the argument out, or writes what stands for its value; none where a person must see to it."""
-        written = rf"\b{known.old}\s*=\s*(?:{'|'.join(map(re.escape, known.values))})(?!\w)"
-        if known.edit != "drop" and not (known.edit == "replace" and re.search(written, failure.source)):
+        value = str(signature["written"]) if signature else ""
+        if not signature:  # old text: the failing line alone tells
+            told = re.search(rf"\b{known.old}\s*=\s*([\w.'\"-]+)", failure.source or failure.text)
+            value = told[1] if told else ""
+        if known.edit != "drop" and not (known.edit == "replace" and value in known.values):
             return ()
-        label = f"Leave {known.old} out" if known.edit == "drop" else f"Write what replaces {known.old}"
-        elsewhere = not in_cell(failure, known.old)
-        values = {"old": known.old, "of": known.of, "callee": callee}
-        return (self.offer("rewrite-argument", label, known.note, display=elsewhere, **values),)
+        name = known.values.get(value, "").partition("=")[0]
+        if name and signature and name not in signature["parameters"] and known.of not in {_MODEL, "tokenizer()"}:
+            return ()  # this release is too old for it
+        label = f"Leave {known.old} out" if not known.values.get(value) else f"Write what replaces {known.old}"
+        values = {"old": known.old, "of": known.of, "callee": callee.split(".")[-1]}
+        return (self.offer("rewrite-argument", label, known.note, display=bool(signature) and not value, **values),)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, callee = str(fix.parameters["old"]), str(fix.parameters["callee"])
-        wanted = calls_to(callee)
         if fix.id == "rename-argument":
             new = str(fix.parameters["new"])
-            with resolved(scene):
-                spread = spread_alone(scene.cells, wanted)
-
-            def renamed(source: str) -> str:
-                return rename_key(rename_keyword(source, wanted, old, new), spread, old, new)
-
-            return edit_cells(scene, renamed, apart=True)
-        known = next(entry for entry in arguments() if (entry.old, entry.of) == (old, fix.parameters["of"]))
-
-        def change(call: cst.Call) -> cst.BaseExpression:
-            edit = argument_edit(call, known)
-            return call if edit is None else edit(call)
-
-        return edit_cells(scene, lambda source: edit_calls(source, wanted, change), apart=True)
+            known = Argument(of="", old=old, new=new, edit="rename")
+        else:
+            known = next(entry for entry in arguments() if (entry.old, entry.of) == (old, fix.parameters["of"]))
+        return edit_argument(
+            scene,
+            old,
+            callee,
+            lambda call: argument_edit(call, known),
+            lambda entry: entry.changed(known),
+            needs=known.needs,
+        )
 
 
-def _entry(callee: str, failure: Failure, fits: Callable[[Argument], bool]) -> Argument | None:
+def _entry(callee: str, where: str, failure: Failure, fits: Callable[[Argument], bool]) -> Argument | None:
     """The entry of the table for a callable that complains."""
     speaks = _speaks_of_transformers(failure, callee)
     return next(
         (
             entry
             for entry in arguments()
-            if fits(entry) and not entry.silent and _belongs(callee, entry.of) and (entry.of != _MODEL or speaks)
+            if fits(entry) and not entry.silent and _belongs(callee, where, entry.of) and (entry.of != _MODEL or speaks)
         ),
         None,
     )
-
-
-def _spreads(failure: Failure) -> bool:
-    """Whether the line of the person's that failed takes arguments from a variable by ``**``."""
-    lines = [frame.source for frame in failure.frames if frame.file.startswith("<cell")]
-    return bool(lines) and bool(re.search(r"\*\*\s*[A-Za-z_]\w*\s*[,)]", lines[-1]))
 
 
 def _callee_of(where: str, owner: str) -> str:
@@ -321,9 +384,15 @@ def _speaks_of_transformers(failure: Failure, callee: str) -> bool:
     return frames or "transformers" in failure.text or "For" in callee
 
 
-def _belongs(callee: str, owner: str) -> bool:
-    """Whether the callable that complains is, by name, the one that the table speaks of or a child of it."""
+def _belongs(callee: str, where: str, owner: str) -> bool:
+    """Whether the callable that complains is, by name, the one that the table speaks of or a child of it; ``where`` it was found."""
     kind = callee.replace(".__init__", "")
+    if owner == "huggingface_hub":
+        return where.startswith("huggingface_hub.") or kind in {"hf_hub_download", "snapshot_download"}
+    if owner == "torch.optim.AdamW":
+        return kind == "AdamW" and (not where or where.startswith("torch.optim."))
+    if owner == "tokenizer()":
+        return bool(re.search(r"Tokenizer\w*\.(?:__call__|_?(?:batch_)?encode(?:_plus)?)$", kind))
     if owner == _MODEL:
         return bool(re.search(r"(?:Model|For[A-Z]\w{1,80})$", kind))
     if owner == "trainer.train":

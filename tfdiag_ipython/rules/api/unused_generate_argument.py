@@ -3,16 +3,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tfdiag_ipython.data.changes import methods
+from tfdiag_ipython.data.changes import Argument, methods
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import calls_to, rename_keyword
+from tfdiag_ipython.migrate.edits import argument_edit
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generate_arguments import GenerateArgumentsProbe
 from tfdiag_ipython.probes.nearest import guess, with_a_word
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.api._arguments import edit_argument
 
 MODEL = (
     "import torch\nfrom transformers import GPT2Config, GPT2LMHeadModel\n"
@@ -123,7 +123,7 @@ class UnusedGenerateArgument(Rule):
             name, found = next(iter(meant.items()))
             title = f"generate() has no argument `{name}`: did you mean {found.told}?"
             if found.sure:
-                elsewhere = bool(failure.source) and not re.search(rf"\b{name}\s*=", failure.source)
+                elsewhere = bool(failure.source) and not re.search(rf"\b{name}\b", failure.source)
                 values = {"old": name, "new": found.names[0]}
                 fixes = (self.offer("rename-argument", f"Write {found.names[0]}=", display=elsewhere, **values),)
             else:
@@ -147,4 +147,7 @@ class UnusedGenerateArgument(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
-        return edit_cells(scene, lambda source: rename_keyword(source, calls_to("generate"), old, new), apart=True)
+        known = Argument(of="", old=old, new=new, edit="rename")
+        return edit_argument(
+            scene, old, "generate", lambda call: argument_edit(call, known), lambda entry: entry.changed(known)
+        )

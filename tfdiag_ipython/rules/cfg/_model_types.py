@@ -1,28 +1,31 @@
-"""From a model type to the releases that know it, by the history of transformers' exported names."""
+"""From a model type to the releases that know it, by the history of transformers' ``CONFIG_MAPPING_NAMES``."""
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 
 from tfdiag_ipython.data import table
 
 
 def first_release(model_type: str) -> str:
-    """The first minor release of transformers that exports this model type's configuration class.
+    """The first minor release of transformers that knows this model type; empty where the oldest (4.18) did, or none does.
 
-    Empty where the history has no such class, or where its oldest release (4.18) had it already. A model type is the class's name in
-    small letters with separators (``qwen2_moe``: ``Qwen2MoeConfig``), which holds for all but a few.
+    Its folder's name will do, too: it differs from the type in separators at most.
     """
-    return _configurations().get(_plain(model_type)) or _configurations().get(
-        _plain(model_type.removesuffix("_model")), ""
-    )
+    return _releases("types_first").get(_plain(model_type), "")
+
+
+def removed_in(model_type: str) -> str:
+    """The first minor release of transformers that knows this model type no more; empty where there is none."""
+    return _releases("types_gone").get(_plain(model_type), "")
 
 
 @functools.cache
-def _configurations() -> dict[str, str]:
-    first = table("transformers_names")["first"].items()
-    return {_plain(name[:-6]): release for release, names in first for name in names.split() if name.endswith("Config")}
+def _releases(kind: str) -> Mapping[str, str]:
+    found = reversed(table("transformers_names")[kind].items())  # of two spellings the older one counts
+    return {_plain(name): release for release, names in found for name in names.split()}
 
 
 def _plain(model_type: str) -> str:

@@ -15,7 +15,7 @@ from tfdiag_ipython.probes.model_folder import ModelFolderProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
 from tfdiag_ipython.rules.cfg._examples import FOLDER, PLACE, UNRECOGNIZED, files_of
-from tfdiag_ipython.rules.cfg._model_types import first_release
+from tfdiag_ipython.rules.cfg._model_types import first_release, removed_in
 from tfdiag_ipython.rules.cfg.foreign_checkpoint import KINDS
 from tfdiag_ipython.rules.imp._symbols import older
 
@@ -89,6 +89,22 @@ class UnknownModelType(Rule):
             text="ValueError: The checkpoint you are trying to load has model type `acme5` but Transformers does not recognize this "
             "architecture.",
             title="does not know the model type `acme5`",
+        ),
+        Match(
+            failure=Failure.from_text(
+                "ValueError: The checkpoint you are trying to load has model type `transfo-xl` but Transformers does not recognize this "
+                "architecture.",
+                versions={"transformers": "5.23.0"},
+            ),
+            title="model type `transfo-xl` is gone from transformers 5.23.0: release 5.0 removed it",
+        ),
+        Match(  # the type is younger than its configuration class, Blip2QFormerConfig
+            failure=Failure.from_text(
+                "ValueError: The checkpoint you are trying to load has model type `blip_2_qformer` but Transformers does not recognize "
+                "this architecture.",
+                versions={"transformers": "4.50.0"},
+            ),
+            title="model type `blip_2_qformer` is first in transformers 4.52, here is 4.50.0",
         ),
         NoMatch(text="KeyError: 'llama'"),
         NoMatch(
@@ -184,7 +200,7 @@ class UnknownModelType(Rule):
     def _newer(self, model_type: str, failure: Failure, held: Evidence) -> Diagnosis:
         """A model type that the installed release does not have: since when there is one, by the history or by the file itself."""
         version = failure.versions.get("transformers", "")
-        first = first_release(model_type)
+        first, gone = first_release(model_type), removed_in(model_type)
         name = f"`{model_type[:60]}`"
         saved_by = str(held["saved_by"]) if held else ""
         certainty = Certainty.LIKELY
@@ -194,9 +210,13 @@ class UnknownModelType(Rule):
         if first and (not version or older(version, first)):
             here = f", here is {version}" if version else ""
             title = f"The model type {name} is first in transformers {first}{here}: upgrade and restart the kernel"
-            why = "By the history of the names that transformers' releases export."
+            why = "By the history of the model types that transformers' releases know."
             certainty = Certainty.CONFIRMED if version and not failure.stored else certainty
             fixes = (self._upgrade(first),)
+        elif gone and version and not older(version, gone):
+            title = f"The model type {name} is gone from transformers {version}: release {gone} removed it"
+            why = "By the history of the model types that transformers' releases know: an older release still loads it."
+            certainty = certainty if failure.stored else Certainty.CONFIRMED
         elif saved_by and older(version, saved_by):
             title = f"transformers {version} does not know the model type {name}: its config.json was written by transformers {saved_by}"
             certainty = Certainty.CONFIRMED

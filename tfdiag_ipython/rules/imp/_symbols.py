@@ -69,8 +69,8 @@ def read(failure: Failure, hit: Hit) -> Wanted | None:
         symbol in table("symbols")["removed"] or _OTHER_FRAMEWORK.match(symbol) or _HF_CLASS.match(symbol)
     ):
         module = "transformers"  # old Pythons do not name the module; these names are nobody else's
-    if not re.fullmatch(rf"(?:{LIBRARIES})(?:\.\w+)*", module):
-        return None
+    if not re.fullmatch(rf"(?:{LIBRARIES})(?:\.\w+)*", module) or symbol.startswith("__"):
+        return None  # `__path__` is asked of what is no package, by Python itself
     version = failure.versions.get(module.split(".")[0], "")
     return Wanted(symbol, module, version)
 
@@ -80,7 +80,7 @@ def removal(name: Wanted) -> Removal | None:
     known: Mapping[str, Any] = table("symbols")["removed"].get(name.symbol, {})
     if known and known.get("library", "transformers") == name.library:
         return Removal(
-            gone=known.get("gone", "") or release_of("gone", name.symbol),
+            gone=known.get("gone", "") or release_of("gone", name.symbol) or release_of("inner_gone", name.symbol),
             new=known.get("new", ""),
             module=known.get("module", "transformers"),
             note=known.get("note", ""),
@@ -101,7 +101,18 @@ def removal(name: Wanted) -> Removal | None:
     if gone:
         return Removal(gone=gone)
     gone = release_of("attention_gone", name.symbol)
-    return Removal(gone=gone, note=_ONE_ATTENTION) if gone else None
+    if gone:
+        return Removal(gone=gone, note=_ONE_ATTENTION)
+    gone = release_of("inner_gone", name.symbol) if not name.module.startswith("transformers.models.") else ""
+    return Removal(gone=gone) if gone else None
+
+
+def still_to_come(name: Wanted, known: Removal, version: str) -> bool:
+    """Whether the release asked is older than the one that removed the name: then it is missing for another reason.
+
+    A class of another framework is missing there because the framework is.
+    """
+    return not known.other_framework and older(version, known.gone or "0")
 
 
 @functools.cache
@@ -111,8 +122,10 @@ def _releases(kind: str) -> Mapping[str, str]:
 
 
 def release_of(kind: str, symbol: str) -> str:
-    """The first minor release of transformers that exports this name (``"first"``), that lacks it (``"gone"``), or that
-    lacks this attention class (``"attention_gone"``); empty where the table does not have it.
+    """The release of transformers that the history names for this: ``kind`` is a key of ``transformers_names.json``.
+
+    ``first`` and ``gone``: of exported names; ``attention_gone``: of attention classes; ``inner_first`` and ``inner_gone``: of names
+    that are taken from a module inside; ``types_first``: of model types; ``modules_first``: of modules. Empty where the table has none.
     """
     return _releases(kind).get(symbol, "")
 

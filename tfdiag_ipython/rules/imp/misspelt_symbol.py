@@ -98,6 +98,16 @@ class MisspeltSymbol(Rule):
             ),
             code="IMP003",
         ),
+        Reproduce(  # of the person's own file, which only has a library's name
+            (
+                "import os, pathlib, sys, tempfile\nfolder = tempfile.mkdtemp()\nos.chdir(folder)\nsys.path.insert(0, folder)\n"
+                "pathlib.Path('evaluate.py').write_text('def measure(): pass')",
+                "from evaluate import measur",
+            ),
+            title="`measur` is misspelt: evaluate has `measure`",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+        ),
         Reproduce(
             ("from transformers.models.bert import BertModl",),
             title=r"`BertModl` is misspelt: transformers\.models\.bert \(transformers .*\) has `BertModel`",

@@ -8,15 +8,19 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.imports import move_module
+from tfdiag_ipython.fixes.imports import move_module, move_symbol
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.module_files import ModuleFilesProbe
+from tfdiag_ipython.probes.module_files import MISSING, ModuleFilesProbe
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.cfg._model_types import first_release
-from tfdiag_ipython.rules.imp._symbols import culprit, older
+from tfdiag_ipython.rules.imp._symbols import culprit, older, release_of
 
-_GONE = {"torch": "2", "transformers": "5"}
+_GONE = {"torch": "2", "transformers": "5", "huggingface_hub": "1"}
+_NAMED = (
+    r"(?:cannot import name '(?P<name>\w+)' from '(?P<owner>transformers)'"
+    r"|module '?(?P<package>transformers)'? has no attribute '?(?P<attribute>\w+))"
+)
 
 
 class MovedModule(Rule):
@@ -45,8 +49,8 @@ class MovedModule(Rule):
 
     code = "IMP006"
     name = "moved-module"
-    raised = ("builtins.ImportError",)
-    message = re.compile(r"No module named ['\"‘`]?(?P<module>(?:transformers|torch)\.[\w.]+)")
+    raised = ("builtins.ImportError", "builtins.AttributeError")
+    message = re.compile(f"{MISSING.pattern}|{_NAMED}")
     needs = (PackageVersionsProbe, ModuleFilesProbe)
     fixes = (Offer("use-new-path", Applicability.SAFE),)
     CASES = (
@@ -57,6 +61,10 @@ class MovedModule(Rule):
             fixes=("use-new-path",),
         ),
         Match(text="ModuleNotFoundError: No module named 'torch._six'", title="`torch._six` is gone"),
+        Match(
+            text="ModuleNotFoundError: No module named 'huggingface_hub.repository'",
+            title="`huggingface_hub.repository` is gone from huggingface_hub 1",
+        ),
         NoMatch(text="ModuleNotFoundError: No module named 'sklearn.externals.six'"),
         NoMatch(text="ModuleNotFoundError: No module named 'torch'", code="IMP005"),
         Reproduce(
@@ -78,6 +86,29 @@ class MovedModule(Rule):
             needs=("torch", "transformers<5"),
         ),
         Reproduce(
+            ("from transformers import modeling_bert, BertConfig\nkind = modeling_bert.BertModel",),
+            title="`transformers.modeling_bert` is now `transformers.models.bert.modeling_bert`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-new-path"),),
+        ),
+        Reproduce(
+            ("import transformers", "kind = transformers.modeling_bert.BertModel"),
+            title="`transformers.modeling_bert` is now `transformers.models.bert.modeling_bert`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-new-path"),),
+        ),
+        Reproduce(
+            ("import transformers", "from transformers.generation_utils import GenerationMixin, top_k_top_p_filtering"),
+            title="`transformers.generation_utils` is now `transformers.generation` .*, which has no `top_k_top_p_filtering`",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            ("import transformers", "from transformers.image_processing_backends import TorchvisionBackend"),
+            title=r"`transformers\.image_processing_backends` came with transformers 5\.\d+, here is 4",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers<5"),
+        ),
+        Reproduce(
             ("import transformers", "import transformers.zebra_stripes"),
             title=r"transformers \d.* has no module `transformers.zebra_stripes`: misspelt, or of another release",
             certainty=Certainty.POSSIBLE,
@@ -85,31 +116,39 @@ class MovedModule(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        old, seen = hit["module"].rstrip("."), evidence[PackageVersionsProbe.name]
-        library = old.split(".")[0]
-        new, files = moved_to(old), evidence[ModuleFilesProbe.name]
+        seen, files = evidence[PackageVersionsProbe.name], evidence[ModuleFilesProbe.name]
+        named = bool(hit["name"] or hit["attribute"])
+        old = f"transformers.{hit['name'] or hit['attribute']}" if named else hit["module"].rstrip(".")
+        library, new = old.split(".")[0], moved_to(old)
+        first, gone = _history(old)
+        if named and new is None and not first and not gone:
+            return None  # a module of no release: IMP001 to IMP003
         live = bool(seen and seen["packages"][library]["loaded"])
         version = seen["packages"][library]["loaded"] if live else failure.versions.get(library, "")
         if new and (not files["there"] if files else "modeling_tf_" in new and not older(version or "4", "5")):
             new = ""  # it was there for some releases, and is no more
+        lacking = files.get("lacking", ())
         where = culprit(failure)
         asked = f"`{where}` imports it. " if where else ""
         certainty = Certainty.CONFIRMED if live and (files or not new) else Certainty.LIKELY
-        family = re.match(r"transformers\.models\.(\w+)", old)
-        first = first_release(family[1]) if family else ""
         if new is None and first and version and older(version, first):
             title = f"`{old}` came with transformers {first}, here is {version}: upgrade and restart the kernel"
+        elif new is None and gone and version and not older(version, gone):
+            title = f"`{old}` is gone from transformers {version}: release {gone} removed it"
         elif new is None:
             certainty = Certainty.POSSIBLE
             title = f"{library} {version} has no module `{old}`: misspelt, or of another release"
+        elif lacking:
+            title = f"`{old}` is now `{new}` ({library} {version}), which has no {' and no '.join(f'`{one}`' for one in lacking[:3])}"
         elif new:
             title = f"`{old}` is now `{new}` ({library} {version or '4 and later'})"
         else:
             title = f"`{old}` is gone from {library} {version or _GONE[library]}: what imports it is too old for it"
         fixes: tuple[Fix, ...] = ()
         if new:
-            elsewhere = bool(failure.source) and old not in failure.source
-            fixes = (self.offer("use-new-path", f"Import from {new}", display=elsewhere, old=old, new=new),)
+            spelt = old.rpartition(".")[2] if named else old
+            display = bool(lacking) or (bool(failure.source) and spelt not in failure.source)
+            fixes = (self.offer("use-new-path", f"Import from {new}", display=display, old=old, new=new, named=named),)
         return self.found(
             title.replace("  ", " "),
             certainty,
@@ -121,4 +160,19 @@ class MovedModule(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
-        return edit_cells(scene, lambda source: move_module(source, old, new))
+        package, _, name = old.rpartition(".")
+        home, _, last = new.rpartition(".")
+
+        def change(source: str) -> str:
+            moved = move_module(source, old, new)
+            return move_symbol(moved, name, last, module=package, new_module=home) if fix.parameters["named"] else moved
+
+        return edit_cells(scene, change)
+
+
+def _history(module: str) -> tuple[str, str]:
+    """The release of transformers that brought a module, and the one that removed it; empty where the history does not know."""
+    inner = module.removeprefix("transformers.")
+    family = re.match(r"transformers\.models\.(\w+)", module)
+    first = first_release(family[1]) if family else release_of("modules_first", inner)
+    return first, release_of("modules_gone", inner)

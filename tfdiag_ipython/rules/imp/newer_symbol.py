@@ -9,7 +9,18 @@ from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProb
 from tfdiag_ipython.probes.nearest import distance
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
-from tfdiag_ipython.rules.imp._symbols import culprit, exported, later, meant, older, read, release_of, removal, stale
+from tfdiag_ipython.rules.imp._symbols import (
+    culprit,
+    exported,
+    later,
+    meant,
+    older,
+    read,
+    release_of,
+    removal,
+    stale,
+    still_to_come,
+)
 
 
 class NewerSymbol(Rule):
@@ -69,6 +80,24 @@ class NewerSymbol(Rule):
             title="`Gemma3ForCausalLM` is first in transformers 4.50, here is 4.46.3",
         ),
         Match(
+            text="ImportError: cannot import name 'HybridCache' from 'transformers' (/x/__init__.py)",
+            evidence={
+                "installed-symbols": {
+                    "symbol": "HybridCache",
+                    "module": "transformers",
+                    "version": "4.40.0",
+                    "exists": False,
+                    "nearest": (),
+                    "elsewhere": (),
+                    "variants": (),
+                    "backends": {},
+                }
+            },
+            certainty=Certainty.CONFIRMED,
+            title="`HybridCache` is first in transformers 4.44 and gone again from 5.0 on, here is 4.40.0",
+            fixes=("upgrade",),
+        ),
+        Match(
             text="AttributeError: module 'torch' has no attribute 'float8_e4m3fn'",
             title="torch has no `float8_e4m3fn`: misspelt, of another release, or of a missing package",
             certainty=Certainty.POSSIBLE,
@@ -111,14 +140,18 @@ class NewerSymbol(Rule):
         name, seen = read(failure, hit), evidence[InstalledSymbolsProbe.name]
         if name is None or stale(evidence, name.library):
             return None
-        known = removal(name)
-        if known is not None and (seen or known.other_framework or not older(name.version, known.gone or "0")):
-            return None  # a name that a release still had is missing only where files of two releases are mixed
         version = str(seen["version"]) if seen else name.version
+        known = removal(name)
+        if known is not None and not still_to_come(name, known, version):
+            return None
         ours = name.library == "transformers"
-        newer = later(name.symbol, version) if ours and version else ""
+        newer = later(name.symbol, version) if ours and version and known is None else ""
+        if known is not None and older(version, release_of("first", name.symbol) or "0"):
+            newer = name.symbol
         near = seen["nearest"] if seen else ()
-        if seen and (seen["exists"] or (near and not (newer and _slips(name.symbol, newer) < seen["slips"]))):
+        if seen and (seen["exists"] or seen["elsewhere"]):
+            return None  # in another module: IMP022
+        if seen and near and not (newer and _slips(name.symbol, newer) < seen["slips"]):
             return None  # misspelt: IMP001
         right = newer if newer != name.symbol else ""
         if ours and not seen and known is None:
@@ -128,16 +161,18 @@ class NewerSymbol(Rule):
                 return None  # misspelt, and not too new: IMP001
             right = right or (others.names[0] if others else "")
         first = release_of("first", right or name.symbol) if ours else ""
+        inner = ours and not first and "." in name.module and not name.module.startswith("transformers.models.")
+        first = release_of("inner_first", name.symbol) if inner else first
         due = first if first and version and not older(version, first) and not right else ""
         if ours and not first and name.symbol in exported():
             due = "4.18 or an earlier release"
         where = culprit(failure)
         asked = f"`{where}` asks for it." if where else ""
-        here = f", here is {version}" if version else ""
+        until = known.gone if known is not None and first else ""
+        here = (f" and gone again from {until} on" if until else "") + (f", here is {version}" if version else "")
+        releases = (f" (at least {first}" + (f", before {until})" if until else ")")) if first else ""
         upgrade = self.offer(
-            "upgrade",
-            f"pip install --upgrade {name.library.replace('_', '-')}" + (f" (at least {first})" if first else ""),
-            "Then restart the kernel.",
+            "upgrade", f"pip install --upgrade {name.library.replace('_', '-')}{releases}", "Then restart the kernel."
         )
         certainty = Certainty.LIKELY
         if right:

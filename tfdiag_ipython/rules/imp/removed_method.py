@@ -47,7 +47,7 @@ class RemovedMethod(Rule):
     name = "removed-method"
     raised = ("builtins.AttributeError",)
     message = re.compile(
-        r"(?<!\w)(?P<kind>\w{0,80}?(?:Tokenizer|Trainer|Cache|Config|Model|For[A-Z]\w)\w{0,80})['\"]?(?: object)?"
+        r"(?<!\w)(?P<kind>\w{0,80}?(?:Tokenizer|Trainer|TrainingArguments|Cache|Config|Model|For[A-Z]\w)\w{0,80})['\"]?(?: object)?"
         rf" has no attribute ['\"]?(?P<method>{'|'.join(sorted(_NAMES, key=len, reverse=True))})\b"
         r"|\A\s*\Z"  # of a batch's `__getattr__`
     )
@@ -97,6 +97,49 @@ class RemovedMethod(Rule):
             ("from transformers import DynamicCache", "DynamicCache().seen_tokens"),
             title=r"`DynamicCache.seen_tokens` is gone from transformers \d.*: use `get_seq_length\(\)`",
             certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (
+                "from tokenizers import Tokenizer, models\nfrom transformers import PreTrainedTokenizerFast\n"
+                "words = Tokenizer(models.WordLevel({'a': 0, 'b': 1}, unk_token='a'))\n"
+                "tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)",
+                "ids = tokenizer.additional_special_tokens_ids",
+            ),
+            title="`TokenizersBackend.additional_special_tokens_ids` is gone from transformers 5.*: use `extra_special_tokens_ids`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-new-name"),),
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            (
+                "from tokenizers import Tokenizer, models\nfrom transformers import PreTrainedTokenizerFast\n"
+                "words = Tokenizer(models.WordLevel({'a': 0, 'b': 1}, unk_token='a'))\n"
+                "tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)",
+                "tokenizer.build_inputs_with_special_tokens([0])",
+            ),
+            title="`TokenizersBackend.build_inputs_with_special_tokens` is gone from transformers 5.*: call the tokenizer with the text",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            (
+                "from transformers import GPT2Config, GPT2LMHeadModel\n"
+                "model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=8))",
+                "model.parallelize()",
+            ),
+            title="`GPT2LMHeadModel.parallelize` is gone from transformers 5.*: load the model with `device_map=",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            (
+                "from transformers import TrainingArguments\narguments = TrainingArguments('out', use_cpu=True)",
+                "steps = arguments.evaluation_strategy == 'steps'",
+            ),
+            title="`TrainingArguments.evaluation_strategy` is gone from transformers.*: use `eval_strategy`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-new-name"),),
+            needs=("torch", "transformers>=4.51", "accelerate"),
         ),
         NoMatch(text="AttributeError: 'ToyModel' object has no attribute 'framework'"),
         NoMatch(text="AttributeError: 'GameTrainer' object has no attribute 'tokenizer'"),

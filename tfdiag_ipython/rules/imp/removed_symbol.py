@@ -18,7 +18,18 @@ from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
 from tfdiag_ipython.rules.imp._adamw_examples import HIDDEN, KEPT, TRAIN
-from tfdiag_ipython.rules.imp._symbols import Removal, Wanted, culprit, in_cell, older, read, removal, stale
+from tfdiag_ipython.rules.imp._symbols import (
+    Removal,
+    Wanted,
+    culprit,
+    in_cell,
+    older,
+    read,
+    release_of,
+    removal,
+    stale,
+    still_to_come,
+)
 
 TF_LOADER = re.compile(r"[/\\]modeling_tf_pytorch_utils\.py$")
 """The library looks for the TensorFlow twin of any model there; many models never had one."""
@@ -88,11 +99,30 @@ class RemovedSymbol(Rule):
             fixes=("adapt-calls",),
         ),
         Match(
+            text="ImportError: cannot import name 'Repository' from 'huggingface_hub' (/x/huggingface_hub/__init__.py)",
+            certainty=Certainty.LIKELY,
+            title=r"`Repository` is gone from huggingface_hub: huggingface_hub.upload_folder\(\)",
+        ),
+        Match(
+            failure=Failure.from_text(
+                "ImportError: cannot import name 'is_torch_fx_available' from 'transformers.utils' (/x/utils/__init__.py)",
+                versions={"transformers": "5.23.0"},
+            ),
+            title="`is_torch_fx_available` is gone from transformers 5.23.0: release 5.0 removed it",
+        ),
+        Match(
             text="ImportError: cannot import name 'BERT_PRETRAINED_MODEL_ARCHIVE_LIST' from 'transformers' "
             "(/x/__init__.py)",
             title="is gone from transformers: release 4.41 removed it",
         ),
         NoMatch(text="ImportError: cannot import name 'AdamW' from 'torchopt' (x.py)"),
+        NoMatch(
+            failure=Failure.from_text(
+                "ImportError: cannot import name 'HybridCache' from 'transformers' (/x/__init__.py)",
+                versions={"transformers": "4.40.0"},
+            ),
+            code="IMP003",
+        ),
         NoMatch(text="ImportError: cannot import name frombuffer_empty"),
         Reproduce(
             (TRAIN,),
@@ -129,6 +159,18 @@ class RemovedSymbol(Rule):
             needs=("torch", "transformers>=5"),
         ),
         Reproduce(
+            ("from transformers.utils import is_torch_fx_available",),
+            title="`is_torch_fx_available` is gone from transformers 5.*: release 5.0 removed it",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers>=5"),
+        ),
+        Reproduce(
+            ("from huggingface_hub import Repository",),
+            title="`Repository` is gone from huggingface_hub",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "huggingface_hub>=1"),
+        ),
+        Reproduce(
             ("from transformers.modeling_utils import shard_checkpoint",),
             title="`shard_checkpoint` is gone",
             certainty=Certainty.CONFIRMED,
@@ -140,13 +182,18 @@ class RemovedSymbol(Rule):
         if name is None or stale(evidence, name.library) or passes(failure, TF_LOADER):
             return None
         known = removal(name)
+        version = str(seen["version"]) if seen else name.version
         if known is None or (seen and (seen["exists"] or _wrong(known, seen))):
             return None
-        if not seen and older(name.version, known.gone or "0") and not known.other_framework:
-            return None  # the version told of still had it: something else is wrong
+        if still_to_come(name, known, version):
+            return None  # this release has it still, or not yet: something else is wrong
+        if seen and seen["elsewhere"] and not (known.new or known.note):
+            return None  # it lives on inside the library
+        first = release_of("first", name.symbol) if name.library == "transformers" and not version else ""
+        certainty = Certainty.POSSIBLE if first else Certainty.LIKELY  # without a version, it may be too old as well
         return self.found(
-            _title(name, known, hit.raised.message, bool(seen)),
-            Certainty.CONFIRMED if seen else Certainty.LIKELY,
+            _title(name, known, hit.raised.message, bool(seen), first),
+            Certainty.CONFIRMED if seen else certainty,
             what=f"{name.module} has no `{name.symbol}`{f' since {known.gone}' if known.gone else ''}.",
             why=_why(failure, known),
             evidence=seen.seen,
@@ -195,10 +242,10 @@ def _wrong(known: Removal, seen: Evidence) -> bool:
     return known.pattern and known.new not in seen["variants"]
 
 
-def _title(name: Wanted, known: Removal, message: str, live: bool) -> str:
+def _title(name: Wanted, known: Removal, message: str, live: bool, first: str) -> str:
     if known.other_framework:
         old_python = "python3.6" in message or "python3.7" in message or "unknown location" in message
-        if not live and (older(name.version, "5") or old_python):
+        if older(name.version, "5") or (not live and old_python):
             where = name.told if name.version else "transformers"
             return (
                 f"`{name.symbol}` needs {known.other_framework}, which {where} did not find (or it is older than the "
@@ -214,6 +261,8 @@ def _title(name: Wanted, known: Removal, message: str, live: bool) -> str:
     if name.symbol == "TRANSFORMERS_CACHE":
         return f"`{name.symbol}` is gone from {place}: use `huggingface_hub.constants.HF_HUB_CACHE`"
     told = f"use `{known.target}`" if known.new else _first(known.note) or f"release {known.gone} removed it"
+    if first:
+        return f"`{name.symbol}` came with {place} {first} and is gone since {known.gone}: {told}"
     return f"`{name.symbol}` is gone from {place}: {told}"
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.installed_symbols import LIBRARIES
-from tfdiag_ipython.probes.shadowing import ShadowingProbe
+from tfdiag_ipython.probes.installed_symbols import LIBRARIES, WANTED, wanted
+from tfdiag_ipython.probes.shadowing import NO_METADATA, ShadowingProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
 
 FRONT = """
@@ -29,9 +29,9 @@ class ShadowedLibrary(Rule):
     Python looks in the working folder before it looks at what is installed.
 
     *How tfdiag confirms it*
-    It looks where the loaded module came from and whether it has the `__version__` that the library has, and for files of
-    such names beside the failing one and in the working folder. A library that the one asked for needs counts, too: a
-    `tokenizers.py` breaks transformers.
+    It looks where the loaded module came from, whether it has the `__version__` that the library has, and whether the library is
+    installed behind it and knows the name. A library that the one asked for needs counts, too: a `tokenizers.py` breaks
+    transformers. A name that the person's own file has, or nearly has, is no case of it.
 
     *Fixes and their safety*
     `rename-file` is shown only, with the path: other files may import it.
@@ -52,6 +52,7 @@ class ShadowedLibrary(Rule):
         rf"|cannot import name '\w+' from '(?P<asked>{LIBRARIES})(?:\.[\w.]+)?' \((?P<file>[^)\n]{{0,600}})\)"
         rf"|module '(?P<owner>{LIBRARIES})' has no attribute"
         rf"|No module named '(?P<parent>{LIBRARIES})\.[\w.]+'"
+        rf"|{NO_METADATA.pattern}"
     )
     needs = (ShadowingProbe,)
     fixes = (Offer("rename-file", Applicability.DISPLAY_ONLY),)
@@ -103,6 +104,31 @@ class ShadowedLibrary(Rule):
             certainty=Certainty.CONFIRMED,
             isolated=True,
         ),
+        Reproduce(  # none of these libraries is one file, whatever version it tells
+            (FRONT + "(folder / 'datasets.py').write_text('__version__ = 1')", "from datasets import load_dataset"),
+            title="`datasets.py` is found in the place of the library datasets, which is not installed",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+            needs=("torch", "without datasets"),
+        ),
+        Reproduce(  # the person may mean either
+            (FRONT + "(folder / 'evaluate.py').write_text('def run(): pass')", "from evaluate import measure"),
+            title="`evaluate.py` is found in the place of the library evaluate, which is not installed",
+            certainty=Certainty.LIKELY,
+            isolated=True,
+            needs=("torch", "without evaluate"),
+        ),
+        Reproduce(
+            (
+                FRONT + "(folder / 'peft.py').touch()\nfrom transformers import BertConfig, BertModel",
+                "model = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9))\n"
+                "model.add_adapter(None)",
+            ),
+            title="`peft.py` is taken for the library peft: rename it",
+            certainty=Certainty.CONFIRMED,
+            isolated=True,
+            needs=("torch", "transformers>=5", "without peft"),
+        ),
         Reproduce(
             (FRONT + "(folder / 'datasets').mkdir()  # the data", "from datasets import load_dataset"),
             title="datasets` is found in the place of the library datasets",
@@ -123,8 +149,10 @@ class ShadowedLibrary(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         module, seen = hit["module"], evidence[ShadowingProbe.name]
+        if hit["library"]:
+            return self._found_first(hit["library"], seen)
         if not module:
-            return self._whole(hit, seen)
+            return self._whole(failure, hit, seen)
         files: Mapping[str, str] = seen["files"] if seen else {}
         told = re.search(r"\(([^()\n]+\.py)\)\s*$", hit.raised.message)
         own = told is not None and "-packages" not in told[1]
@@ -132,7 +160,7 @@ class ShadowedLibrary(Rule):
         if not path and files:
             name, path = next(iter(files.items()))
         if path:
-            kind = "library" if name == module else "standard module"
+            kind = "library" if name in LIBRARIES.split("|") else "standard module"
             title = f"`{path}` is found in the place of the {kind} {name}: rename it"
         else:
             title = f"{module} was asked for a name while it was half loaded: "
@@ -149,7 +177,16 @@ class ShadowedLibrary(Rule):
             fixes=fixes if path else (),
         )
 
-    def _whole(self, hit: Hit, seen: Evidence) -> Diagnosis | None:
+    def _found_first(self, name: str, seen: Evidence) -> Diagnosis | None:
+        """A file that nobody imported, which makes another library believe that this one is installed."""
+        path = seen["found"].get(name, "") if seen else ""
+        if not path:
+            return None
+        return self._rename(
+            name, path, f"`{path[-90:]}` is taken for the library {name}: rename it", Certainty.CONFIRMED, seen
+        )
+
+    def _whole(self, failure: Failure, hit: Hit, seen: Evidence) -> Diagnosis | None:
         """A file or folder that has a library's name, loads without an error, and has none of its names."""
         asked = hit["asked"] or hit["owner"] or hit["parent"]
         loaded: Mapping[str, str] = seen["loaded"] if seen else {}
@@ -157,15 +194,24 @@ class ShadowedLibrary(Rule):
         path = loaded.get(name, "")
         if not path and not seen and re.search(rf"[/\\]{asked}\.py\Z", hit["file"]) and "-packages" not in hit["file"]:
             name, path = asked, hit["file"]
-        if not path:
-            return None
-        kind = "file" if path.endswith(".py") else "folder"
+        if not path or (seen and name in seen["own"]):
+            return None  # the person means the file, and one of its own names
         needed = f", which {asked} needs" if name != asked else ""
+        absent = bool(seen) and name not in seen["behind"]
+        symbol = wanted(found.groupdict())[0] if (found := failure.says(WANTED)) else ""
+        meant = bool(re.fullmatch(_THEIRS.get(name, "(?!)"), symbol)) or not path.endswith(".py") or bool(needed)
+        meant = meant or (bool(seen) and (name in seen["theirs"] or (bool(hit["parent"]) and not absent)))
+        told = f"`{path[-90:]}` is found in the place of the library {name}{needed}"
+        title = f"{told}, which is not installed" if absent and not needed else f"{told}: rename it"
+        return self._rename(name, path, title, Certainty.CONFIRMED if seen and meant else Certainty.LIKELY, seen)
+
+    def _rename(self, name: str, path: str, title: str, certainty: Certainty, seen: Evidence) -> Diagnosis:
+        kind = "file" if path.endswith(".py") else "folder"
         label = f"Rename the {kind} {path[-80:]}"
         return self.found(
-            f"`{path[-90:]}` is found in the place of the library {name}{needed}: rename it",
-            Certainty.CONFIRMED if seen else Certainty.LIKELY,
-            what=f"`import {name}` loads this {kind}, which has none of the library's names.",
+            title,
+            certainty,
+            what=f"`import {name}` finds this {kind}, which has none of the library's names.",
             why="Python looks in the working folder before it looks at what is installed.",
             evidence=seen.seen,
             fixes=(self.offer("rename-file", label, "Then restart the kernel: it stays loaded until then."),),
@@ -174,3 +220,12 @@ class ShadowedLibrary(Rule):
 
 _NEEDS = {"transformers": ("tokenizers", "huggingface_hub", "safetensors", "torch"), "peft": ("transformers", "torch")}
 """Libraries without which these cannot be imported whole."""
+_THEIRS = {
+    "datasets": r"load_\w+|(?:Iterable)?Dataset(?:Dict)?|concatenate_datasets|Features|ClassLabel|Value|Audio|Image",
+    "evaluate": r"load|combine|evaluator|EvaluationModule|list_evaluation_modules",
+    "peft": r"\w+Config|get_peft_\w+|Peft\w+|prepare_model_for_\w+|TaskType|inject_adapter_in_model",
+    "trl": r"\w+Trainer|\w+Config|setup_chat_format",
+    "accelerate": r"Accelerator|init_empty_weights|load_checkpoint_and_dispatch|infer_auto_device_map|notebook_launcher",
+    "transformers": r"Auto\w+|Trainer|TrainingArguments|pipeline|[A-Z]\w+(?:Model|Tokenizer(?:Fast)?|Config|For[A-Z]\w+)",
+}
+"""Names by which a library is known: who asks for one of them means the library, installed or not."""

@@ -1,0 +1,65 @@
+"""Where the program sets a generation parameter on a model's configuration."""
+
+from __future__ import annotations
+
+import ast
+import re
+from types import MappingProxyType
+from typing import ClassVar
+
+from tfdiag_ipython.diagnosis import Observation
+from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.source import python_of
+from tfdiag_ipython.probe import Evidence, Probe, Scene
+
+SET_ON_CONFIG = re.compile(
+    r"You have modified the pretrained model configuration to control generation.{0,60}?values set - \{(?P<modified>[^}]{1,500})\}"
+    r"|generation parameters are set in the model config\..{0,120}?Generation parameters found: \{(?P<found>[^}]{1,500})\}",
+    re.S,
+)
+
+
+def named(text: str) -> tuple[str, ...]:
+    """The names of the parameters in the dictionary that the message shows."""
+    return tuple(re.findall(r"'(\w+)':", text))
+
+
+class GenerationSettingsProbe(Probe):
+    """Looks through the cells that were run for ``….config.name = …``, with the names of the message; nothing is called.
+
+    Facts: ``owners`` (what stands before ``.config``, as it is written), ``all`` (whether each name of the message is set so).
+    """
+
+    name: ClassVar[str] = "generation-settings"
+
+    def look(self, failure: Failure, scene: Scene) -> Evidence:
+        told = failure.says(SET_ON_CONFIG)
+        names = set(named(told["modified"] or told["found"])) if told else set()
+        found: dict[str, set[str]] = {}
+        seen = []
+        for cell in scene.cells:
+            scene.deadline.check()
+            for owner, name, line in assignments(cell.source):
+                if name in names:
+                    found.setdefault(owner, set()).add(name)
+                    seen.append(Observation(f"{owner}.config.{name} is set", f"line {line}", cell.label))
+        if not found:
+            return Evidence(missing="no cell that was run sets it")
+        together = set[str]().union(*found.values())
+        return Evidence(MappingProxyType({"owners": tuple(sorted(found)), "all": together == names}), tuple(seen))
+
+
+def assignments(source: str) -> list[tuple[str, str, int]]:
+    """Each ``owner.config.name = …`` of a cell: owner, name, line."""
+    try:
+        tree = ast.parse(python_of(source) or "")
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
+    return [
+        (ast.unparse(target.value.value), target.attr, target.lineno)
+        for target in targets
+        if isinstance(target, ast.Attribute)
+        and isinstance(target.value, ast.Attribute)
+        and target.value.attr == "config"
+    ]

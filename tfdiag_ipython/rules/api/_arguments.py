@@ -1,0 +1,84 @@
+"""Where the program gives an argument that a call does not take, and the plan that changes it there."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tfdiag_ipython.errors import InputError, PlanError
+from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.cells import edit_cells, newest_versions
+from tfdiag_ipython.fixes.source import calls_to
+from tfdiag_ipython.migrate.edits import Edit, add_import, keyword
+from tfdiag_ipython.migrate.program import Program
+from tfdiag_ipython.migrate.spread import Entry, spread
+from tfdiag_ipython.probe import Scene
+
+if TYPE_CHECKING:
+    import libcst as cst
+
+_CALLED = re.compile(r"(?:forward|__call__|_\w+)$")
+"""Methods that a program reaches by calling the object, or through another method."""
+
+
+def edit_argument(
+    scene: Scene,
+    old: str,
+    callee: str,
+    on_call: Callable[[cst.Call], Edit | None],
+    on_entry: Callable[[Entry], Edit | None],
+    needs: str = "",
+) -> Plan:
+    """Change the argument in the newest cell that gives it to ``callee``: in the call, or in the dictionary that it takes it from.
+
+    ``needs`` is a name that the new form uses. Raises ``PlanError`` where none of the cells gives it so.
+    """
+    cells = newest_versions(scene.cells)
+    try:
+        program = Program(cells)
+    except InputError as error:
+        raise PlanError(str(error)) from error
+    sites: defaultdict[int, list[tuple[Any, Edit]]] = defaultdict(list)
+    shared = False
+    for call in _calls(program, old, callee):
+        edit = on_call(call) if keyword(call, old) is not None else None
+        if edit is not None:
+            sites[program.place(call).cell].append((call, edit))
+        for entry in spread(program, call):
+            shared = shared or (entry.name == old and not entry.own)
+            edit = on_entry(entry) if entry.name == old and entry.own else None
+            if edit is not None:
+                sites[program.place(entry.node).cell].append((entry.node, edit))
+    if not sites:
+        told = (
+            f"`{old}` stands in a dictionary that is used elsewhere, too"
+            if shared
+            else f"No cell that was run gives `{old}` so"
+        )
+        raise PlanError(f"{told}: make the change by hand.")
+    newest = max(sites)
+    edits: defaultdict[Any, list[Edit]] = defaultdict(list)
+    for node, edit in sites[newest]:
+        edits[node].append(edit)
+    new = program.edited(edits)[newest]
+    if needs and needs.rpartition(".")[2] in new and not program.imports(needs, newest):
+        new = add_import(new, needs)
+    before = cells[newest].source
+    return edit_cells(scene, lambda source: new if source == before else source)
+
+
+def _calls(program: Program, old: str, callee: str) -> Iterator[cst.Call]:
+    """The calls of the callable of this name; of a method that is reached by calling an object, the calls of objects."""
+    import libcst as cst
+
+    calls = program.nodes(cst.Call)
+    if not _CALLED.match(callee):
+        yield from filter(calls_to(callee), calls)
+        return
+    for call in calls:
+        own = program.bindings(call.func) if isinstance(call.func, cst.Name) else []
+        made = any(isinstance(node, (cst.FunctionDef, cst.ClassDef)) for node in own)
+        if not made and not program.imported(call.func):
+            yield call
