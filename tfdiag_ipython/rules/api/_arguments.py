@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfdiag_ipython.errors import InputError, PlanError
 from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.aliases import resolved
 from tfdiag_ipython.fixes.cells import edit_cells, newest_versions
 from tfdiag_ipython.fixes.source import calls_to
 from tfdiag_ipython.migrate.edits import Edit, add_import, keyword
@@ -42,7 +43,9 @@ def edit_argument(
         raise PlanError(str(error)) from error
     sites: defaultdict[int, list[tuple[Any, Edit]]] = defaultdict(list)
     shared = False
-    for call in _calls(program, old, callee):
+    with resolved(scene):
+        calls = list(_calls(program, old, callee))
+    for call in calls:
         edit = on_call(call) if keyword(call, old) is not None else None
         if edit is not None:
             sites[program.place(call).cell].append((call, edit))

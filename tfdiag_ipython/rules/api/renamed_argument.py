@@ -105,7 +105,7 @@ class RenamedArgument(Rule):
         ),
         Reproduce(
             (
-                "from transformers import TrainingArguments as Arguments\noptions = dict(evaluation_strategy='no')",
+                "from transformers import TrainingArguments as Arguments",
                 "options = {\n    'output_dir': 'out',\n    'evaluation_strategy': 'epoch',  # each epoch\n    'use_cpu': True,\n}",
                 "def made():\n    return Arguments(**options)",
                 "arguments = made()",
