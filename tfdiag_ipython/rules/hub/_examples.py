@@ -83,6 +83,18 @@ def answer(path):
 """
 )
 """A Hub that serves a real, tiny `acme/tiny-bert`."""
+STRICT = """
+serve = Hub.do_HEAD
+def guarded(self):
+    if "Authorization" not in self.headers:
+        return serve(self)
+    self.send_response(401)
+    self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+    self.send_header("Content-Length", "0")
+    self.end_headers()
+Hub.do_HEAD = Hub.do_GET = guarded
+"""
+"""It refuses every token."""
 PROXY = (
     SERVER.replace(
         "class Hub(http.server.BaseHTTPRequestHandler):",
