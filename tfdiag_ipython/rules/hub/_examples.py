@@ -33,6 +33,14 @@ def answer(path):
 """
 )
 """A company's gateway that wants a login for everything."""
+CIRCLE = (
+    SERVER
+    + """
+def answer(path):
+    return 302, {"Location": path}, b""
+"""
+)
+"""A login page that sends back to itself."""
 ONE_MISSING = (
     SERVER
     + """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfdiag_ipython.diagnosis import Certainty
 from tfdiag_ipython.rule import Reproduce, Try
-from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE, PROXY, SERVING
+from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, CIRCLE, GATEWAY, NO_WAITS, ONLINE, PROXY, SERVING
 from tfdiag_ipython.rules.hub._tls_example import CERTIFICATE_VARIABLES, INSPECTED
 
 REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
@@ -109,18 +109,30 @@ REPRODUCED = (
         needs=(),
     ),
     Reproduce(
+        (CIRCLE, REFUSED, DOWNLOAD),
+        title=r"127\.0\.0\.1:\d+ could not be reached: it sends in a circle",
+        certainty=Certainty.CONFIRMED,
+        needs=("huggingface_hub",),
+        environment=ONLINE,
+        isolated=True,
+    ),
+    Reproduce(
         (
             f"{SERVING}{CACHED}(repository / 'refs' / 'main').unlink()",
             "tokenizer = AutoTokenizer.from_pretrained('acme/tiny-bert')",
         ),
         title=r"Offline mode is on \(HF_HUB_OFFLINE\), and .* has `acme/tiny-bert` as commit 01234567, but not as revision main",
         certainty=Certainty.CONFIRMED,
-        fixes=(Try("use-cached-revision"), Try("go-online")),
+        fixes=(Try("use-cached-revision"),),
         environment=OFFLINE,
         isolated=True,
     ),
     Reproduce(
-        (SERVING, "AutoTokenizer.from_pretrained('acme/tiny-bert', local_files_only=True)"),
+        (
+            f"{SERVING}import shutil\nfrom huggingface_hub import constants",
+            "shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)\n"
+            "AutoTokenizer.from_pretrained('acme/tiny-bert', local_files_only=True)",
+        ),
         title="Only local files were allowed .* holds nothing of `acme/tiny-bert`",
         certainty=Certainty.CONFIRMED,
         fixes=(Try("ask-the-hub"),),

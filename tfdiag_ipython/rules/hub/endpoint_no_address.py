@@ -15,7 +15,9 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import HUB_CLIENT, passes
 from tfdiag_ipython.rules.hub._examples import ONLINE, SERVING
 
-SCHEMELESS = f'{SERVING}os.environ["HF_ENDPOINT"] = os.environ["HF_ENDPOINT"].partition("//")[2]'
+SCHEMELESS = SERVING.replace(
+    "import pathlib", 'os.environ["HF_ENDPOINT"] = os.environ["HF_ENDPOINT"].partition("//")[2]\nimport pathlib', 1
+)
 COPIES = ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE", "HUGGINGFACE_CO_RESOLVE_ENDPOINT")
 """Names under which modules of the Hub's client keep the address, or an address that begins with it."""
 LIKE_FRAMES = 'Traceback (most recent call last):\n  File "/x/huggingface_hub/utils/_http.py", line 9, in http_backoff\n    client.request()\n'

@@ -45,6 +45,8 @@ NOTHING_CACHED = {
     "offline": False,
 }
 OWN = (Frame("/app/serve.py", "fetch", 3, "response.raise_for_status()"),)
+FOLLOWED = 10
+"""Redirects that huggingface_hub 0 has followed, each by a call inside the other, when it is called a circle."""
 ANSWERS = re.compile(r"[/\\]huggingface_hub[/\\](?:hf_api|utils[/\\]_pagination)\.py$")
 """Where the Hub's answers, which are JSON, are read."""
 TOLD_APART = {"RevisionNotFoundError", "GatedRepoError", "EntryNotFoundError", "RemoteEntryNotFoundError"}
@@ -107,6 +109,7 @@ class HubUnreachable(Rule):
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
         r"|\('Connection aborted\.'|Connection broken: \w+|Network is unreachable|Server disconnected|peer closed connection"
         r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Exceeded (?:\d+|maximum allowed) redirects|Proxy Authentication Required|Tunnel connection failed)"
+        r"|(?P<circle>maximum recursion depth exceeded)"
         r"|\A(?P<json>Expecting value: line \d+ column \d+)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
@@ -240,6 +243,10 @@ class HubUnreachable(Rule):
             if not any(ANSWERS.search(frame.file) for frame in hit.raised.frames):
                 return None
             cause = Cause("portal", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
+        if hit["circle"]:
+            if sum(frame.function == "_request_wrapper" for frame in hit.raised.frames) < FOLLOWED:
+                return None
+            cause = Cause("redirects", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
         if (hit["bare"] or hit["vague"]) and not (cause.kind and _asked_the_hub(failure)):
             return None
         if (hit["mirror"] or hit["answered"]) and not failure.stored and not _asked_the_hub(failure):

@@ -38,7 +38,10 @@ from transformers import AutoModel, BertModel
 BertModel(BertConfig.from_pretrained(snapshot)).save_pretrained(earlier)
 """
 OFFLINE = {**ONLINE, "HF_HUB_OFFLINE": "1"}
-LOAD = "from transformers import AutoModel\nmodel = AutoModel.from_pretrained('acme/tiny-bert')"
+EMPTIED = (
+    "[path.unlink() for path in snapshot.iterdir() if path.name != 'config.json']\n"  # also what a fix has fetched
+)
+LOAD = f"{EMPTIED}from transformers import AutoModel\nmodel = AutoModel.from_pretrained('acme/tiny-bert')"
 SEEN = {
     "repo": "acme/tiny",
     "repo_type": "model",
@@ -117,7 +120,7 @@ class NotAllCached(Rule):
             isolated=True,
         ),
         Reproduce(
-            (SERVING, CONFIG_ONLY, LOAD.replace(")", ", local_files_only=True)")),
+            (SERVING, CONFIG_ONLY, LOAD.replace("bert')", "bert', local_files_only=True)")),
             title=r"no weights of `acme/tiny-bert` .*, and the call asks nobody \(`local_files_only=True`\)",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("ask-the-hub"),),
@@ -133,7 +136,11 @@ class NotAllCached(Rule):
             isolated=True,
         ),
         Reproduce(
-            (SERVING, CONFIG_ONLY, "AutoTokenizer.from_pretrained('acme/tiny-bert', local_files_only=True)"),
+            (
+                SERVING,
+                CONFIG_ONLY,
+                f"{EMPTIED}AutoTokenizer.from_pretrained('acme/tiny-bert', local_files_only=True)",
+            ),
             title="holds config.json but no tokenizer files of `acme/tiny-bert`",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("ask-the-hub"),),

@@ -188,7 +188,8 @@ class RepositoryRefused(Rule):
         Reproduce(
             (
                 f"{SERVING}{STRICT}",
-                "from transformers import AutoConfig",
+                "import shutil\nfrom huggingface_hub import constants\nfrom transformers import AutoConfig",
+                "shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)  # also what a fix has fetched\n"
                 "config = AutoConfig.from_pretrained('acme/tiny-bert')",
             ),
             title=r"The Hub refuses the token of HF_TOKEN \(HTTP 401\)",
