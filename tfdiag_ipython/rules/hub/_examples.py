@@ -87,7 +87,7 @@ def answer(path):
     if path.startswith("/api/") and "/tree/" not in path:
         told = {"id": "acme/tiny-bert", "modelId": "acme/tiny-bert", "sha": "01234567" * 5}
         return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
-    return 404, {"X-Error-Code": "EntryNotFound"}, b""
+    return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "01234567" * 5}, b""
 """
 )
 """A Hub that serves a real, tiny `acme/tiny-bert`."""

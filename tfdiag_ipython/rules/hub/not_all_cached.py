@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes._hub_needs import WEIGHTS
+from tfdiag_ipython.probes._hub_needs import TOKENIZER, WEIGHTS
 from tfdiag_ipython.probes.hub_cache import COMMIT, HubCacheProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TRANSFORMERS, own
@@ -42,6 +42,8 @@ EMPTIED = (
     "[path.unlink() for path in snapshot.iterdir() if path.name != 'config.json']\n"  # also what a fix has fetched
 )
 LOAD = f"{EMPTIED}from transformers import AutoModel\nmodel = AutoModel.from_pretrained('acme/tiny-bert')"
+ABSENT = {WEIGHTS: re.compile(r"(?:model|pytorch_model)\."), TOKENIZER: re.compile(r"(?:tokenizer|vocab)\.")}
+"""Files of which one is known not to be on the Hub, where the repository itself has nothing of the kind."""
 SEEN = {
     "repo": "acme/tiny",
     "repo_type": "model",
@@ -104,7 +106,7 @@ class NotAllCached(Rule):
         Match(
             text=TEXT,
             evidence={"hub-cache": SEEN},
-            certainty=Certainty.CONFIRMED,
+            certainty=Certainty.LIKELY,
             title=r"The cache holds config\.json but no weights of `acme/tiny` \(revision main, commit 01234567\)",
             fixes=("fetch-elsewhere",),
         ),
@@ -154,15 +156,13 @@ class NotAllCached(Rule):
         seen = evidence[HubCacheProbe.name]
         if not seen.get("commit") or not seen.get("lacks") or seen.get("folder") or own(failure, TRANSFORMERS):
             return None
-        if seen["lacks"][0] == WEIGHTS and any(
-            name.startswith(("model.", "pytorch_model.")) for name in seen["absent"]
-        ):
+        if any(ABSENT[what].match(name) for what in seen["lacks"] if what in ABSENT for name in seen["absent"]):
             return None  # the Hub was asked, and has no such file either
         revision, commit = str(seen["revision"]), str(seen["commit"])[:8]
         which = f"commit {commit}" if COMMIT.fullmatch(revision) else f"revision {revision[:40]}, commit {commit}"
         title = f"The cache {lacking_told(seen.facts)} ({which})"
         other = whole_revision(seen.facts)
-        why = "The rest was never downloaded, and the Hub did not hand it out now: `%tfdiag probe hub` tries the connection."
+        why = "The Hub did not hand it out now: it has no such file, or is out of reach (`%tfdiag probe hub`)."
         if seen["offline"]:
             title += f", and offline mode is on ({switch_told(seen)})"
             why = "The rest was never downloaded, and in offline mode nobody is asked for it."
@@ -177,7 +177,7 @@ class NotAllCached(Rule):
         fixes += (online_fix(self),) if seen["offline"] else allow_fix(self, seen.facts)
         return self.found(
             title[:200],
-            Certainty.CONFIRMED,
+            Certainty.CONFIRMED if seen["offline"] or seen["local_only"] else Certainty.LIKELY,
             what="The loader took what the cache has of this repository, and lacked the rest.",
             why=why,
             evidence=seen.seen,
