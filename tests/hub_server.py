@@ -1,7 +1,9 @@
 """A Hub on this machine that speaks the Hub's protocol, with faults by the owner in a repository's name.
 
 ``acme/tiny`` is a real repository, served from a folder; of ``gated/tiny``, ``busy/tiny`` and so on it tells what ``FAULTS`` says.
-A file whose name begins with ``stalled`` comes only when the server is released.
+A file whose name begins with ``stalled`` comes only when the server is released, of one that begins with ``halting``
+only the first half until then;
+one that begins with ``slow`` comes little by little.
 """
 
 from __future__ import annotations
@@ -41,7 +43,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and "/halting" in self.path:
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.ended.wait()
+            self.wfile.write(body[len(body) // 2 :])
+        elif self.command != "HEAD" and "/slow" in self.path:
+            for start in range(0, len(body), len(body) // 60):
+                self.wfile.write(body[start : start + len(body) // 60])
+                self.ended.wait(0.04)
+        elif self.command != "HEAD":
             self.wfile.write(body)
 
     do_GET = do_POST = do_HEAD

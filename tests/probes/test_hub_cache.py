@@ -56,6 +56,49 @@ def test_complete_means_that_the_loader_has_what_it_cannot_do_without(tmp_path, 
     assert cached(asked(tmp_path, kind=kind), Deadline(5))["complete"] is complete
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "files", "lacks"),
+    [
+        ("model", {}, ("config.json",), ("weights",)),
+        ("model", {"variant": "fp16"}, ("config.json", "model.safetensors"), ("weights",)),
+        ("model", {"variant": "fp16"}, ("config.json", "model.fp16.safetensors"), ()),
+        ("model", {"use_safetensors": True}, ("config.json", "pytorch_model.bin"), ("weights",)),
+        ("model", {"framework": "tf"}, ("config.json", "model.safetensors"), ("weights",)),
+        ("model", {"subfolder": "unet"}, ("config.json", "model.safetensors"), ("config.json", "weights")),
+        ("tokenizer", {}, ("vocab.json", "tokenizer_config.json"), ("tokenizer files",)),
+        ("pipeline", {}, ("config.json", "model.safetensors"), ("tokenizer files or processor files",)),
+        ("snapshot", {}, ("config.json",), ("weights",)),
+        ("snapshot", {}, ("config.json", "model.gguf"), ()),
+    ],
+)
+def test_what_this_very_call_needs_and_the_cache_has_not_is_named(tmp_path, kind, options, files, lacks):
+    download(tmp_path, *files)
+    facts = cached({**asked(tmp_path, kind=kind), "options": options}, Deadline(5))
+    assert (facts["lacks"], facts["complete"]) == (lacks, not lacks)
+
+
+def test_a_commit_that_is_there_whole_is_found_where_the_branch_is_not(tmp_path):
+    folder = download(tmp_path, "config.json", "model.safetensors")
+    (folder / "refs" / "main").unlink()
+    facts = cached(asked(tmp_path), Deadline(5))
+    assert (facts["complete"], facts["others"]) == (False, ((COMMIT, True),))
+
+
+def test_a_folder_of_the_cache_without_a_snapshot_is_no_neighbour(tmp_path):
+    for name in ("models--acme--tiny/refs", "models--acme--tinny/snapshots"):
+        (tmp_path / name).mkdir(parents=True)
+    assert cached(asked(tmp_path), Deadline(5))["nearest"] == ""
+
+
+@pytest.mark.parametrize("given", ["./modles/bert", "modles/brt/", "models/bert/config.json"])
+def test_a_misspelt_path_finds_its_folder_part_by_part(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "bert").mkdir(parents=True)
+    (tmp_path / "models" / "bert" / "config.json").write_text("{}")
+    facts = cached({**asked(tmp_path / "hub", repo=given), "path": True}, Deadline(5))
+    assert facts["nearest_folder"].removeprefix("./") == "models/bert"
+
+
 def test_a_sharded_model_is_complete_only_with_every_shard(tmp_path):
     folder = download(tmp_path, "config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}

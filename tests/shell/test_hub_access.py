@@ -142,6 +142,28 @@ def test_a_load_that_hangs_says_so_while_it_is_watched_and_what_it_waited_for_wh
     assert "verified" in apply(kernel, "go-offline")
 
 
+@pytest.mark.parametrize("load", ["hf_hub_download('acme/tiny', 'halting.bin', ", "snapshot_download('acme/tiny', "])
+def test_a_download_that_stops_half_way_says_so_while_it_is_watched(kernel, tmp_path, monkeypatch, load):
+    (tmp_path / "halting.bin").write_bytes(bytes(200_000))
+    kernel.run("import tfdiag_ipython.watch.hub_silence as watch\nwatch.PATIENCE = 1.0")
+    kernel.run("import tempfile\nfrom huggingface_hub import snapshot_download")
+    with fake_hub(tmp_path) as server:
+        place = f"127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(kernel.manager, "interrupt_kernel", server.release)  # once it has spoken, the rest comes
+        cell = f"%%tfdiag\n{load} endpoint='http://{place}', cache_dir=tempfile.mkdtemp())"
+        ran = kernel.run(cell, interrupt_at="tfdiag: silent for")
+    said = "".join(body["text"] for kind, body in ran.published if kind == "stream")
+    assert f"waiting for an answer from {place}, to load `acme/tiny`" in said, said
+    assert ran.reply["status"] == "ok"
+
+
+def test_a_download_that_comes_slowly_is_not_called_silent(kernel, served):
+    (served[0] / "slow.bin").write_bytes(bytes(200_000))
+    kernel.run("import tfdiag_ipython.watch.hub_silence as watch\nwatch.PATIENCE = 0.5")
+    ran = kernel.run("%%tfdiag\nhf_hub_download('acme/tiny', 'slow.bin')")
+    assert ran.reply["status"] == "ok" and "silent for" not in ran.text, ran.text
+
+
 def test_an_interrupted_cell_that_loads_nothing_gets_no_diagnosis(kernel):
     ran = kernel.run("import time\nprint('started', flush=True)\ntime.sleep(30)", interrupt_at="started")
     assert ran.reply["ename"] == "KeyboardInterrupt" and title(ran) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from tfdiag_ipython.probe import Cell
 
 @dataclass(frozen=True)
 class Switch:
-    """``module.attribute`` of a loaded module that must hold ``value`` (found by ``sys.modules`` when the plan is made)."""
+    """``module.attribute`` of a loaded module that must hold ``value`` (found by ``sys.modules`` when the plan is made).
+
+    The attribute may be one of an object in the module (``api.endpoint``).
+    """
 
     module: str
     attribute: str
@@ -50,31 +54,34 @@ class SetSwitches(Plan):
         return Preview("command", "\n".join(lines), note.strip())
 
     def execute(self, progress: Progress) -> str:
-        import sys
-
         for name, value in self.variables.items():
             self._variables_before[name] = os.environ.get(name)
             _set_variable(name, value)
         for switch in self.switches:
-            module = sys.modules.get(switch.module)
-            if module is not None and hasattr(module, switch.attribute):
-                self._switches_before.append((switch, getattr(module, switch.attribute)))
-                setattr(module, switch.attribute, switch.value)
+            owner, name = _owner(switch)
+            if hasattr(owner, name):
+                self._switches_before.append((switch, getattr(owner, name)))
+                setattr(owner, name, switch.value)
         for hook in self.refresh:
             hook()
         return f"Set {', '.join(self.variables)} and {len(self._switches_before)} live switch(es) behind it."
 
     def undo(self) -> str:
-        import sys
-
         for name, value in self._variables_before.items():
             _set_variable(name, value)
         for switch, before in self._switches_before:
-            setattr(sys.modules[switch.module], switch.attribute, before)
+            setattr(*_owner(switch), before)
         for hook in self.refresh:
             hook()
         names, self._variables_before, self._switches_before = list(self._variables_before), {}, []
         return f"{', '.join(names)} as before. {self.put_back()}".strip()
+
+
+def _owner(switch: Switch) -> tuple[object, str]:
+    """What holds the switch, ``None`` where it is not loaded, and its name there."""
+    outer, _, name = switch.attribute.rpartition(".")
+    module = sys.modules.get(switch.module)
+    return (getattr(module, outer, None) if outer else module), name
 
 
 def _set_variable(name: str, value: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.paths import from_here
 from tfdiag_ipython.probe import Deadline, Evidence, LiveFrame, Probe, Scene
+from tfdiag_ipython.probes._hub_needs import lacking, options
 
 ASKED_BY = (
     "cached_files",
@@ -35,11 +35,7 @@ TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 REPOSITORY = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-TOKENIZER = re.compile(
-    r"tokenizer\.(?:json|model)|vocab\.(?:json|txt)|\w+\.(?:model|spm|bpe|tiktoken)|sentencepiece\S*"
-)
-PROCESSOR = re.compile(r"(?:pre|video_pre)?processor_config\.json")
-WEIGHTS = re.compile(r"(?:model|pytorch_model|adapter_model)\.(?:safetensors|bin)")
+_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\](?!(?:transformers|huggingface_hub|tfdiag_ipython)[/\\])")
 FIRST = (
     "config.json",
     "model.safetensors",
@@ -54,7 +50,7 @@ FIRST = (
     "preprocessor_config.json",
 )
 """Files looked for by name, so that they are found in a snapshot of any size."""
-MOST_FILES, MOST_REPOSITORIES = 500, 5000
+MOST_FILES, MOST_REPOSITORIES, MOST_SNAPSHOTS = 500, 5000, 10
 
 
 class HubCacheProbe(Probe):
@@ -62,10 +58,13 @@ class HubCacheProbe(Probe):
 
     Facts: ``repo``, ``repo_type``, ``files`` (asked for), ``revision``, ``kind`` (``tokenizer``, ``model``, …: what is being loaded),
     ``local_only``, ``cache`` (the folder), ``refs`` (name to commit), ``snapshots`` (commits), ``commit`` (that the revision leads to),
-    ``holds`` (its files), ``complete`` (all that this kind needs is there), ``nearest`` (cached repository of a similar name),
-    ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``folder`` (it is a folder here), ``cwd``, ``endpoint``,
+    ``holds`` (its files), ``lacks`` (what this kind needs and the commit has not), ``absent`` (files that the Hub is known not to have at
+    that commit), ``complete`` (nothing is lacking), ``others`` (other cached revisions, the likeliest first: a branch, a tag or a commit,
+    and whether it has all that this kind needs), ``options`` (the loader's arguments that say which files), ``nearest`` (cached repository
+    of a similar name),
+    ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``folder`` and ``file`` (it is one here), ``cwd``, ``endpoint``,
     ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
-    proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``token`` (where a login is: a variable or ``file``).
+    proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``token`` (where a login is: ``argument``, a variable or ``file``).
     """
 
     name: ClassVar[str] = "hub-cache"
@@ -75,7 +74,9 @@ class HubCacheProbe(Probe):
         if constants is None:
             return Evidence(missing="huggingface_hub is not loaded")
         facts = _switches(constants)
-        facts |= asked(scene.frames, str(constants.HF_HUB_CACHE))
+        frames = list(scene.frames)
+        facts |= asked(frames, str(constants.HF_HUB_CACHE))
+        facts["token"] = "argument" if _token_passed(frames) else facts["token"]
         scene.deadline.check()
         if facts["repo"]:
             facts |= cached(facts, scene.deadline)
@@ -101,6 +102,12 @@ def _token(path: str) -> str:
     return next(named, "file" if path and os.path.isfile(path) else "")
 
 
+def _token_passed(frames: Iterable[LiveFrame]) -> bool:
+    """Whether a loader was given a token; only that it is a text is looked at."""
+    loaders = {*ASKED_BY, *LOADERS, "login", "_login", "whoami"}
+    return any(isinstance(frame.locals.get("token"), str) for frame in frames if frame.function in loaders)
+
+
 def proxy_variable(endpoint: str) -> str:
     """The name of the variable whose proxy a request to this address takes; empty when it goes straight there."""
     from urllib.parse import urlsplit
@@ -115,17 +122,20 @@ def proxy_variable(endpoint: str) -> str:
 
 def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
     """What the innermost frame that names a repository asked for, and what the outermost loader wanted it for."""
-    frames = [frame for frame in frames if frame.function in {*ASKED_BY, *LOADERS}]
+    callers = list(frames)
+    frames = [frame for frame in callers if frame.function in {*ASKED_BY, *LOADERS}]
     asking = [frame for frame in frames if frame.function in ASKED_BY]
     found = next((frame for frame in reversed(asking) if frame.function.startswith("cached_file")), None)
-    found = found or (asking[-1] if asking else None)
+    found = found or (asking[-1] if asking else next((frame for frame in reversed(frames) if _place(frame)), None))
     if found is None:
         return {"repo": ""}
     seen = found.locals
-    repo = _text(seen.get("path_or_repo_id")) or _text(seen.get("repo_id"))
+    repo = _place(found)
     names = seen.get("filenames") or seen.get("filename") or ()
     files = (names,) if isinstance(names, str) else tuple(name for name in islice(names, 20) if isinstance(name, str))
     folder = _text(seen.get("subfolder"))
+    first = callers.index(frames[0])
+    for_another = first > 0 and bool(_LIBRARY.search(callers[first - 1].file))
     return {
         "repo": repo[:300],
         "repo_type": _text(seen.get("repo_type")) or ("dataset" if found.function == "dataset_info" else "model"),
@@ -133,13 +143,22 @@ def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
         "revision": _text(seen.get("revision")) or "main",
         "local_only": bool(seen.get("local_files_only")),
         "cache": _text(seen.get("cache_dir")) or default_cache,
-        "kind": _kind(frames, repo),
+        # another library has a use for the repository of its own, and goes on to load more of it
+        "kind": "snapshot" if for_another else _kind(frames, repo),
+        "options": options(frame for frame in frames if frame.function in LOADERS),
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
         "cwd": os.getcwd(),
         "cache_told": from_here(_text(seen.get("cache_dir")) or default_cache),
         **({"endpoint": _without_login(_text(seen.get("endpoint")))} if _text(seen.get("endpoint")) else {}),
         "folder": os.path.isdir(os.path.expanduser(repo)),
+        "file": os.path.isfile(os.path.expanduser(repo)),
     }
+
+
+def _place(frame: LiveFrame) -> str:
+    """The repository or folder that a frame names."""
+    names = ("path_or_repo_id", "repo_id", "pretrained_model_name_or_path")
+    return next((told for name in names if (told := _text(frame.locals.get(name)))), "")
 
 
 def _without_login(address: str) -> str:
@@ -184,7 +203,10 @@ def cached(facts: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         "snapshots": (),
         "commit": "",
         "holds": (),
+        "lacks": (),
+        "absent": (),
         "complete": False,
+        "others": (),
         "nearest": "",
         "nearest_folder": "",
     }
@@ -196,44 +218,52 @@ def cached(facts: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
     revision = str(facts["revision"])
     commit = refs.get(revision, revision if COMMIT.fullmatch(revision) else "")
     commit = commit if commit in snapshots else ""
-    snapshot = os.path.join(folder, "snapshots", commit)
-    holds = tuple(_files(snapshot, facts["files"])) if commit else ()
+    holds, lacks = _content(folder, commit, facts) if commit else ((), ())
     deadline.check()
-    nearest = "" if snapshots else _nearest(repo, (name[len(prefix) :] for name in _names(cache, prefix)))
+    others = _others(folder, revision, commit, refs, snapshots)
+    nearest = "" if snapshots else _nearest(cache, prefix, repo)
     return {
         "refs": refs,
         "snapshots": snapshots,
         "commit": commit,
         "holds": holds,
-        "complete": bool(commit) and _complete(str(facts["kind"]), tuple(facts["files"]), holds, snapshot),
+        "lacks": lacks,
+        "absent": tuple(_names(os.path.join(folder, ".no_exist", commit))[:MOST_FILES]) if commit else (),
+        "complete": bool(commit) and not lacks,
+        "others": tuple((name, not _content(folder, one, facts, deadline)[1]) for name, one in others),
         "nearest": nearest,
-        "nearest_folder": _nearest_folder(repo) if not snapshots else "",
+        "nearest_folder": "" if snapshots or facts.get("folder") else _nearest_folder(repo),
     }
 
 
-def _complete(kind: str, files: tuple[str, ...], holds: tuple[str, ...], snapshot: str) -> bool:
-    """Whether the snapshot has what this kind of loader cannot do without."""
-    if kind == "snapshot":
-        return bool(holds)
-    if kind == "tokenizer":
-        return any(TOKENIZER.fullmatch(name) for name in holds)
-    if kind == "processor":
-        return any(PROCESSOR.fullmatch(name) for name in holds)
-    if kind == "configuration":
-        return bool({"config.json", "params.json"} & set(holds))
-    if kind in {"model", "pipeline"}:
-        index = next((name for name in holds if name.endswith((".safetensors.index.json", ".bin.index.json"))), "")
-        shards = _shards(os.path.join(snapshot, index)) if index else set()
-        whole = any(WEIGHTS.fullmatch(name) for name in holds) or bool(shards and shards <= set(holds))
-        return whole and "config.json" in holds
-    return bool(files) and set(files) <= set(holds)
+def _content(
+    folder: str, commit: str, facts: Mapping[str, Any], deadline: Deadline | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files of one snapshot, and what it lacks for this loader."""
+    if deadline is not None:
+        deadline.check()
+    snapshot = os.path.join(folder, "snapshots", commit)
+    holds = tuple(_files(snapshot, facts["files"]))
+    return holds, lacking(facts, holds, snapshot)
 
 
-def _shards(index: str) -> set[str]:
+def _others(
+    folder: str, revision: str, commit: str, refs: Mapping[str, str], snapshots: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    """Cached revisions beside the one asked for, with their commits: the nearest in name, ``main``, the rest, then bare commits by age."""
+    near = difflib.get_close_matches(revision, refs, n=1)
+    names = dict.fromkeys([*near, *(name for name in refs if name == "main"), *refs])
+    found = [(name, refs[name]) for name in names if refs[name] in snapshots and refs[name] != commit]
+    bare = [one for one in snapshots[:MOST_FILES] if one not in {commit, *(known for _, known in found)}]
+    bare.sort(key=lambda one: _changed(os.path.join(folder, "snapshots", one)), reverse=True)
+    return [*found, *((one, one) for one in bare if COMMIT.fullmatch(one))][:MOST_SNAPSHOTS]
+
+
+def _changed(path: str) -> float:
     try:
-        return set(json.loads(_read(index, 20_000_000))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return set()
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _names(folder: str, prefix: str = "") -> list[str]:
@@ -266,22 +296,35 @@ def _read(path: str, limit: int = 1000) -> str:
         return ""
 
 
-def _nearest(repo: str, folders: Any) -> str:
-    known = {name.replace("--", "/").lower(): name.replace("--", "/") for name in folders}
-    near = difflib.get_close_matches(repo.lower(), known, n=1, cutoff=0.75)
+def _nearest(cache: str, prefix: str, repo: str) -> str:
+    """The cached repository whose name is most like this one; a folder without a snapshot holds nothing."""
+    known = {name[len(prefix) :].replace("--", "/").lower(): name for name in _names(cache, prefix)}
+    near = difflib.get_close_matches(repo.lower(), known, n=5, cutoff=0.75)
     if not near and "/" not in repo:  # the owner was left out
         near = [name for name in known if name.rpartition("/")[2] == repo.lower()]
-    return known[near[0]] if near else ""
+    full = (known[name] for name in near[:5] if any(_names(os.path.join(cache, known[name], "snapshots"))))
+    return next(full, "")[len(prefix) :].replace("--", "/")
 
 
 def _nearest_folder(place: str) -> str:
-    """A folder here that is spelt nearly like this path's last part, in the same parent."""
-    parent, name = os.path.split(os.path.expanduser(place).rstrip("/\\"))
-    if not name or (parent and not os.path.isdir(parent)):
+    """The folder here whose path is spelt nearly like this one, part by part; of a file, its own."""
+    if os.path.isfile(os.path.expanduser(place)):
+        return os.path.dirname(place)
+    parts = os.path.expanduser(place).rstrip("/\\").split("/")
+    if len(parts) > 20 or os.path.isdir("/".join(parts)):
         return ""
-    here = [one for one in _names(parent or ".") if os.path.isdir(os.path.join(parent or ".", one))]
-    near = difflib.get_close_matches(name, here, n=1, cutoff=0.75)
-    return os.path.join(parent, near[0]) if near else ""
+    path = ""
+    for number, part in enumerate(parts):
+        before = f"{path}/" if number else ""
+        if part in {"", ".", ".."} or os.path.isdir(before + part):
+            path = before + part
+            continue
+        here = [one for one in _names(before or ".") if os.path.isdir(before + one)]
+        near = difflib.get_close_matches(part, here, n=1, cutoff=0.75)
+        if not near:
+            return ""
+        path = before + near[0]
+    return path
 
 
 def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:

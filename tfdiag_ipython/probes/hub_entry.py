@@ -43,7 +43,7 @@ class HubEntryProbe(Probe):
     """Looks at the cached files that the failing frames and the message name.
 
     Facts: ``path`` (in the snapshot), ``name``, ``repo``, ``size``, ``problem``, ``blob`` (the file itself, where the path is a link),
-    ``links`` (all paths in snapshots that lead to it), ``offline`` (the library asks nobody),
+    ``links`` (all paths in snapshots that lead to it), ``offline`` (the library asks nobody), ``local_only`` (nor does this call),
     ``as_folder`` (the program loads the snapshot's folder, not the repository by its name). The Hub's cache layout is that of
     huggingface_hub's "Understand caching" page.
     """
@@ -59,6 +59,7 @@ class HubEntryProbe(Probe):
                 facts = _facts(path, found, problem, scene.deadline)
                 constants: Any = scene.module("huggingface_hub.constants")
                 facts["offline"] = bool(getattr(constants, "HF_HUB_OFFLINE", False))
+                facts["local_only"] = any(_local_only(frame.locals) for frame in scene.frames)
                 facts["as_folder"] = _given_as_folder(scene)
                 told = f"{file_size(facts['size'])}: {problem}"
                 return Evidence(MappingProxyType(facts), (Observation(facts["name"], told, facts["blob"]),))
@@ -115,6 +116,11 @@ def _facts(path: str, found: re.Match[str], problem: str, deadline: Deadline) ->
         "blob": blob,
         "links": tuple(links),
     }
+
+
+def _local_only(values: Mapping[str, Any]) -> bool:
+    inner = [more for name in ("kwargs", "hub_kwargs", "model_kwargs") if type(more := values.get(name)) is dict]
+    return any(place.get("local_files_only") is True for place in (values, *inner))
 
 
 def _given_as_folder(scene: Scene) -> bool:

@@ -9,6 +9,7 @@ from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.asked_part import AskedPartProbe
 from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, weight_files
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules.hub._examples import ONLINE, SERVING
 from tfdiag_ipython.rules.tfw._convert import path_told
 from tfdiag_ipython.sizes import file_size
 
@@ -95,6 +96,16 @@ class NoWeightsFile(Rule):
             title=r"`\./lora` is a PEFT adapter",
         ),
         NoMatch(text="OSError: acme/x does not appear to have a file named preprocessor_config.json.", code="HUB003"),
+        Reproduce(
+            (
+                f"{SERVING}(served / 'model.safetensors').unlink()",  # the Hub's cache lacks them too, and is not to blame
+                "model = AutoModel.from_pretrained('acme/tiny-bert')",
+            ),
+            certainty=Certainty.LIKELY,
+            title="`acme/tiny-bert` holds no weights",
+            environment=ONLINE,
+            isolated=True,
+        ),
         *(
             Reproduce(
                 (

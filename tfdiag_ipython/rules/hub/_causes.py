@@ -21,6 +21,7 @@ Kind = Literal[
     "time-out",
     "route",
     "cut",
+    "redirects",
     "portal",
     "status",
     "",
@@ -37,13 +38,17 @@ TRACES: tuple[tuple[Kind, str], ...] = (
     ),
     ("refused", r"Connection refused|WinError 10061|\bConnectionRefusedError\b"),
     ("time-out", r"\b[Tt]imed out\b|\b(?:Read|Connect|Write|Pool)Timeout(?:Error)?\b|WinError 10060"),
+    ("redirects", r"\bTooManyRedirects\b|Exceeded (?:\d+|maximum allowed) redirects"),
     ("no-route", r"[Nn]etwork is unreachable|No route to host|WinError 100(?:51|65)"),
     (
         "cut",
         r"Connection (?:reset|aborted|broken)|\bRemoteDisconnected\b|\bConnectionResetError\b|\bRemoteProtocolError\b"
         r"|Server disconnected|peer closed connection",
     ),
-    ("status", r"\b(?P<status>[45]\d\d) (?:Server|Client) Error\b|(?:Client|Server) error '(?P<status5>[45]\d\d) "),
+    (
+        "status",
+        r"\b(?P<status>[45]\d\d) (?:Server|Client) Error\b|(?:Client|Server) error '(?P<status5>[45]\d\d) |\b(?P<refused>403) Forbidden: ",
+    ),
     ("portal", r"\bFileMetadataError\b|does not seem to be on huggingface\.co"),
 )
 """Told apart by text and class *name*: the HTTP libraries below huggingface_hub change."""
@@ -56,6 +61,7 @@ TOLD: Mapping[str, str] = {
     "time-out": "it did not answer in time",
     "no-route": "no network leads to it",
     "cut": "the connection was cut",
+    "redirects": "it sends in a circle (too many redirects)",
     "portal": "something else answered in its place (a login page?)",
 }
 STATUSES: Mapping[int, str] = {
@@ -75,8 +81,14 @@ REMEDIES: Mapping[str, str] = {
     "time-out": "A firewall that drops packets looks like this; a slow link wants a larger HF_HUB_DOWNLOAD_TIMEOUT.",
     "no-route": "The machine has no network, or none that leads out of the house.",
     "cut": "A firewall or proxy on the way, or trouble at the Hub.",
+    "redirects": "A login page, a proxy or a mirror answers each request with the way to another one.",
     "portal": "A captive portal, or a mirror that does not speak the Hub's protocol.",
 }
+
+
+UNSAID = re.compile(r"403 Forbidden: None\.")
+"""A refusal without a word: the Hub itself gives a reason."""
+BAD_TOKEN = re.compile(r"Invalid credentials in Authorization header")
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,10 @@ class Cause:
     status: int = 0
     quote: str = ""
 
-    def told(self, place: str, proxy: str = "") -> str:
-        """One clause for a title; ``proxy`` is the variable that sends requests through a proxy."""
+    def told(self, place: str, proxy: str = "", switch: str = "") -> str:
+        """One clause for a title; ``proxy`` is the variable that sends requests through a proxy, ``switch`` what set offline mode."""
         if self.kind == "switch":
-            return "Offline mode is on (HF_HUB_OFFLINE)"
+            return f"Offline mode is on ({switch})"
         if self.kind == "local-only":
             return "Only local files were allowed"
         if self.kind == "status":
@@ -101,7 +113,7 @@ class Cause:
             words = "its TLS certificate is not trusted here"
         if proxy and self.kind == "proxy-login":
             words = f"the proxy in {proxy} wants a login (HTTP 407)"
-        if proxy and self.kind in {"proxy", "refused", "dns", "time-out", "no-route", "cut"}:
+        if proxy and self.kind in {"proxy", "refused", "dns", "time-out", "no-route", "cut", "redirects"}:
             how = "" if self.kind == "proxy" else f" ({TOLD[self.kind]})"
             words = f"the proxy in {proxy} did not let it through{how}"
         return f"{place} could not be reached" + (f": {words}" if words else "")
@@ -114,7 +126,7 @@ def find_cause(chain: Sequence[Raised]) -> Cause:
             found = re.search(pattern, raised.message) or re.search(pattern, raised.name)
             if found:
                 groups: Mapping[str, Any] = found.groupdict()
-                status = int(groups.get("status") or groups.get("status5") or 0)
+                status = int(groups.get("status") or groups.get("status5") or groups.get("refused") or 0)
                 return Cause(kind, status, _quote(raised, found))
     return Cause()
 

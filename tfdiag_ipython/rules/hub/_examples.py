@@ -33,6 +33,14 @@ def answer(path):
 """
 )
 """A company's gateway that wants a login for everything."""
+CIRCLE = (
+    SERVER
+    + """
+def answer(path):
+    return 302, {"Location": path}, b""
+"""
+)
+"""A login page that sends back to itself."""
 ONE_MISSING = (
     SERVER
     + """
@@ -79,10 +87,22 @@ def answer(path):
     if path.startswith("/api/") and "/tree/" not in path:
         told = {"id": "acme/tiny-bert", "modelId": "acme/tiny-bert", "sha": "01234567" * 5}
         return 200, {"Content-Type": "application/json"}, json.dumps(told).encode()
-    return 404, {"X-Error-Code": "EntryNotFound"}, b""
+    return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "01234567" * 5}, b""
 """
 )
 """A Hub that serves a real, tiny `acme/tiny-bert`."""
+STRICT = """
+serve = Hub.do_HEAD
+def guarded(self):
+    if "Authorization" not in self.headers:
+        return serve(self)
+    self.send_response(401)
+    self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+    self.send_header("Content-Length", "0")
+    self.end_headers()
+Hub.do_HEAD = Hub.do_GET = guarded
+"""
+"""It refuses every token."""
 PROXY = (
     SERVER.replace(
         "class Hub(http.server.BaseHTTPRequestHandler):",

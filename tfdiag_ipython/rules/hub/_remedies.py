@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, set_arguments, transform
 from tfdiag_ipython.fixes.switch import SetSwitches, Switch
 from tfdiag_ipython.probe import Scene
-from tfdiag_ipython.probes.hub_cache import REPOSITORY
+from tfdiag_ipython.probes._hub_needs import CONFIG
+from tfdiag_ipython.probes.hub_cache import COMMIT, REPOSITORY
 from tfdiag_ipython.rule import Offer, Rule
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ ELSEWHERE = Offer("fetch-elsewhere", Applicability.DISPLAY_ONLY)
 REVISION = Offer("use-cached-revision", Applicability.UNSAFE)
 AGAIN = "download-again"
 ONLINE = Offer("go-online", Applicability.UNSAFE)
+PLAIN = Offer("use-plain-name", Applicability.SAFE)
+ANONYMOUS = Offer("ask-without-token", Applicability.UNSAFE)
+ALLOWED = Offer("ask-the-hub", Applicability.UNSAFE)
 LOADERS = ("from_pretrained", "hf_hub_download", "snapshot_download", "cached_file")
 NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
 
@@ -48,14 +51,27 @@ def cache_told(facts: Mapping[str, Any]) -> str:
         what = {"file": "the file", "snapshot": "a snapshot"}.get(str(facts["kind"]), f"the {facts['kind']}")
         return f"{what} of `{repo}` is in the local cache"
     if facts["commit"]:
-        missing = [name for name in facts["files"] if name not in facts["holds"]]
-        lacks = f"not {missing[0][:60]}" if missing else f"not the whole {facts['kind']}"
-        return f"the local cache has `{repo}`, but {lacks}"
+        return f"the local cache {lacking_told(facts)}"
     if facts["snapshots"]:
-        return f"the local cache has `{repo}`, but not revision {str(facts['revision'])[:40]}"
+        known = f" as commit {whole[:8]}" if COMMIT.fullmatch(whole := whole_revision(facts)) else ""
+        return f"the local cache has `{repo}`{known}, but not as revision {str(facts['revision'])[:40]}"
     if facts["nearest"]:
         return f"the local cache has no `{repo}`, but `{str(facts['nearest'])[:80]}`"
     return f"the local cache holds nothing of `{repo}`"
+
+
+def lacking_told(facts: Mapping[str, Any]) -> str:
+    """What the cached commit holds, and what it has not that is needed of it."""
+    held = CONFIG if CONFIG in facts["holds"] else f"{len(facts['holds'])} file(s)" if facts["holds"] else "a folder"
+    lacks = " and ".join(f"no {name[:60]}" for name in facts["lacks"][:2])
+    return f"holds {held} but {lacks} of `{str(facts['repo'])[:80]}`"
+
+
+def whole_revision(facts: Mapping[str, Any]) -> str:
+    """Another revision in the cache that has all that is needed, where the one that was asked for has not; empty: none."""
+    if facts.get("complete") or facts.get("path"):
+        return ""
+    return next((str(name) for name, whole in facts.get("others", ()) if whole), "")
 
 
 def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
@@ -100,25 +116,45 @@ def online_fix(rule: Rule) -> Fix:
     )
 
 
-def revision_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
-    """A branch or tag that the cache has, where the one that was asked for does not exist: the nearest in name, else ``main``."""
-    refs = list(facts.get("refs", {}))
-    asked = str(facts.get("revision", ""))
-    known = difflib.get_close_matches(asked, refs, n=1) or [name for name in refs if name == "main"]
-    if not known or asked in refs:
+def revision_fix(rule: Rule, facts: Mapping[str, Any], revision: str) -> tuple[Fix, ...]:
+    """Load another revision that is in the cache."""
+    if not revision:
         return ()
-    repo, told = str(facts["repo"]), f"`{known[0]}` was downloaded here before: another state of the model."
-    return (rule.offer(REVISION.id, f"Load revision `{known[0]}`", told, repo=repo, revision=known[0]),)
+    shown = revision[:8] if COMMIT.fullmatch(revision) else revision
+    told = f"`{shown}` was downloaded here before; it may be another state of the model."
+    repo = str(facts["repo"])
+    return (rule.offer(REVISION.id, f"Load revision `{shown}`", told, repo=repo, revision=revision),)
+
+
+def allow_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """Let the call ask the Hub for what the cache lacks, where it was told not to."""
+    if not facts.get("local_only") or facts.get("offline"):
+        return ()
+    told = "Takes `local_files_only` out of this call: it then downloads what is missing."
+    return (rule.offer(ALLOWED.id, "Let this call ask the Hub", told, repo=str(facts["repo"])),)
+
+
+def plain_fix(rule: Rule, old: str, meant: str) -> tuple[Fix, ...]:
+    """The name alone, in the place of an address or of a name with something around it."""
+    if not meant:
+        return ()
+    return (rule.offer(PLAIN.id, f"Give the name `{meant}`", "The same repository.", old=old, new=meant),)
+
+
+def anonymous_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
+    """Ask as nobody, where the token is refused: that is enough for what is public."""
+    if not facts.get("repo") or facts.get("path"):
+        return ()
+    told = "`token=False` in this call: the Hub hands out public repositories to anybody."
+    return (rule.offer(ANONYMOUS.id, "Ask without a token, in this call", told, repo=str(facts["repo"])),)
 
 
 def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     """The name that was misspelt, where the cache has one, or there is a folder, that is spelt nearly so."""
     old, new = str(facts.get("repo", "")), str(facts.get("nearest", ""))
     folder = str(facts.get("nearest_folder", ""))
-    if facts.get("path") and folder and not facts.get("folder"):
-        return (
-            rule.offer("use-nearest-folder", f"Load `{folder}`", "It is there, spelt nearly so.", old=old, new=folder),
-        )
+    if folder and not new and not facts.get("folder"):
+        return (rule.offer("use-nearest-folder", f"Load `{folder}`", "It is there.", old=old, new=folder),)
     if not new or facts.get("path"):
         return ()
     return (rule.offer("use-cached-name", f"Load `{new}`", f"`{new}` was downloaded here before.", old=old, new=new),)
@@ -126,11 +162,9 @@ def renamed_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
 
 def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     """The plan of one of these fixes."""
-    if fix.id in {"local-files-only", AGAIN, REVISION.id}:
-        flag = {"local-files-only": "local_files_only", AGAIN: "force_download"}.get(fix.id)
-        added = {flag: "True"} if flag else {"revision": repr(fix.parameters["revision"])}
-        return _set_in_loader(str(fix.parameters["repo"]), added, scene)
-    if fix.id in {offer.id for offer in RENAMES}:
+    if fix.id in {"local-files-only", AGAIN, REVISION.id, ALLOWED.id, ANONYMOUS.id}:
+        return _set_in_loader(str(fix.parameters["repo"]), _CHANGES.get(fix.id) or _revision(fix), scene)
+    if fix.id in {offer.id for offer in (PLAIN, *RENAMES)}:
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         return edit_cells(scene, lambda source: _replace_string(source, old, new), apart=True)
     if scene.host is None or scene.cell is None:
@@ -152,8 +186,21 @@ def plan_remedy(fix: Fix, scene: Scene) -> Plan:
     )
 
 
-def _set_in_loader(repo: str, arguments: Mapping[str, str], scene: Scene) -> Plan:
-    """Give these arguments (name to source) to the calls that load this repository."""
+_CHANGES: Mapping[str, Mapping[str, str | None]] = {
+    "local-files-only": {"local_files_only": "True"},
+    AGAIN: {"force_download": "True"},
+    ALLOWED.id: {"local_files_only": None},
+    ANONYMOUS.id: {"token": "False"},
+}
+"""The arguments that a fix sets in the loading call, or (``None``) takes out."""
+
+
+def _revision(fix: Fix) -> Mapping[str, str | None]:
+    return {"revision": repr(fix.parameters["revision"])}
+
+
+def _set_in_loader(repo: str, arguments: Mapping[str, str | None], scene: Scene) -> Plan:
+    """Give these arguments (name to source; ``None`` takes it out) to the calls that load this repository."""
     namespace = scene.namespace
 
     def wanted(call: cst.Call) -> bool:
@@ -184,8 +231,8 @@ def _replace_string(source: str, old: str, new: str) -> str:
         ) -> cst.SimpleString:
             if original_node.evaluated_value != old:
                 return updated_node
-            return updated_node.with_changes(
-                value=f"{updated_node.prefix}{updated_node.quote}{new}{updated_node.quote}"
-            )
+            plain = new.isprintable() and not {"\\", updated_node.quote[0], "{"} & set(new)
+            quoted = f"{updated_node.prefix}{updated_node.quote}{new}{updated_node.quote}"
+            return updated_node.with_changes(value=quoted if plain else repr(new))
 
     return transform(source, lambda tree: tree.visit(Editor()))

@@ -8,6 +8,13 @@ from tfdiag_ipython.rules.hub._causes import REMEDIES, Cause
 from tfdiag_ipython.rules.hub._remedies import cache_told
 
 
+def switch_told(seen: Evidence) -> str:
+    """What switched offline mode on: the variables that are set, else somebody's own line of code."""
+    if not seen:
+        return "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
+    return " and ".join(dict(seen.get("variables", {}))) or "switched on by this program itself"
+
+
 def unreachable_title(told: str, cause: Cause, hit: Hit, seen: Evidence) -> str:
     """What stopped it, and what the cache holds of what was asked for."""
     cached = cache_told(seen.facts)

@@ -23,6 +23,7 @@ SEEN = {
     "blob": "/hub/models--acme--tiny/blobs/4d4d",
     "links": ("/hub/models--acme--tiny/snapshots/0123456701234567012345670123456701234567/model.safetensors",),
     "offline": False,
+    "local_only": False,
     "as_folder": False,
 }
 CUT = 'file = snapshot / "model.safetensors"\nfile.write_bytes(file.read_bytes()[:200])\n'
@@ -44,7 +45,7 @@ class DamagedCacheEntry(Rule):
 
     *Fixes and their safety*
     `delete-cache-entry` (unsafe: cannot be undone) deletes this one file and the links to it, and runs the cell again, which fetches it
-    from the Hub.
+    from the Hub. It is shown only, where the program asks nobody (offline mode, `local_files_only=True`) or loads the folder.
 
     *Example*
     `SafetensorError: Error while deserializing header: MetadataIncompleteBuffer` for a model that loaded yesterday.
@@ -59,6 +60,7 @@ class DamagedCacheEntry(Rule):
         r"Unable to load (?:weights|vocabulary)? ?from (?:h5|(?:pytorch )?checkpoint) file|[Ee]rror while deserializing header"
         r"|HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer|invalid load key|PytorchStreamReader failed|Unsupported operand \d+"
         r"|is not a valid JSON file|Expecting (?:value|property name|',' delimiter|':' delimiter)|Unterminated string starting|Extra data: line"
+        r"|requires the protobuf library but it was not found"  # which transformers 4 looks for when a tokenizer cannot be built
         r"|(?:expected \w+|EOF while parsing a? ?\w+|trailing \w+|key must be a string) at line \d+ column \d+"
     )
     specific = True  # asks for a damaged file in the cache
@@ -85,6 +87,11 @@ class DamagedCacheEntry(Rule):
             fixes=(Try("delete-cache-entry"),),
             environment=ONLINE,
             isolated=True,
+        ),
+        Match(
+            text="safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge",
+            evidence={"hub-entry": {**SEEN, "local_only": True}},
+            title="damaged: a Git LFS pointer; `local_files_only=True` forbids to fetch it anew",
         ),
         Reproduce(
             (
@@ -122,13 +129,15 @@ class DamagedCacheEntry(Rule):
         advice = f"delete this one file ({size})"
         if seen["offline"]:
             advice = "offline mode is on, so that it cannot be fetched anew"
+        elif seen["local_only"]:
+            advice = "`local_files_only=True` forbids to fetch it anew"
         elif seen["as_folder"]:
             advice = "load the repository by its name to fetch it anew"
         fix = self.offer(
             "delete-cache-entry",
             f"Delete this file from the cache ({size}) and load again",
             "Only this file and the links to it; the cell then fetches it from the Hub.",
-            display=bool(seen["offline"] or seen["as_folder"]),
+            display=bool(seen["offline"] or seen["local_only"] or seen["as_folder"]),
             blob=seen["blob"],
             links=tuple(seen["links"]),
             size=seen["size"],

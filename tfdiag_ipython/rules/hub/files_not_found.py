@@ -180,7 +180,10 @@ class FilesNotFound(Rule):
 
     def _no_revision(self, revision: str, repository: str, seen: Evidence) -> Diagnosis:
         place = (repository or str(seen.get("repo", "")))[-100:]
-        fixes: tuple[Fix, ...] = revision_fix(self, seen.facts)
+        others = [str(name) for name, _ in seen.get("others", ())]
+        fixes: tuple[Fix, ...] = revision_fix(
+            self, seen.facts, next((name for name in others if name in seen["refs"]), "")
+        )
         known = ", ".join(list(seen.get("refs", {}))[:5])[:60]
         title = f"No revision `{revision[:60]}`{f' in `{place}`' if place else ''}"
         return self.found(

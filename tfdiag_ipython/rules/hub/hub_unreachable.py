@@ -4,27 +4,31 @@ import re
 from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Link, Observation
-from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.failure import Failure, Frame, Raised
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.hub_cache import HubCacheProbe
 from tfdiag_ipython.probes.hub_certificates import HubCertificatesProbe
-from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
+from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
 from tfdiag_ipython.rules._places import HUB_CLIENT, passes
-from tfdiag_ipython.rules.hub._causes import Cause, find_cause
-from tfdiag_ipython.rules.hub._examples import ANSWERING, CACHED, GATEWAY, NO_WAITS, ONLINE, PROXY
+from tfdiag_ipython.rules.hub._causes import BAD_TOKEN, UNSAID, Cause, find_cause
 from tfdiag_ipython.rules.hub._remedies import (
+    ALLOWED,
     ELSEWHERE,
     OFFERS,
+    REVISION,
+    allow_fix,
     cache_fixes,
     elsewhere_fix,
     online_fix,
     plan_remedy,
+    revision_fix,
+    whole_revision,
 )
 from tfdiag_ipython.rules.hub._remedies import ONLINE as ONLINE_OFFER
-from tfdiag_ipython.rules.hub._tls_example import CERTIFICATE_VARIABLES, INSPECTED
-from tfdiag_ipython.rules.hub._told import unreachable_title, unreachable_why
+from tfdiag_ipython.rules.hub._told import switch_told, unreachable_title, unreachable_why
 from tfdiag_ipython.rules.hub._trust import TRUST, UNTRUSTED, plan_trust, trust_fix
+from tfdiag_ipython.rules.hub._unreachable_cases import REPRODUCED
 
 NOTHING_CACHED = {
     "repo": "acme/tiny",
@@ -40,8 +44,9 @@ NOTHING_CACHED = {
     "nearest": "",
     "offline": False,
 }
-REFUSED = f"{NO_WAITS}from huggingface_hub import hf_hub_download"
-DOWNLOAD = "hf_hub_download('acme/tiny-bert', 'config.json')"
+OWN = (Frame("/app/serve.py", "fetch", 3, "response.raise_for_status()"),)
+FOLLOWED = 10
+"""Redirects that huggingface_hub 0 has followed, each by a call inside the other, when it is called a circle."""
 ANSWERS = re.compile(r"[/\\]huggingface_hub[/\\](?:hf_api|utils[/\\]_pagination)\.py$")
 """Where the Hub's answers, which are JSON, are read."""
 TOLD_APART = {"RevisionNotFoundError", "GatedRepoError", "EntryNotFoundError", "RemoteEntryNotFoundError"}
@@ -66,7 +71,9 @@ class HubUnreachable(Rule):
 
     *Fixes and their safety*
     `go-offline` (safe: the cached files, not asked for newer ones) sets the environment variable *and* the switch that the library read
-    from it on import. `local-files-only` (safe) says the same for one call. `go-online` (unsafe: somebody wanted no network) goes back.
+    from it on import. `local-files-only` (safe) says the same for one call; both only where the cache has all that the call needs.
+    `use-cached-revision` (unsafe: it may be another state of the model) loads a revision that the cache has whole: what was downloaded by
+    its commit is found by that commit only. `go-online` and `ask-the-hub` (unsafe: somebody wanted no network) go back.
     `trust-certificate-file` (unsafe: who else is believed?) names to the Hub's client a certificate file of this machine that verifies
     what the Hub shows; who signed it is looked up first.
 
@@ -93,6 +100,7 @@ class HubUnreachable(Rule):
         r"|\b(?:5\d\d Server|429 Client) Error: [\w -]{1,40} for url: https://(?P<url>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))/"
         r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?P<answered>[\w.:-]+)/"
         r"(?:api/(?:models|datasets|spaces)/|(?:[^\s/]+/){1,3}resolve/)"
+        r"|Cannot access content at: https?://(?P<closed>[\w.:-]+)/"
         r"|Connection to (?P<storage>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)) timed out"
         r"|Data processing error: CAS service error"  # hf_xet
         r"|Couldn't reach https://(?P<scripts>raw\.githubusercontent\.com)/huggingface/"  # datasets 1
@@ -100,12 +108,13 @@ class HubUnreachable(Rule):
         r"|Couldn't reach \S+ on the Hub \(\w+"
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
         r"|\('Connection aborted\.'|Connection broken: \w+|Network is unreachable|Server disconnected|peer closed connection"
-        r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Proxy Authentication Required|Tunnel connection failed)"
+        r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Exceeded (?:\d+|maximum allowed) redirects|Proxy Authentication Required|Tunnel connection failed)"
+        r"|(?P<circle>maximum recursion depth exceeded)"
         r"|\A(?P<json>Expecting value: line \d+ column \d+)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
     )
     needs = (HubCacheProbe, HubCertificatesProbe)
-    fixes = (*OFFERS, ONLINE_OFFER, ELSEWHERE, TRUST)
+    fixes = (*OFFERS, REVISION, ONLINE_OFFER, ALLOWED, ELSEWHERE, TRUST)
     links = (Link("Offline mode", "https://huggingface.co/docs/transformers/installation#offline-mode"),)
     CASES = (
         Match(
@@ -180,6 +189,18 @@ class HubUnreachable(Rule):
         NoMatch(
             text="requests.exceptions.HTTPError: 503 Server Error: Unavailable for url: https://example.org/huggingface.co/"
         ),
+        *(
+            NoMatch(
+                failure=Failure(
+                    "exception", (Raised(("requests.exceptions.HTTPError", "builtins.OSError"), message, frames=OWN),)
+                )
+            )
+            for message in (
+                "500 Server Error: Internal Server Error for url: http://127.0.0.1:8000/api/models/list",
+                "HTTPConnectionPool(host='serving.example', port=80): Max retries exceeded with url: /api/models/x (Caused by "
+                "NewConnectionError('[Errno 111] Connection refused'))",
+            )
+        ),
         NoMatch(text="socket.gaierror: [Errno -2] Name or service not known"),
         Match(
             text="Traceback (most recent call last):\n"
@@ -208,103 +229,7 @@ class HubUnreachable(Rule):
             '  File "/venv/site-packages/huggingface_hub/inference/_client.py", line 9, in _inner_post\n    response = client.post(url)\n'
             "httpx.ReadTimeout: The read operation timed out"
         ),
-        Reproduce(
-            (GATEWAY, CACHED, "tokenizer = AutoTokenizer.from_pretrained('acme/tiny-bert')"),
-            title=r"127\.0\.0\.1:\d+ answered HTTP 401 .* the tokenizer of `acme/tiny-bert` is in the local cache: go offline",
-            certainty=Certainty.CONFIRMED,
-            fixes=(Try("go-offline"), Try("local-files-only")),
-            environment=ONLINE,
-            isolated=True,
-        ),
-        Reproduce(
-            (ANSWERING, "import huggingface_hub", "info = huggingface_hub.model_info('acme/tiny-bert')"),
-            title="Offline mode is on .* holds nothing of `acme/tiny-bert`",
-            certainty=Certainty.CONFIRMED,
-            fixes=(Try("go-online"),),
-            needs=("huggingface_hub",),
-            environment={**ONLINE, "HF_HUB_OFFLINE": "1"},
-            isolated=True,
-        ),
-        Reproduce(
-            (
-                "from huggingface_hub import snapshot_download",
-                "snapshot_download('acme/never-downloaded', local_files_only=True)",
-            ),
-            title=r"Only local files were allowed \(`local_files_only=True`\), and .* holds nothing of `acme/never-downloaded`",
-            certainty=Certainty.CONFIRMED,
-            needs=("huggingface_hub",),
-            environment=ONLINE,
-            isolated=True,
-        ),
-        Reproduce(
-            (REFUSED, DOWNLOAD),
-            title=r"127\.0\.0\.1:9 could not be reached: the connection was refused; .* holds nothing of `acme/tiny-bert`",
-            certainty=Certainty.CONFIRMED,
-            needs=("huggingface_hub",),
-            environment={**ONLINE, "HF_ENDPOINT": "http://127.0.0.1:9"},
-            isolated=True,
-        ),
-        Reproduce(
-            (REFUSED, DOWNLOAD),
-            title=r"hub\.invalid could not be reached: its name did not resolve",
-            certainty=Certainty.CONFIRMED,
-            needs=("huggingface_hub",),
-            environment={**ONLINE, "HF_ENDPOINT": "http://hub.invalid"},
-            isolated=True,
-        ),
-        Reproduce(
-            (REFUSED, DOWNLOAD),
-            title=r"hub\.example could not be reached: the proxy in HTTPS_PROXY did not let it through",
-            certainty=Certainty.CONFIRMED,
-            needs=("huggingface_hub",),
-            environment={**ONLINE, "HF_ENDPOINT": "https://hub.example", "HTTPS_PROXY": "http://127.0.0.1:9"},
-            isolated=True,
-        ),
-        Reproduce(
-            (PROXY, REFUSED, DOWNLOAD),
-            title=r"hub\.example could not be reached: the proxy in HTTPS_PROXY wants a login \(HTTP 407\)",
-            certainty=Certainty.CONFIRMED,
-            needs=("huggingface_hub",),
-            environment={**ONLINE, "NO_PROXY": None, "no_proxy": None, "https_proxy": None},
-            isolated=True,
-        ),
-        Reproduce(
-            (
-                GATEWAY + 'os.environ["HF_ENDPOINT"] = os.environ["HF_ENDPOINT"].replace("http:", "https:")',
-                REFUSED,
-                DOWNLOAD,
-            ),
-            title=r"127\.0\.0\.1:\d+ could not be reached: TLS failed",
-            certainty=Certainty.CONFIRMED,
-            needs=("huggingface_hub",),
-            environment=ONLINE,
-            isolated=True,
-        ),
-        Reproduce(
-            (INSPECTED, REFUSED, DOWNLOAD.replace(")", ", force_download=True)")),
-            title=r"127\.0\.0\.1:\d+ could not be reached: its TLS certificate is not trusted here",
-            certainty=Certainty.CONFIRMED,
-            fixes=(Try("trust-certificate-file"),),
-            needs=("huggingface_hub",),
-            environment={**ONLINE, **CERTIFICATE_VARIABLES},
-            isolated=True,
-        ),
-        Reproduce(
-            (INSPECTED, REFUSED),
-            probe="hub",
-            title=r"could not be reached: its TLS certificate is signed by Acme TLS Inspection \(Acme Corporation\), not trusted here",
-            certainty=Certainty.CONFIRMED,
-            needs=("huggingface_hub",),
-            environment={**ONLINE, **CERTIFICATE_VARIABLES},
-            isolated=True,
-        ),
-        Reproduce(
-            ("",),
-            probe="hub http://127.0.0.1:9",
-            title=r"127\.0\.0\.1:9 could not be reached: the connection was refused",
-            certainty=Certainty.CONFIRMED,
-            needs=(),
-        ),
+        *REPRODUCED,
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -318,8 +243,14 @@ class HubUnreachable(Rule):
             if not any(ANSWERS.search(frame.file) for frame in hit.raised.frames):
                 return None
             cause = Cause("portal", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
+        if hit["circle"]:
+            if sum(frame.function == "_request_wrapper" for frame in hit.raised.frames) < FOLLOWED:
+                return None
+            cause = Cause("redirects", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
         if (hit["bare"] or hit["vague"]) and not (cause.kind and _asked_the_hub(failure)):
             return None
+        if (hit["mirror"] or hit["answered"]) and not failure.stored and not _asked_the_hub(failure):
+            return None  # the person's own service, with paths like the Hub's
         if hit["vague"] and cause.kind in {"status", "switch", "local-only"}:
             return None
         address = next(
@@ -333,6 +264,7 @@ class HubUnreachable(Rule):
                     "mirror",
                     "url",
                     "answered",
+                    "closed",
                     "storage",
                     "scripts",
                 )
@@ -346,12 +278,15 @@ class HubUnreachable(Rule):
         )
         place = re.sub(r"^https?://", "", address).split("/")[0].rpartition("@")[2][:80]  # never a login
         place += f":{hit['port']}" if address == hit["mirror"] and hit["port"] not in {"", "80", "443"} else ""
-        if cause.status in {401, 403, 404} and PUBLIC.fullmatch(place):
+        said = cause.status in {401, 404} or (cause.status == 403 and not failure.says(UNSAID))
+        if failure.says(BAD_TOKEN) or (said and PUBLIC.fullmatch(place)):
             return None  # the Hub itself refuses: that is no matter of reaching it
+        if cause.status == 404 and any(raised.name == "RepositoryNotFoundError" for raised in failure.chain):
+            return None  # whoever it is says that there is no such repository
         if cause.kind == "local-only" and seen.get("offline"):
             cause = Cause("switch", quote=cause.quote)
         proxy = str(failure.facts.get("proxy") or seen.get("proxy", ""))
-        told = cause.told(place, proxy)
+        told = cause.told(place, proxy, switch=switch_told(seen))
         signed = str(failure.facts.get("signer", ""))
         title = unreachable_title(
             told.replace("is not", f"is signed by {signed}, not") if signed else told, cause, hit, seen
@@ -374,9 +309,11 @@ class HubUnreachable(Rule):
         )
 
     def _fixes(self, cause: Cause, seen: Evidence) -> tuple[Fix, ...]:
-        fixes = cache_fixes(self, seen.facts)
+        fixes = (*cache_fixes(self, seen.facts), *revision_fix(self, seen.facts, whole_revision(seen.facts)))
         if cause.kind == "switch" and seen.get("offline") and not seen.get("complete"):
             fixes += (online_fix(self),)
+        if cause.kind == "local-only" and not seen.get("complete"):
+            fixes += allow_fix(self, seen.facts)
         return (*fixes, *elsewhere_fix(self, seen.facts))
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:

@@ -9,11 +9,23 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.hub_cache import REPOSITORY, HubCacheProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
-from tfdiag_ipython.rules.hub._causes import find_cause
-from tfdiag_ipython.rules.hub._examples import CACHED, FOLDERS, MISSPELT, ONE_MISSING, ONLINE
-from tfdiag_ipython.rules.hub._remedies import OFFERS, RENAMES, cache_fixes, cache_told, plan_remedy, renamed_fix
+from tfdiag_ipython.rules._places import HUB_CLIENT, passes
+from tfdiag_ipython.rules.hub._causes import BAD_TOKEN, UNSAID, find_cause
+from tfdiag_ipython.rules.hub._examples import CACHED, FOLDERS, MISSPELT, ONE_MISSING, ONLINE, SERVING, STRICT
+from tfdiag_ipython.rules.hub._names import read_name
+from tfdiag_ipython.rules.hub._remedies import (
+    ANONYMOUS,
+    OFFERS,
+    PLAIN,
+    RENAMES,
+    anonymous_fix,
+    cache_fixes,
+    cache_told,
+    plain_fix,
+    plan_remedy,
+    renamed_fix,
+)
 
-BAD_TOKEN = re.compile(r"Invalid credentials in Authorization header|Invalid user token")
 NAMED = r"https?://[^/\s]+/(?:api/(?:models|datasets|spaces)/|datasets/|spaces/)?"
 
 
@@ -32,7 +44,8 @@ class RepositoryRefused(Rule):
     repositories), and looks for that name and similar ones in the local cache and among the folders here.
 
     *Fixes and their safety*
-    `use-cached-name` and `use-nearest-folder` (unsafe: another model) edit the name to the nearest one that is here. `go-offline` and
+    `use-plain-name` (safe) takes the repository's name out of a web address, quotes or spaces. `ask-without-token` (unsafe: as somebody
+    else) leaves a refused token out of the call. `use-cached-name` and `use-nearest-folder` (unsafe: another model) edit the name to the nearest one that is here. `go-offline` and
     `local-files-only` (safe) load what the cache holds of it. Access is yours to ask for.
 
     *Example*
@@ -46,10 +59,9 @@ class RepositoryRefused(Rule):
     name = "repository-refused"
     message = re.compile(
         r"(?<!\S)(?P<missing>\S+) is not a local folder and is not a\s+valid model identifier"
-        r"|Repo id must (?:be|use)[^\n]{1,200}?: '(?P<path>[^'\n]{1,300})'"
-        r"|Incorrect path_or_model_id: '(?P<odd>[^'\n]{1,300})'"
+        r"|(?P<invalid>Repo id must (?:be|use)[^\n]{1,200}?: |Incorrect path_or_model_id: )'(?P<path>[^\n]{0,300}?)'(?=\.(?:\s|$)|$)"
         r"|(?P<gated>trying to access a gated repo|Access to (?:model|dataset) \S+ is restricted)"
-        r"|(?P<token>Token is required \(`?token=True`?\)|Invalid user token\.[^\n]{0,200}(?:logged in|environment variable|[Hh]ugging ?[Ff]ace))"
+        r"|(?P<token>Token is required \(`?token=True`?\)|Invalid user token\.|Invalid credentials in Authorization header)"
         rf"|Cannot access content at: {NAMED}(?P<closed>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
         rf"|Cannot access gated repo for url {NAMED}(?P<locked>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
         rf"|Repository Not Found for url: {NAMED}(?P<absent>[\w.-]*\w(?:/(?!resolve/|revision/|tree/)[\w.-]*\w)?)"
@@ -59,7 +71,7 @@ class RepositoryRefused(Rule):
         r"(?:api/(?:models|datasets|spaces)/)?(?P<repo5>[\w.-]+(?:/(?!resolve/)[\w.-]+)?)"
     )
     needs = (HubCacheProbe,)
-    fixes = (*RENAMES, *OFFERS)
+    fixes = (PLAIN, *RENAMES, *OFFERS, ANONYMOUS)
     links = (Link("Gated repositories", "https://huggingface.co/docs/hub/models-gated"),)
     CASES = (
         Match(
@@ -92,7 +104,7 @@ class RepositoryRefused(Rule):
         Match(
             text="huggingface_hub.errors.HfHubHTTPError: Client error '401 Unauthorized' for url 'https://huggingface.co/api/models/a/b' "
             "(Request ID: x)\n\nInvalid credentials in Authorization header",
-            title="does not accept the token",
+            title="refuses the token that was sent",
         ),
         Match(
             text="huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-6)\n\n"
@@ -125,7 +137,34 @@ class RepositoryRefused(Rule):
         NoMatch(
             text="requests.exceptions.HTTPError: 401 Client Error: Invalid user token. for url: https://api.example.org/"
         ),
+        Match(
+            text="OSError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': "
+            "'https://huggingface.co/acme/tiny/blob/main/config.json'. Use `repo_type` argument if needed.",
+            title="the name of that repository is `acme/tiny`",
+            fixes=("use-plain-name",),
+        ),
+        Match(
+            text="huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': "
+            "'https://hf.co/acme/tiny/tree/v2'. Use `repo_type` argument if needed.",
+            title="the name of that repository is `acme/tiny`",
+        ),
+        Match(
+            text="OSError: Repo id must use alphanumeric chars, '-', '_' or '.'. The name cannot start or end with '-' or '.' and the maximum "
+            "length is 96: ''.",
+            title="An empty name was given",
+        ),
+        Match(
+            text="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: You do not have access.\nCannot access content at: "
+            "https://huggingface.co/acme/big/resolve/main/config.json.\nMake sure your token has the correct permissions.",
+            title=r"The Hub forbids `acme/big` to this user \(HTTP 403\): You do not have access",
+        ),
+        NoMatch(
+            text="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: None.\nCannot access content at: "
+            "https://huggingface.co/acme/big/resolve/main/config.json.\nMake sure your token has the correct permissions.",
+            code="HUB001",
+        ),
         NoMatch(text="ValueError: Repo id must be given"),
+        NoMatch(text="ValueError: Invalid user token."),
         NoMatch(text="requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://example.org/a/b"),
         NoMatch(text="ValueError: shop is not a local folder"),
         Reproduce(
@@ -133,6 +172,30 @@ class RepositoryRefused(Rule):
             title=r"There is no folder `\./models/tiny-brt` here.*; there is `\./models/tiny-bert`",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-nearest-folder"),),
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                SERVING,
+                "tokenizer = AutoTokenizer.from_pretrained('https://huggingface.co/acme/tiny-bert')",
+            ),
+            title="`https://huggingface.co/acme/tiny-bert` is a web address, and the name of that repository is `acme/tiny-bert`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-plain-name"),),
+            environment=ONLINE,
+            isolated=True,
+        ),
+        Reproduce(
+            (
+                f"{SERVING}{STRICT}",
+                "import shutil\nfrom huggingface_hub import constants\nfrom transformers import AutoConfig",
+                "shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)  # also what a fix has fetched\n"
+                "config = AutoConfig.from_pretrained('acme/tiny-bert')",
+            ),
+            title=r"The Hub refuses the token of HF_TOKEN \(HTTP 401\)",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("ask-without-token"),),
+            environment={**ONLINE, "HF_TOKEN": "hf_revoked"},
             isolated=True,
         ),
         Reproduce(
@@ -155,18 +218,24 @@ class RepositoryRefused(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[HubCacheProbe.name]
+        if "user token" in hit["token"] and not (passes(failure, HUB_CLIENT) or failure.says(_HUB)):
+            return None  # another service's token
+        if hit["closed"] and UNSAID.search(hit.raised.message):
+            return None  # the Hub says why it refuses: this was a proxy or gateway on the way (HUB001)
         cause = find_cause(failure.chain[hit.position :])
         status = int(hit["status"] or hit["status5"] or 0) or cause.status or _status(failure, hit)
-        title, why = _told(hit, status, seen, bool(failure.says(BAD_TOKEN)))
+        bad_token = bool(failure.says(BAD_TOKEN)) or "Invalid" in hit["token"]
+        title, why, meant = _told(hit, status, seen, bad_token)
         cached = cache_told(seen.facts) if seen.get("complete") or seen.get("nearest") else ""
         folder = str(seen.get("nearest_folder", ""))[:80]
-        cached = cached or (f"there is `{folder}`" if folder else "")
-        fixes: tuple[Fix, ...] = (*renamed_fix(self, seen.facts), *cache_fixes(self, seen.facts))
+        cached = cached or (f"there is `{folder}`" if folder and not meant else "")
+        fixes: tuple[Fix, ...] = plain_fix(self, hit["path"], meant) or renamed_fix(self, seen.facts)
+        fixes += cache_fixes(self, seen.facts)
+        if bad_token and seen.get("token"):
+            fixes += anonymous_fix(self, seen.facts)
         return self.found(
-            f"{title}; {cached}"[:200] if cached else title,
-            Certainty.CONFIRMED
-            if seen and (hit["missing"] or hit["path"] or hit["odd"] or status)
-            else Certainty.LIKELY,
+            f"{title}; {cached}"[:200] if cached else title[:200],
+            Certainty.CONFIRMED if seen and (hit["missing"] or hit["invalid"] or status) else Certainty.LIKELY,
             what="The Hub does not hand out this repository to this user.",
             why=why,
             evidence=seen.seen,
@@ -183,38 +252,61 @@ def _status(failure: Failure, hit: Hit) -> int:
     return int(found[1]) if found else 0
 
 
-def _told(hit: Hit, status: int, seen: Evidence, bad_token: bool) -> tuple[str, str]:
-    """The title, and why."""
+def _told(hit: Hit, status: int, seen: Evidence, bad_token: bool) -> tuple[str, str, str]:
+    """The title, why, and the name that was meant (empty: not certain)."""
     login = "" if not seen or seen.get("token") else " No token was found here: log in with `hf auth login`."
-    if hit["token"] and "required" in hit["token"]:
-        return "The Hub wants a token, and none was found", "Log in with `hf auth login`, or pass `token=`."
     if bad_token or hit["token"]:
-        return "The Hub does not accept the token that was sent (HTTP 401)", "It was revoked or misspelt: log in again."
-    if hit["missing"] == "None":
-        return (
-            "None was given in place of a repository's name or a folder",
-            "The variable that should hold the name is None.",
-        )
+        return *_token_told(bad_token, str(seen.get("token", ""))), ""
+    if hit["closed"] and not re.search("gated", hit.raised.message, re.IGNORECASE):
+        said = re.search(r"403 Forbidden: ([^\n]{1,80}?)\.?\n", hit.raised.message)
+        title = f"The Hub forbids `{hit['closed'][:80]}` to this user (HTTP 403){f': {said[1]}' if said else ''}"
+        return title, f"The account of the token, or the token's own permissions, do not reach so far.{login}", ""
     if hit["gated"] or hit["locked"] or hit["closed"]:
         found = re.search(r"access to it at https?://[^/\s]+/([\w.-]+/[\w-]+(?:\.[\w-]+)*)", hit.raised.message)
         repo = hit["locked"] or hit["closed"] or (found[1] if found else "") or str(seen.get("repo", ""))
         named = f"`{repo[:100]}`" if repo else "The repository"
         lacks = {401: "no valid token was sent (HTTP 401)", 403: "this account has no access (yet) (HTTP 403)"}
         told = lacks.get(status, "this user has no access to it (yet)")
-        return (
-            f"{named} is gated: {told}",
-            f"Its licence must be accepted on its page by the account of the token.{login}",
-        )
-    name = (hit["missing"] or hit["path"] or hit["odd"] or hit["absent"] or hit["repo"] or hit["repo5"])[:100]
-    if hit["path"] or hit["odd"] or (hit["missing"] and (not REPOSITORY.fullmatch(name) or name.startswith("."))):
+        why = f"Its licence must be accepted on its page by the account of the token.{login}"
+        return f"{named} is gated: {told}", why, ""
+    name = hit["missing"] or hit["path"] or hit["absent"] or hit["repo"] or hit["repo5"]
+    wrong = read_name(name) if hit["invalid"] or name == "None" else None
+    if wrong is not None:
+        return wrong.told, wrong.why or "Give the name alone.", wrong.meant
+    name = name[:100]
+    if seen.get("file"):
+        return f"`{name}` is a file, and this call takes a folder or a repository's name", "It reads several files.", ""
+    if hit["invalid"] or (hit["missing"] and (not REPOSITORY.fullmatch(name) or name.startswith("."))):
         if seen.get("folder"):
-            return (
-                f"`{name}` is a folder, and this call takes a repository's name",
-                "Give the folder to `from_pretrained`.",
-            )
-        why = f"A relative path starts at {seen.get('cwd')}." if seen else "A relative path starts where Python runs."
-        return f"There is no folder `{name}` here, and it cannot be a repository's name", why
+            title = f"`{name}` is a folder, and this call takes a repository's name"
+            return title, "Give the folder to `from_pretrained`.", ""
+        here = seen.get("cwd")
+        why = f"A relative path starts at {here}." if here else "A relative path starts where Python runs."
+        return f"There is no folder `{name}` here, and it cannot be a repository's name", why, ""
     if hit["missing"] or hit["absent"]:
         why = f"The Hub answers alike for names that do not exist and for private repositories.{login}"
-        return f"`{name}` is neither a folder here nor a repository that the Hub shows you", why
-    return f"The Hub refused `{name}` with HTTP {status}", f"Private, gated, or no such name.{login}"
+        return f"`{name}` is neither a folder here nor a repository that the Hub shows you", why, ""
+    return f"The Hub refused `{name}` with HTTP {status}", f"Private, gated, or no such name.{login}", ""
+
+
+_HUB = re.compile(r"hf auth login|huggingface|hugging face|HF_TOKEN", re.IGNORECASE)
+_TOKENS = {
+    "": ("that was sent", "It was revoked or misspelt: log in again."),
+    "file": (
+        "of the login on this machine",
+        "It was revoked: `hf auth login` stores a new one, `hf auth logout` drops it.",
+    ),
+    "argument": ("passed as `token=`", "It was revoked or misspelt: pass another, or none for a public repository."),
+}
+"""Where a token comes from → how it is told, and what helps."""
+
+
+def _token_told(refused: bool, source: str) -> tuple[str, str]:
+    if not refused:
+        return "The Hub wants a token, and none was found", "Log in with `hf auth login`, or pass `token=`."
+    set_it = (
+        f"of {source}",
+        f"It was revoked or misspelt, and {source} goes before a login: set it anew, or unset it.",
+    )
+    told, why = _TOKENS.get(source, set_it)
+    return f"The Hub refuses the token {told} (HTTP 401)", f"{why} Even public repositories are refused with it."
