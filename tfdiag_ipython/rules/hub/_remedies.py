@@ -66,11 +66,14 @@ def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     offline = rule.offer(
         "go-offline",
         "Go offline in this kernel",
-        "Loads the cached files without asking the Hub for newer ones, here and in every later cell.",
+        "As `HF_HUB_OFFLINE=1` before Python starts: loads the cached files, here and in every later cell, and asks the Hub for no newer ones.",
         repo=repo,
     )
     local = rule.offer(
-        "local-files-only", "Load local files only, in this call", "The same cached files, for this call.", repo=repo
+        "local-files-only",
+        "Load local files only, in this call",
+        "Adds `local_files_only=True`: the same cached files, for this call.",
+        repo=repo,
     )
     # a pipeline does not hand this argument to everything that it loads
     one_call = () if facts["kind"] == "pipeline" else (local,)
@@ -96,7 +99,8 @@ def online_fix(rule: Rule) -> Fix:
     return rule.offer(
         "go-online",
         "Go online in this kernel",
-        "Offline mode was switched on by somebody: this program will then ask the Hub again. What it downloads stays in the cache.",
+        "As without `HF_HUB_OFFLINE` when Python starts: somebody switched offline mode on, and this program will then ask the Hub again. "
+        "What it downloads stays in the cache.",
     )
 
 
@@ -107,7 +111,10 @@ def revision_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     known = difflib.get_close_matches(asked, refs, n=1) or [name for name in refs if name == "main"]
     if not known or asked in refs:
         return ()
-    repo, told = str(facts["repo"]), f"`{known[0]}` was downloaded here before: another state of the model."
+    repo, told = (
+        str(facts["repo"]),
+        f"Sets `revision={known[0]!r}`: downloaded here before, another state of the model.",
+    )
     return (rule.offer(REVISION.id, f"Load revision `{known[0]}`", told, repo=repo, revision=known[0]),)
 
 
