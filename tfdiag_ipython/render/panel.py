@@ -27,7 +27,7 @@ from tfdiag_ipython.render.view import STOPPED, Teller, View
 LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
 AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
-INTO_CELL = "A safe fix that can be undone and runs nothing twice goes into your cell, which then runs; every other is shown first."
+INTO_CELL = "A safe fix that can be undone and runs nothing twice is carried out at once, an edit in your cell itself; every other is shown first."
 RUN_IT = "Run it; I will check it then."
 TWICE = 0.3
 """Seconds after a fix in which one more click on its button is the second of a double click, which waited for the kernel meanwhile."""
