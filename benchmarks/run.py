@@ -182,7 +182,7 @@ def noted_cell() -> None:
     keep = (
         "import pathlib, tempfile\nfrom tfdiag_ipython.shell.crumb import Crumb\n"
         "from tfdiag_ipython.shell.extension import extension_of\n"
-        "extension_of(s).crumb = Crumb(pathlib.Path(tempfile.mkdtemp(), 'kernel-1.tfdiag'))\n"
+        "extension_of(s).handover.crumb = Crumb(pathlib.Path(tempfile.mkdtemp(), 'kernel-1.tfdiag'))\n"
     )
     measure = CELLS + "print(cost('1', 2000)[1000])"
     without, noted = paired(SHELL + LOAD + measure, SHELL + LOAD + keep + measure, 7)

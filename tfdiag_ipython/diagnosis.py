@@ -46,7 +46,7 @@ class Status(Enum):
 class Observation:
     """One thing that a probe saw: what, its value in words, and where it was seen (``frame `forward`, cell 3``).
 
-    ``share``, from 0 to 1, is the value's part of a whole, which the views draw as a bar beside it.
+    ``share``, from 0 to 1, is the value's part of a whole (or of the largest), which the views draw as a bar beside it.
     """
 
     what: str

@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -77,17 +77,17 @@ def _take_every(page: Any, folder: Path, topic: str) -> None:
 def _take(page: Any, target: Path) -> None:
     """The diagnosis and its panel, alone, as a picture with a palette."""
     page.mouse.move(0, 0)
-    page.locator(".tfdiag-answer").first.evaluate("answer => answer.scrollIntoView({block: 'start'})")
+    # below the notebook's tool bar, whose shadow would lie on the answer
+    scroll = "one => {one.style.scrollMarginTop = '40px'; one.scrollIntoView({block: 'start'})}"
+    page.locator(".tfdiag").first.evaluate(scroll)
     page.wait_for_timeout(700)  # the page scrolls, colours and shadows fade
     above, below = page.locator(".tfdiag").first.bounding_box(), page.locator(".tfdiag-panel").first.bounding_box()
-    left = max(above["x"] - MARGIN, 0)
-    area = {
-        "x": left,
-        "y": above["y"],
-        "width": max(above["x"] + above["width"], below["x"] + below["width"]) + MARGIN - left,
-        "height": below["y"] + below["height"] - above["y"] + MARGIN,
-    }
+    right = max(above["x"] + above["width"], below["x"] + below["width"])
+    height = below["y"] + below["height"] - above["y"]
+    area = {"x": above["x"], "y": above["y"], "width": right - above["x"], "height": height}
     picture = Image.open(BytesIO(page.screenshot(clip=area))).convert("RGB")
+    ground = picture.getpixel((picture.width - 1, picture.height - 1))  # around it are the traceback and the next cell
+    picture = ImageOps.expand(picture, MARGIN, ground)
     target.parent.mkdir(exist_ok=True)
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
     print(f"{target.name}: {target.stat().st_size:,} bytes")

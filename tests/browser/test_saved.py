@@ -54,7 +54,7 @@ def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp
     with lab.server(notebooks, tmp_path, application) as address, lab.browser(tmp_path) as page:
         lab.open_notebook(page, address, "restarted.ipynb")
         panel = lab.run_to_first_panel(page)
-        panel.get_by_text("goes into your cell").wait_for()
+        panel.get_by_text("an edit in your cell itself").wait_for()
         page.evaluate(f"() => window.jupyterapp.shell.currentWidget.sessionContext.{ends}")
         panel.locator(".tfdiag-row").first.wait_for(state="hidden")
         assert not [button for button in panel.get_by_role("button").all() if button.is_visible()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import sys
 from html.parser import HTMLParser
 
@@ -10,9 +11,9 @@ import pytest
 
 from tests.render.examples import DIAGNOSIS, HOSTILE
 from tfdiag_ipython.diagnosis import Link, Observation
-from tfdiag_ipython.render.html import render_html
+from tfdiag_ipython.render.html import inline, render_html
 
-VOID = {"br"}
+VOID = {"br", "wbr"}
 
 
 class Reader(HTMLParser):
@@ -73,7 +74,7 @@ def test_text_of_the_program_is_only_text(hostile):
     )
     markup = render_html([broken, broken])
     read, plain = Reader(markup), Reader(render_html([DIAGNOSIS, DIAGNOSIS]))
-    assert set(read.tags) <= set(plain.tags) | {"code"}
+    assert set(read.tags) <= set(plain.tags) | {"code", "wbr"}
     assert {name for name, _ in read.attributes} == {name for name, _ in plain.attributes}
     assert not any("javascript" in value for _, value in read.attributes)
     assert "49" not in read.text
@@ -122,3 +123,20 @@ def test_a_share_is_drawn_in_characters_that_a_screen_reader_passes_by():
     read = Reader(render_html([seen]))
     assert "███░░░░░░░ 3 GiB" in read.text
     assert ("aria-hidden", "true") in read.attributes
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("AutoModelForSequenceClassification", ["Auto", "Model", "For", "Sequence", "Classification"]),
+        ("bert.embeddings.word_embeddings", ["bert.", "embeddings.", "word_", "embeddings"]),
+        ("http://127.0.0.1:43177/acme/tiny-bert", ["http://127.0.0.1:43177/", "acme/", "tiny-", "bert"]),
+        ("<a>&amp;" * 5, ["<a>&amp;" * 5]),
+        ("from_pretrained", ["from_pretrained"]),
+    ],
+)
+def test_a_long_word_breaks_between_its_parts_and_keeps_its_text(word, parts):
+    markup = inline(f"{word} and `{word}`")
+    expected = "<wbr>".join(map(html.escape, parts))
+    assert markup == f"{expected} and <code>{expected}</code>"
+    assert Reader(markup).text == f"{word} and {word}"

@@ -76,8 +76,8 @@ class Once(Mend):
         return super().execute(progress)
 
 def panel_is_running():
-    from tfdiag_ipython.render.panel import _running
-    return _running.locked()
+    from tfdiag_ipython.render.acting import RUNNING
+    return RUNNING.locked()
 
 PLANS = {"once": Once, "again": Again, "oneway": OneWay, "mend": Mend, "slow": Slow, "stop": Interrupted, "refused": Refused, "faulty": Faulty}
 

@@ -81,7 +81,7 @@ def test_examples_are_what_they_say():
 
 
 @pytest.mark.parametrize(
-    ("share", "drawn"), [(0, "░" * 10), (0.01, "▏" + "░" * 9), (0.5, "█" * 5 + "░" * 5), (7, "█" * 10)]
+    ("share", "drawn"), [(0, "░" * 10), (0.01, "▒" + "░" * 9), (0.5, "█" * 5 + "░" * 5), (7, "█" * 10)]
 )
 def test_a_share_is_drawn_as_a_bar_before_its_number(share, drawn):
     seen = dataclasses.replace(DIAGNOSIS, evidence=(Observation("weights", "3 GiB", "`model`", share=share),))

@@ -10,6 +10,7 @@ from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
 from tfdiag_ipython.fixes.aliases import imported
 from tfdiag_ipython.fixes.cells import CellEdit, diff, newest_versions
+from tfdiag_ipython.fixes.restart import NOW_RESTART, THEN_RESTART
 from tfdiag_ipython.probe import Scene
 
 SETTING = "expandable_segments:True"
@@ -36,7 +37,8 @@ class SetBeforeStart(Plan):
 
     def preview(self) -> Preview:
         shown = diff(self.edit.cell.source, self.edit.source, self.edit.cell.label)
-        note = "PyTorch reads it once, when its first CUDA tensor is made: put this cell in, then restart the kernel. Nothing runs now."
+        once = "PyTorch reads it once, when its first CUDA tensor is made"
+        note = f"{once}: put this cell in. {THEN_RESTART}. Nothing runs now."
         return Preview("diff", shown, note)
 
     def execute(self, progress: Progress) -> str:
@@ -48,7 +50,7 @@ class SetBeforeStart(Plan):
     def verify(self, progress: Progress) -> Verification:
         return Verification(
             Status.NOT_CHECKED,
-            f"This process goes on with the old setting: put the edited {self.edit.cell.label} in, restart the kernel and run the cells.",
+            f"This process goes on with the old setting: put the edited {self.edit.cell.label} in. {NOW_RESTART}.",
         )
 
 

@@ -18,6 +18,7 @@ from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Cancelled, Host, Plan, Preview, Progress
+from tfdiag_ipython.fixes.restart import NOW_RESTART
 from tfdiag_ipython.probe import Cell
 
 REQUIREMENTS = {
@@ -125,12 +126,12 @@ class InstallPackages(Plan):
     def verify(self, progress: Progress) -> Verification:
         if self.stale:
             return Verification(
-                Status.PENDING, f"Restart the kernel: the old {', '.join(self.stale)} is still loaded in this process."
+                Status.PENDING, f"{NOW_RESTART}: the old {', '.join(self.stale)} is still loaded in this process."
             )
         if self.asked_by in sys.modules:
             return Verification(
                 Status.PENDING,
-                f"Restart the kernel: {self.asked_by} looked for {', '.join(self.modules)} when it was loaded, and "
+                f"{NOW_RESTART}: {self.asked_by} looked for {', '.join(self.modules)} when it was loaded, and "
                 "not since.",
             )
         return super().verify(progress)

@@ -10,7 +10,13 @@ from tfdiag_ipython.fix import Host, Plan, Preview, Progress, RunResult
 from tfdiag_ipython.fixes.cells import that_ended_well
 from tfdiag_ipython.probe import Cell, Scene
 
-FROM_THE_TOP = "Run the cells again from the top."
+RESTART = "Restart the kernel"
+LOST = "All variables are lost, and no cell runs by itself: then run the cells again, in their order."
+"""What a restart costs, and what is to be done: with it stands every offer of one."""
+THEN_RESTART = "Then restart the kernel (all variables are lost)"
+NOW_RESTART = "Restart the kernel (all variables are lost), and run the cells again"
+FROM_THE_TOP = "Then run the cells again, in their order."
+PAGE = "The page may say that the kernel died: that is this restart."
 LISTED = "Then `%load_ext tfdiag` lists the cells to run again, and runs them when you ask for it"
 GUARDED = ", the failing one with the index guard on, which stops the bad index before it reaches the GPU, and names it"
 OPTIONS = ("--guard", "-g")
@@ -33,7 +39,9 @@ class RestartKernel(Plan):
     def preview(self) -> Preview:
         count = sum(1 for name in self.host.namespace if not name.startswith("_"))
         return Preview(
-            "text", f"Restart the kernel: its {count} variables are lost. {self._then}", "This cannot be undone."
+            "text",
+            f"Restart the kernel: its {count} variables are lost. {self._then}",
+            f"This cannot be undone. {PAGE}",
         )
 
     def execute(self, progress: Progress) -> str:

@@ -40,8 +40,6 @@ RIGHT = "A decoder-only model goes on from padding."
 CAUSES = {"mask": UNMASKED, "contradicted": CONTRADICTED, "positions": MOVED, "side": LEFT, "generation": RIGHT}
 REMEDIES = {"positions": "positions", "side": "right"}
 """What puts a cause right, where it is not the mask."""
-BAR = 12
-"""Characters of the longest bar in the picture."""
 Calls = tuple[tuple[str, str], ...]
 """Calls in the person's cells: the cell's label, and the source."""
 
@@ -325,13 +323,10 @@ def picture(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
     rows = []
     for number, tokens, given, cured, changed in facts["picture"]:
         wrong = given > facts["tolerance"]
-        length = max(1, round(BAR * given / most)) if wrong and most else 0
-        told = f"{'█' * length:{BAR}} {size(given, facts)}"
         put_right = f"; put right {cured:.2g}" if cured > facts["tolerance"] else ""
-        answer = "; another answer" if changed and wrong else ""
-        rows.append(
-            Observation(f"row {number}, {_tokens(tokens)}", f"{told}{put_right}{answer}", "against the row alone")
-        )
+        told = f"{size(given, facts)}{put_right}{'; another answer' if changed and wrong else ''}"
+        share = given / most if wrong and most else 0.0
+        rows.append(Observation(f"row {number}, {_tokens(tokens)}", told, "against the row alone", share))
     return tuple(rows[:8])
 
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _CODE = re.compile(r"`([^`\n]+)`")
+_LONG = re.compile(r"\S{20,}")
+_SEAM = re.compile(r"(?<=[._/\\(=,-])(?=[A-Za-z])|(?<=[a-z0-9])(?=[A-Z])")
+"""Where a long name, path or call may go on in the next line of a narrow panel: between its parts."""
+_BREAK = "\x00"
 
 
 def render_html(diagnoses: Sequence[Diagnosis], *, brief: bool = False) -> str:
@@ -51,8 +55,9 @@ def render_line(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Escaped text in which ```code``` is set as code."""
-    return _CODE.sub(r"<code>\1</code>", html.escape(text))
+    """Escaped text in which ```code``` is set as code, and long words may break between their parts."""
+    seamed = _LONG.sub(lambda word: _SEAM.sub(_BREAK, word[0]), text)
+    return _CODE.sub(r"<code>\1</code>", html.escape(seamed)).replace(_BREAK, "<wbr>")
 
 
 def resource(name: str) -> str:

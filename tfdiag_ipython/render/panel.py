@@ -14,23 +14,20 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import ipywidgets as widgets
-
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
-from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import asks_first
+from tfdiag_ipython.render.acting import RUNNING, Acting, Taken, carry_out
 from tfdiag_ipython.render.cell_link import cell_link, changes_of, scratch_cell
 from tfdiag_ipython.render.panel_cells import TEXT, cells_of, to_run
 from tfdiag_ipython.render.panel_markup import copyable, ended, preview, said, sources, wrapped
 from tfdiag_ipython.render.text import SAFETY, SHOWN, TITLE_LIMIT, line, silenced
-from tfdiag_ipython.render.view import STOPPED, Teller, View, log
+from tfdiag_ipython.render.view import STOPPED, Teller, View
 
 LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
 AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
-INTO_CELL = "A safe fix that can be undone and runs nothing twice goes into your cell, which then runs; every other is shown first."
-WAIT = "Another fix is running: wait for it to end."
+INTO_CELL = "A safe fix that can be undone and runs nothing twice is carried out at once, an edit in your cell itself; every other is shown first."
 RUN_IT = "Run it; I will check it then."
 TWICE = 0.3
 """Seconds after a fix in which one more click on its button is the second of a double click, which waited for the kernel meanwhile."""
@@ -71,10 +68,7 @@ class Session(Protocol):
 
 
 _live: deque[View] = deque()
-_running = threading.Lock()
-"""Held while a fix runs, by whichever panel: two fixes at once would verify each other's work."""
 _Outcome = tuple[str, Verification]
-_Result = TypeVar("_Result")
 _Kept = TypeVar("_Kept", bound=View)
 
 
@@ -95,7 +89,7 @@ def _kept(view: _Kept) -> _Kept:
     return view
 
 
-class Panel(View):
+class Panel(Acting):
     """The widgets under one failure. It keeps values, and of a fix that was carried out its plan, for Undo."""
 
     def __init__(self, session: Session) -> None:
@@ -104,14 +98,11 @@ class Panel(View):
         self._idle: dict[str, Any] = {}  # the buttons that can be clicked while no fix runs
         self._rows: dict[str, Any] = {}  # the fixes of each diagnosis
         self._aside_of = ""
-        self._works = False
-        self._placed: tuple[Fix, Plan] | None = (
-            None  # what was put into the notebook's cells, whatever came of it there
-        )
+        # what was put into the notebook's cells, whatever came of it there
+        self._placed: tuple[Fix, Plan] | None = None
         self._done: tuple[str, float] = ("", 0.0)
-        self._outcome = self._box(
-            []
-        )  # of the newest fix that was carried out, with its Undo; what is said since stands above it
+        # of the newest fix that was carried out, with its Undo; what is said since stands above it
+        self._outcome = self._box([])
         self._aside = self._box([])
         first, *others = session.diagnoses[:SHOWN]
         rows = []
@@ -133,9 +124,8 @@ class Panel(View):
             link.when_able(self._tell_able)
 
     def _tell_able(self) -> None:
-        if self._note.comm is not None and self._note.value != wrapped(
-            ""
-        ):  # else it was closed meanwhile, or there is nothing to tell
+        # else it was closed meanwhile, or there is nothing to tell
+        if self._note.comm is not None and self._note.value != wrapped(""):
             self._note.value = wrapped(f'<p class="tfdiag-quiet">{INTO_CELL}</p>')
 
     # the fixes
@@ -229,19 +219,19 @@ class Panel(View):
         self._start(plan, lambda progress: ("", self.session.check(plan, progress)), threaded=False)
 
     def _start(self, plan: Plan, work: Callable[[Progress], _Outcome], *, threaded: bool) -> None:
-        if self._must_wait() or not _running.acquire(blocking=False):
+        if self._must_wait() or not RUNNING.acquire(blocking=False):
             return
         self._works = True
         try:
             told = self._html("")
             progress = Progress(Teller(told, "" if threaded else "The kernel's Stop button cancels it."))
-            captured = widgets.Output(layout=self._layout)
+            captured = self._output()
             cancel = [self._row([self._button("Cancel", progress.cancel)])] if threaded else []
             self._fill(self._stage, [told, *cancel, captured])
             self._able(False)
         except BaseException:
             self._works = False
-            _running.release()
+            RUNNING.release()
             raise
         if threaded:
             arguments = (plan, partial(work, progress), captured, False)
@@ -254,11 +244,11 @@ class Panel(View):
         outcome: _Outcome | str = "The fix was left before its end."
         try:
             with captured if captures else nullcontext():  # another thread's output has no place in the notebook
-                outcome = _carry_out(work)
+                outcome = carry_out(work)
         finally:
             self._works = False
             self._done = self._pressed, time.monotonic()
-            _running.release()
+            RUNNING.release()
             self._able(True)
             if isinstance(outcome, str):
                 self._left(plan, outcome, captured)
@@ -311,22 +301,8 @@ class Panel(View):
         self._idle.pop(widget.model_id, None)
         super()._dispose(widget)
 
-    def _undo(self, plan: Plan) -> None:
-        if self._must_wait():
-            return
-        captured = widgets.Output(layout=self._layout)
-        self._fill(self._stage, [self._html(said("Undoing …")), captured])
-        told = STOPPED
-        with captured:  # cells may run again as they stand; what leaves the block would be swallowed
-            told = _carry_out(partial(TEXT.undo, plan), "Undo")
+    def _taken_back(self) -> None:
         self._fill(self._outcome, [])
-        TEXT.write_back(told, self._say)
-
-    def _must_wait(self) -> bool:
-        """Whether a fix runs; this panel's own goes on showing its progress."""
-        if _running.locked() and not self._works:
-            self._say(WAIT)
-        return _running.locked()
 
     def _able(self, able: bool) -> None:
         for button in self._idle.values():
@@ -339,7 +315,7 @@ class Panel(View):
             page = self.session.page(code)
             data = {"text/markdown": page, "text/plain": page}
             shown = {"output_type": "display_data", "data": data, "metadata": {}}
-            self._fill(self._aside, [widgets.Output(outputs=(shown,), layout=self._layout)])
+            self._fill(self._aside, [self._output((shown,))])
 
     def _report(self) -> None:
         if self._unfolds("report"):
@@ -362,25 +338,6 @@ class Panel(View):
         return bool(self._aside_of)
 
 
-class Taken(View):
-    """Under a cell that ran with the fix that was put into it: Undo, until another cell runs."""
-
-    def __init__(self, plan: Plan, on_main_thread: Callable[[Callable[[], None]], bool]) -> None:
-        super().__init__(on_main_thread)
-        self._stand([self._row([self._button("Undo", partial(self._undo, plan))]), self._stage])
-
-    def _undo(self, plan: Plan) -> None:
-        if _running.locked():
-            self._say(WAIT)
-            return
-        captured = widgets.Output(layout=self._layout)
-        self._fill(self._stage, [captured])
-        told = STOPPED
-        with captured:  # cells may run again as they stand; what leaves the block would be swallowed
-            told = _carry_out(partial(TEXT.undo, plan), "Undo")
-        TEXT.write_back(told, self._say)
-
-
 def _executable(diagnosis: Diagnosis) -> list[Fix]:
     """The fixes that a button can carry out; the others stand as text in the diagnosis."""
     return [fix for fix in diagnosis.fixes if fix.applicability is not Applicability.DISPLAY_ONLY]
@@ -388,16 +345,3 @@ def _executable(diagnosis: Diagnosis) -> list[Fix]:
 
 def _has_safe(diagnoses: list[Diagnosis]) -> bool:
     return any(fix.applicability is Applicability.SAFE for diagnosis in diagnoses for fix in _executable(diagnosis))
-
-
-def _carry_out(work: Callable[[], _Result], what: str = "The fix") -> _Result | str:
-    """The outcome, or one sentence that says why there is none."""
-    try:
-        return work()
-    except KeyboardInterrupt:
-        return STOPPED
-    except TfdiagError as error:
-        return str(error)
-    except BaseException as error:
-        log.exception("%s failed.", what)
-        return f"{what} failed ({type(error).__name__}); `%tfdiag report` has the details."

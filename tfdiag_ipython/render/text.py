@@ -53,7 +53,7 @@ def bar(share: float) -> str:
     """A share of a whole as ten characters, which need neither colour nor style: ``███░░░░░░░``."""
     share = min(max(share, 0.0), 1.0)
     full = round(share * BAR)
-    drawn = "█" * full if full or not share else "▏"
+    drawn = "█" * full if full or not share else "▒"
     return drawn.ljust(BAR, "░")
 
 

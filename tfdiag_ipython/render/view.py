@@ -58,6 +58,9 @@ class View:
     def _html(self, markup: str) -> Any:
         return widgets.HTML(wrapped(markup), layout=self._layout)
 
+    def _output(self, outputs: Sequence[dict[str, Any]] = ()) -> Any:
+        return widgets.Output(outputs=tuple(outputs), layout=self._layout)
+
     def _box(self, children: Sequence[Any]) -> Any:
         return widgets.VBox(children, layout=self._layout)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Status
-from tfdiag_ipython.shell.crumb import Crumb, predecessor
 from tfdiag_ipython.shell.display import has_widgets, publish, show_diagnoses, show_line
+from tfdiag_ipython.shell.handover import Handover
 from tfdiag_ipython.shell.journal import Journal, fault
 from tfdiag_ipython.shell.kernel_words import KernelWords
 from tfdiag_ipython.shell.listener import Listener
@@ -20,7 +19,6 @@ from tfdiag_ipython.shell.observe import Observation, unwrap
 from tfdiag_ipython.shell.pending import Pending
 from tfdiag_ipython.shell.scene import Mark, cells_up_to, kills_cuda
 from tfdiag_ipython.shell.settings import TfdiagSettings
-from tfdiag_ipython.shell.successor import after_restart, is_restarted, leave, take
 
 if TYPE_CHECKING:
     from tfdiag_ipython.engine import Engine
@@ -84,8 +82,7 @@ class Extension:
         self.diagnosed: ShellSession | None = None
         self.cuda_dead = False
         self.undoable: Plan | None = None  # what was carried out last, until another cell runs
-        self.crumb: Crumb | None = None
-        self._left: tuple[Mapping[str, Any] | None, list[Cell]] = (None, [])
+        self.handover = Handover(self)
         self._words = KernelWords()
         self._warm = False
         self._pending: list[Pending] = []
@@ -108,20 +105,13 @@ class Extension:
         self._completers_before = {key: getattr(completers, "strs", {}).get(key, _ABSENT) for key in COMPLETED}
         for key in COMPLETED:
             self.shell.set_hook("complete_command", complete, str_key=key)
-        self.crumb = Crumb.of(self.shell)
-        if self.crumb is not None:
-            atexit.register(self._leave)
-        self._left = predecessor(self.crumb), take(self.crumb.path) if self.crumb is not None else []
-        if _in_a_cell(self.shell):
-            self._tell_news()
+        self.handover.open()
         self.shell.configurables.append(self.settings)  # where `%config` looks
 
     def remove(self) -> None:
         self.listener.unregister()
         self._words.stop()
-        if self.crumb is not None:
-            atexit.unregister(self._leave)
-            self.crumb.close()
+        self.handover.close()
         self.shell.input_transformers_cleanup.remove(unwrap)
         manager = self.shell.magics_manager
         for kind, before in self._magics_before.items():
@@ -134,16 +124,6 @@ class Extension:
         for key, before in self._completers_before.items():
             _put_back(self.shell.strdispatchers["complete_command"].strs, key, before)
         self.journal.detach()
-
-    def _leave(self) -> None:
-        """The kernel ends. Is it restarted, as the last diagnosis advised, by the toolbar: leave the same list as tfdiag's own restart."""
-        try:
-            if self.crumb is None or self.last is not self.diagnosed or self.last is None:
-                return
-            if is_restarted(self.shell.kernel) and (cells := after_restart(self.last)):
-                leave(self.crumb.path, cells)
-        except Exception:
-            fault("The cells to be run again were not left.")
 
     def engine(self) -> Engine:
         """The engine with the rules of this process and the person's settings; the rules are loaded on the first call."""
@@ -168,42 +148,6 @@ class Extension:
         if self.undoable is not None:
             self.undoable.forget()
             self.undoable = None
-
-    def note(self, source: str, stored: bool) -> None:
-        """Note the cell for the case that the kernel does not survive it."""
-        if self.crumb is not None:
-            inputs = getattr(getattr(self.shell, "history_manager", None), "input_hist_raw", ())
-            self.crumb.begin(source, len(inputs) if stored else 0)  # the counter is ahead of it in IPython 9
-
-    def _tell_news(self) -> None:
-        """Tell once what the kernel before this one left: below a cell, for what is shown before the first one goes nowhere."""
-        (note, cells), self._left = self._left, (None, [])
-        if note is not None:
-            self._tell_of(note)
-        self._tell_again(cells)
-
-    def _tell_again(self, cells: Sequence[Cell]) -> None:
-        """This kernel was restarted from a panel: say which cells are to be run again."""
-        if not cells:
-            return
-        try:
-            from tfdiag_ipython.rules.ker.kernel_restarted import restarted
-
-            self.diagnose(restarted(*((cell.number, cell.source) for cell in cells)), None, None, None)
-        except Exception:
-            fault("What the kernel before left to be run could not be told.")
-
-    def _tell_of(self, note: Mapping[str, Any]) -> None:
-        """The kernel before this one was ended in the middle of a cell: say what is known of it."""
-        try:
-            from tfdiag_ipython.failure import Failure
-            from tfdiag_ipython.redact import redact
-            from tfdiag_ipython.rules.mem.kernel_ended_abruptly import ENDED, MESSAGE
-
-            facts = {**note, "line": redact(str(note.get("line", "")))}
-            self.diagnose(Failure.from_finding(ENDED, MESSAGE, facts), None, None, None)
-        except Exception:
-            fault("What the kernel before left could not be told.")
 
     def scene(
         self,
@@ -294,7 +238,7 @@ class Extension:
     @property
     def waits(self) -> bool:
         """Whether something is due when a cell has run: a check, or what the kernel before left to be told."""
-        return bool(self._pending) or any(self._left)
+        return bool(self._pending) or self.handover.waits
 
     def expect(self, failure: Failure, cells: Sequence[Cell], put: tuple[Plan, ShellSession] | None = None) -> None:
         """Say under one of these cells, when it runs next, whether this failure is gone; ``put`` is what that run can undo."""
@@ -304,7 +248,7 @@ class Extension:
         """A cell has ended: settle the checks that were waiting for it."""
         from tfdiag_ipython.fix import compare
 
-        self._tell_news()
+        self.handover.tell()
         due = [pending for pending in self._pending if pending.is_about(cell)]
         if not due:
             return
@@ -387,14 +331,3 @@ def _put_back(table: dict[str, Any], key: str, before: object) -> None:
         table.pop(key, None)
     else:
         table[key] = before
-
-
-def _in_a_cell(shell: Any) -> bool:
-    """Whether a cell runs: an extension of the configuration file is loaded before there is one."""
-    kernel = getattr(shell, "kernel", None)
-    if kernel is None:
-        return True
-    try:
-        return bool(kernel.get_parent("shell").get("header"))
-    except Exception:  # there has been no request yet, or the kernel has its own ways
-        return False

@@ -19,7 +19,6 @@ from tfdiag_ipython.fix import RunResult
 from tfdiag_ipython.fixes.memory import clear_traceback
 from tfdiag_ipython.probe import Cell
 from tfdiag_ipython.shell.scene import Mark, Released, is_new, mark, newest_exception, put
-from tfdiag_ipython.shell.successor import leave
 
 if TYPE_CHECKING:
     from tfdiag_ipython.shell.extension import Extension
@@ -126,8 +125,7 @@ class ShellHost:
         loop = getattr(kernel, "io_loop", None)
         if kernel is None or loop is None or not hasattr(kernel, "do_shutdown"):
             raise PlanError(RESTART_BY_HAND)
-        if again and self.extension.crumb is not None:
-            leave(self.extension.crumb.path, again)
+        self.extension.handover.leave(again)
         loop.call_later(RESTART_AFTER, kernel.do_shutdown, True)
 
 

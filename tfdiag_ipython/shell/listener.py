@@ -96,7 +96,7 @@ class Listener:
         identity = str(getattr(info, "cell_id", None) or self._id_from_kernel() or "")
         self.extension.begin(source, identity)
         self._running = _Running(source, identity, bool(info.store_history), time.perf_counter(), None)
-        self.extension.note(source, bool(info.store_history))
+        self.extension.handover.begin(source, bool(info.store_history))
         always = sorted(self.extension.settings.watch)
         if always or source.lstrip().startswith("%%tfdiag"):
             self._running.observation = observe(source, always)
@@ -109,8 +109,7 @@ class Listener:
 
     def _end(self, result: Any) -> None:
         running, self._running = self._running, None
-        if self.extension.crumb is not None:
-            self.extension.crumb.end(time.perf_counter() - running.start if running is not None else 0.0)
+        self.extension.handover.end(time.perf_counter() - running.start if running is not None else 0.0)
         observation = running.observation if running is not None else None
         exception = newest_exception()
         if exception is not None and not is_new(exception):

@@ -119,7 +119,7 @@ class HubSilence:
         told = f"tfdiag: silent for {seconds:.0f} s, waiting {WAITS[found].format(place=place)}"
         told += f", to load `{wanted}`" if wanted else ""
         if facts.get("complete"):
-            told += "; the local cache has it: stop the cell, and go offline with one click"
+            told += "; the local cache has it: stop the cell to be told how to go offline"
         else:
             told += ": stop the cell to see why, or run `%tfdiag probe hub` after it"
         with contextlib.suppress(OSError, ValueError):  # an output that was closed

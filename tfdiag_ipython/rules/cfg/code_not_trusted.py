@@ -8,6 +8,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.loading import load_with_option
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.model_folder import ModelFolderProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -149,7 +150,7 @@ class CodeNotTrusted(Rule):
         if first and (not version or older(version, first)):
             why = f"transformers {first} and later know `{model_type[:60]}` themselves, without this code."
             label = f"pip install --upgrade transformers (at least {first})"
-            fixes.insert(0, self.offer("upgrade", label, "Then restart the kernel: no foreign code has to run."))
+            fixes.insert(0, self.offer("upgrade", label, f"{THEN_RESTART}: no foreign code has to run."))
         elif first:
             why = f"transformers {version} knows `{model_type[:60]}` itself; the checkpoint's auto_map asks for its own classes instead."
         code: Mapping[str, int] = held["code"] if held else {}

@@ -8,6 +8,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.loading import load_from
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.fixes.source import replace_symbol
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.asked_part import AskedPartProbe
@@ -229,7 +230,7 @@ class UnknownModelType(Rule):
 
     def _upgrade(self, release: str) -> Fix:
         label = f"pip install --upgrade transformers (at least {release[:20]})"
-        return self.offer("upgrade", label, "Then restart the kernel.")
+        return self.offer("upgrade", label, f"{THEN_RESTART}.")
 
     def _looked(self, held: Evidence) -> Diagnosis:
         """What the folder is, and what is to be done with one of its kind."""

@@ -116,7 +116,15 @@ class StateDictKeys(Rule):
             title = f"Every name in the state dict {side} the prefix `{prefix}` that {wrapper} adds; {model} expects the other"
             why = f"{'The saved' if added else 'Your'} model is wrapped; the names are the same otherwise."
             label = f"{'Take' if added else 'Put'} `{prefix}` {'off' if added else 'on'} in the call"
-            fixes = (self.offer("match-prefix", label, "", prefix=prefix, add=bool(lacking)),)
+            fixes = (
+                self.offer(
+                    "match-prefix",
+                    label,
+                    "In every name, where `load_state_dict` is called.",
+                    prefix=prefix,
+                    add=bool(lacking),
+                ),
+            )
             certainty = Certainty.CONFIRMED
         elif holder := next((name for name in ("state_dict", "model_state_dict", "model") if name in unexpected), ""):
             title = f"The file holds more than weights: {model}'s are under `{holder}` of what was loaded"

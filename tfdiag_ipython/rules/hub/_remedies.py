@@ -82,11 +82,14 @@ def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     offline = rule.offer(
         "go-offline",
         "Go offline in this kernel",
-        "Loads the cached files without asking the Hub for newer ones, here and in every later cell.",
+        "As `HF_HUB_OFFLINE=1` before Python starts: loads the cached files, here and in every later cell, and asks the Hub for no newer ones.",
         repo=repo,
     )
     local = rule.offer(
-        "local-files-only", "Load local files only, in this call", "The same cached files, for this call.", repo=repo
+        "local-files-only",
+        "Load local files only, in this call",
+        "Adds `local_files_only=True`: the same cached files, for this call.",
+        repo=repo,
     )
     # a pipeline does not hand this argument to everything that it loads
     one_call = () if facts["kind"] == "pipeline" else (local,)
@@ -112,7 +115,8 @@ def online_fix(rule: Rule) -> Fix:
     return rule.offer(
         "go-online",
         "Go online in this kernel",
-        "Offline mode was switched on by somebody: this program will then ask the Hub again. What it downloads stays in the cache.",
+        "As without `HF_HUB_OFFLINE` when Python starts: somebody switched offline mode on, and this program will then ask the Hub again. "
+        "What it downloads stays in the cache.",
     )
 
 
@@ -121,7 +125,7 @@ def revision_fix(rule: Rule, facts: Mapping[str, Any], revision: str) -> tuple[F
     if not revision:
         return ()
     shown = revision[:8] if COMMIT.fullmatch(revision) else revision
-    told = f"`{shown}` was downloaded here before; it may be another state of the model."
+    told = f"Sets `revision={revision!r}`: downloaded here before, it may be another state of the model."
     repo = str(facts["repo"])
     return (rule.offer(REVISION.id, f"Load revision `{shown}`", told, repo=repo, revision=revision),)
 

@@ -101,7 +101,7 @@ class DownloadCutShort(Rule):
         )
 
     def _again(self, repo: str) -> Fix:
-        told = "What came before is not used again. Take it out when it has worked: it downloads each time."
+        told = "Adds `force_download=True`: what came before is not used again. Take it out when it has worked: it downloads each time."
         return self.offer(AGAIN, "Download it again, in this call", told, repo=repo)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:

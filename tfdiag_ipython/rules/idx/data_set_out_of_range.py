@@ -179,7 +179,7 @@ class DataSetOutOfRange(Rule):
                 told = f"Where `{dataset}` is made, subtract one from `{column['column']}` (but leave -100)."
                 found.append(self.offer("shift-labels", "Count the labels from 0", told))
             count = column["largest"] + 1
-            told = "The classification head becomes a new one, untrained."
+            told = f"Sets `num_labels={count}` where the model is made: its classification head becomes a new one, untrained."
             found.append(
                 self.offer(
                     "set-num-labels",

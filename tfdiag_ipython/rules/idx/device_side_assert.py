@@ -7,7 +7,7 @@ from dataclasses import replace
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link, Status
 from tfdiag_ipython.failure import Failure, Frame, Raised
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.restart import restart
+from tfdiag_ipython.fixes.restart import LOST, RESTART, restart
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_call import IndexCallProbe
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
@@ -202,8 +202,8 @@ class DeviceSideAssert(Rule):
             what = f"The kernel's own words: {operation.words} ({operation.file}). {what}"
         fix: Fix = self.offer(
             "restart-kernel",
-            "Restart the kernel",
-            "All variables are lost; then run the failing cell with the guard on.",
+            RESTART,
+            f"{LOST[:-1]}, the failing one under `%%tfdiag --guard`.",
         )
         return self.found(
             f"{answer}; CUDA is unusable in this process: restart the kernel",

@@ -238,7 +238,7 @@ class TargetOutOfRange(Rule):
                 self.offer(
                     "set-num-labels",
                     f"Make the model with {count:,} classes",
-                    "The classification head becomes a new one, untrained.",
+                    f"Sets `num_labels={count}` where the model is made: its classification head becomes a new one, untrained.",
                     model=seen["model"],
                     count=count,
                     has=limit,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
@@ -111,7 +112,7 @@ class BrokenDependency(Rule):
             if known
             else first or "something that it imports fails (the cause stands higher up in the traceback)"
         )
-        fixes = (self.offer("repair", known[1], "Then restart the kernel."),) if known else ()
+        fixes = (self.offer("repair", known[1], f"{THEN_RESTART}."),) if known else ()
         return self.found(
             f"{what} cannot be imported: {reason}",
             Certainty.CONFIRMED if below and not failure.stored else Certainty.LIKELY,

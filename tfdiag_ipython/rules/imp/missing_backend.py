@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, S
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.install import REQUIREMENTS
-from tfdiag_ipython.fixes.restart import restart
+from tfdiag_ipython.fixes.restart import LOST, RESTART, THEN_RESTART, restart
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -195,9 +195,12 @@ class MissingBackend(Rule):
         elif not state:
             title = f"{who} needs the package {distribution}, which was not found"
             title += " (or was installed after the kernel started)"
-        note = "Then restart the kernel: transformers looks for its packages only while it is loaded."
+        note = f"{THEN_RESTART}: transformers looks for its packages only while it is loaded."
         if package:
             modules = " ".join([package, *others])
+            first = f"'{distribution}{needed}'" if needed else distribution
+            written = " ".join([first, *(REQUIREMENTS[other] for other in others)])
+            note = f"`%pip install {written}`. {note}"
             fix = self.offer("install", f"Install {names}", note, modules=modules, needed=needed)
         else:
             fix = self.offer("install-by-hand", f"Install {distribution} by hand", note)
@@ -223,7 +226,7 @@ class MissingBackend(Rule):
                 self.offer(
                     "install",
                     f"Install {distribution}{needed}",
-                    "Then restart the kernel: the old one is loaded, and transformers looks only once.",
+                    f"`%pip install '{distribution}{needed}'`. {THEN_RESTART}: the old one is loaded, and transformers looks only once.",
                     modules=package,
                     needed=needed,
                 ),
@@ -257,11 +260,7 @@ class MissingBackend(Rule):
             what=f"{who} was told that {distribution} is missing, yet its metadata says {version}.",
             why="Transformers looks for its packages only while it is loaded, and remembers the answer.",
             evidence=seen.seen,
-            fixes=(
-                self.offer(
-                    "restart-kernel", "Restart the kernel", "All variables are lost; run the cells again from the top."
-                ),
-            ),
+            fixes=(self.offer("restart-kernel", RESTART, LOST),),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:

@@ -111,8 +111,8 @@ class ModuleNotInstalled(Rule):
             return None
         fixes: tuple[Fix, ...] = ()
         if module in REQUIREMENTS:
-            label = f"Install {REQUIREMENTS[module]}"
-            fixes = (self.offer("install", label, "With pip, into the kernel's own environment.", module=module),)
+            told = f"`%pip install {REQUIREMENTS[module]}`: into the kernel's own environment."
+            fixes = (self.offer("install", f"Install {REQUIREMENTS[module]}", told, module=module),)
         where = "for the Python that ran this" if not state else "for this kernel's Python"
         others = evidence[OtherPythonsProbe.name]
         title, why = (

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Rule
@@ -72,7 +73,7 @@ class NameMissingInLibrary(Rule):
         owner = next((package for names, package in _OWNERS if re.fullmatch(names, name)), "")
         if not owner or not frames or not TRANSFORMERS.search(frames[-1].file):
             return None  # the person's own name
-        fix = self.offer("install", f"pip install --upgrade {owner}", "Then restart the kernel.")
+        fix = self.offer("install", f"pip install --upgrade {owner}", f"{THEN_RESTART}.")
         return self.found(
             f"transformers needs `{name}` of {owner}, which is missing, too old or newer than this kernel",
             Certainty.LIKELY,

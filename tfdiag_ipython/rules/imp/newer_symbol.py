@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.installed_symbols import WANTED, InstalledSymbolsProbe
 from tfdiag_ipython.probes.nearest import distance
@@ -172,7 +173,7 @@ class NewerSymbol(Rule):
         here = (f" and gone again from {until} on" if until else "") + (f", here is {version}" if version else "")
         releases = (f" (at least {first}" + (f", before {until})" if until else ")")) if first else ""
         upgrade = self.offer(
-            "upgrade", f"pip install --upgrade {name.library.replace('_', '-')}{releases}", "Then restart the kernel."
+            "upgrade", f"pip install --upgrade {name.library.replace('_', '-')}{releases}", f"{THEN_RESTART}."
         )
         certainty = Certainty.LIKELY
         if right:

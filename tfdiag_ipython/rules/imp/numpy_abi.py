@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
@@ -105,7 +106,7 @@ class NumpyAbi(Rule):
                 f"{_package(failure)} was built for NumPy 1, here is NumPy {number or '2'}: upgrade it, or use numpy<2"
             )
         fix = self.offer(
-            "fit-numpy", "pip install 'numpy<2'", "Or upgrade torch and the package named; then restart the kernel."
+            "fit-numpy", "pip install 'numpy<2'", f"Or upgrade torch and the package named. {THEN_RESTART}."
         )
         return self.found(
             title,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.installed_symbols import LIBRARIES, WANTED, wanted
 from tfdiag_ipython.probes.shadowing import NO_METADATA, ShadowingProbe
@@ -165,9 +166,7 @@ class ShadowedLibrary(Rule):
         else:
             title = f"{module} was asked for a name while it was half loaded: "
             title += "a file of yours has its name, or that of a module it needs"
-        fixes = (
-            self.offer("rename-file", f"Rename {path}", "Delete the __pycache__ beside it, then restart the kernel."),
-        )
+        fixes = (self.offer("rename-file", f"Rename {path}", f"Delete the __pycache__ beside it. {THEN_RESTART}."),)
         return self.found(
             title,
             Certainty.CONFIRMED if seen and path else Certainty.LIKELY,
@@ -214,7 +213,7 @@ class ShadowedLibrary(Rule):
             what=f"`import {name}` finds this {kind}, which has none of the library's names.",
             why="Python looks in the working folder before it looks at what is installed.",
             evidence=seen.seen,
-            fixes=(self.offer("rename-file", label, "Then restart the kernel: it stays loaded until then."),),
+            fixes=(self.offer("rename-file", label, f"{THEN_RESTART}: it stays loaded until then."),),
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.installed_symbols import LIBRARIES
 from tfdiag_ipython.probes.requirements import RequirementsProbe
@@ -108,5 +109,5 @@ class SiblingMismatch(Rule):
             what=f"{asking} asks {lacking} for a name that this release does not have.",
             why="By the requirement in the installed metadata they do not fit: one of the two must change.",
             evidence=seen.seen,
-            fixes=(self.offer("install-fitting", f'pip install "{need}"', "Then restart the kernel."),),
+            fixes=(self.offer("install-fitting", f'pip install "{need}"', f"{THEN_RESTART}."),),
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Status
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.restart import restart
+from tfdiag_ipython.fixes.restart import LOST, RESTART, restart
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.installed_symbols import WANTED
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
@@ -83,7 +83,7 @@ class StaleModule(Rule):
             what=f"`{name.symbol}` was asked of the release that was loaded before the installation.",
             why="A module that is loaded stays as it is until its process ends.",
             evidence=evidence[PackageVersionsProbe.name].seen,
-            fixes=(self.offer("restart-kernel", "Restart the kernel", "All variables are lost; run the cells again."),),
+            fixes=(self.offer("restart-kernel", RESTART, LOST),),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
@@ -100,7 +101,7 @@ class UnloadableBinary(Rule):
         else:
             name = re.split(r"[/\\]", hit["dll"])[-1] or hit["extension"] or "a DLL"
             reason = f"{name}, or a DLL that it needs, is not found (the Visual C++ runtime, or a mixed installation)"
-        fix = self.offer("reinstall", f"Install {package} anew, for the torch that is here", "Then restart the kernel.")
+        fix = self.offer("reinstall", f"Install {package} anew, for the torch that is here", f"{THEN_RESTART}.")
         return self.found(
             f"The compiled part of {package} cannot be loaded: {reason}",
             Certainty.LIKELY,

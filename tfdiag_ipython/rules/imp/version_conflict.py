@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.restart import THEN_RESTART
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule
@@ -94,7 +95,7 @@ class VersionConflict(Rule):
             what=f"Transformers requires {package}{wanted} and found {found}.",
             why="Another installation changed it, or a second copy of it comes first on Python's path.",
             evidence=seen.seen,
-            fixes=(self.offer("install-fitting", f'pip install "{package}{wanted}"', "Then restart the kernel."),),
+            fixes=(self.offer("install-fitting", f'pip install "{package}{wanted}"', f"{THEN_RESTART}."),),
         )
 
 

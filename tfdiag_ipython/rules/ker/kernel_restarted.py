@@ -88,7 +88,7 @@ class KernelRestarted(Rule):
         return self.found(
             f"The kernel was restarted: run again {listed}{guarded}",
             Certainty.CONFIRMED,
-            what="All variables are gone. Nothing runs by itself: leave out what is slow and no longer needed.",
+            what="All variables are lost, and no cell runs by itself: leave out what is slow and no longer needed.",
             why="The guard stops a bad index before it reaches the GPU, and names it." if guarded else "",
             evidence=tuple(Observation(cell.label, _line(cell.source)) for cell in cells),
             fixes=(fix,),

@@ -56,24 +56,23 @@ def on_click(seen: Mapping[str, Any]) -> str:
 
 
 def suspected(rule: Rule, seen: Mapping[str, Any], title: str, why: str = "", *others: Fix) -> Diagnosis:
-    """A call that was watched and not measured: possible, with the click that measures it."""
+    """A call that was watched and not measured: possible, with what measures it."""
     asked = on_click(seen)
     hooks = ", your hooks included" if seen["unmeasured"] == "hooks" else ""
-    button = rule.offer(
+    measure = rule.offer(
         "measure",
         "Measure it now",
-        f"Runs the model{hooks}; changes nothing.",
+        f"`%tfdiag probe padding {asked}` runs the model{hooks}; it changes nothing.",
         arguments=asked,
         method=seen["method"],
     )
-    named = f"`%tfdiag probe padding {asked}` measures it, as the button does."
-    how = named if asked else "Name model and inputs to `%tfdiag probe padding`, and it is measured."
+    how = "" if asked else "Name model and inputs to `%tfdiag probe padding`, and it is measured."
     return rule.found(
         title,
         Certainty.POSSIBLE,
         what=NOT_MEASURED.format(REASONS[seen["unmeasured"]]),
         why=f"{why} {how}".strip(),
-        fixes=(*((button,) if asked else ()), *others),
+        fixes=(*((measure,) if asked else ()), *others),
     )
 
 

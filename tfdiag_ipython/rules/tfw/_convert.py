@@ -33,7 +33,8 @@ def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
     reason = _hindrance(seen)
     told = (
         reason
-        or f"Writes {TARGET} beside {SOURCE if SOURCE in named else 'the shards'}, without TensorFlow; every name and shape is checked first."
+        or f"Writes {TARGET} beside {SOURCE if SOURCE in named else 'the shards'}, without TensorFlow; every name and shape is checked first. By hand: "
+        "`save_pretrained` after `from_tf=True`, in transformers 4 with TensorFlow."
     )
     fix = rule.offer(CONVERT, f"Convert {SOURCE} to {TARGET}", told, display=bool(reason), folder=seen["folder"])
     differs = "" if reason else differs_from_tensorflow(seen.facts)
@@ -49,7 +50,7 @@ def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
 def plan_conversion(fix: Fix, scene: Scene) -> ConvertWeights:
     """Convert, take ``from_tf=True`` out of the cells that say it, let a call that gave a file load its folder, and run what failed again."""
     if scene.host is None or scene.cell is None:
-        raise PlanError("The cell that failed is not known here: run it again, then press the button.")
+        raise PlanError("The cell that failed is not known here: run it again.")
     edit: EditCells | None = None
     asked = str(fix.parameters.get("asked", ""))
     if asked:  # a file was given
