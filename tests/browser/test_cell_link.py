@@ -30,7 +30,7 @@ def address(request, tmp_path_factory):
     notebooks.mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    for number in range(12):
+    for number in range(13):
         nbformat.write(notebook, notebooks / f"{number}.ipynb")
     with lab.server(notebooks, home, request.param) as address:
         yield address
@@ -90,6 +90,24 @@ def test_a_cell_that_was_moved_and_collapsed_is_found_by_its_id(page, address):
     page.get_by_text(VERIFIED).wait_for()
     assert sources(page) == [CELLS[0], CELLS[2], CELLS[3], RIGHT]
     assert page.evaluate(COUNTS) == [1, None, None, 3]
+
+
+KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+WAITS = (
+    "() => getComputedStyle(document.querySelector('.tfdiag-panel'), '::after').content.includes('A cell is running')"
+)
+
+
+def test_a_click_while_a_cell_runs_says_that_it_waits(page, address):
+    panel = failed(page, address, "12.ipynb")
+    page.evaluate(SET, [FAILS + 1, "import time\ntime.sleep(3)"])
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+    page.wait_for_function(f"{KERNEL}.status === 'busy'")
+    panel.get_by_role("button", name="Show report to copy").click()
+    page.wait_for_function(WAITS)
+    panel.get_by_text("The report, as Markdown").wait_for()
+    page.wait_for_function(f"{KERNEL}.status === 'idle'")
+    assert not page.evaluate(WAITS)
 
 
 def test_it_is_one_step_of_the_cells_own_undo(page, address):

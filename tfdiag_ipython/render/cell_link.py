@@ -83,6 +83,7 @@ class CellLink:
             _esm = resource("cell_link.js")
             request = traitlets.Dict().tag(sync=True)
             gone = traitlets.Unicode(_gone()).tag(sync=True)
+            owner = traitlets.Unicode(OWNER).tag(sync=True)
 
         self.able = False
         """Whether a page has said that it can write into the notebook."""

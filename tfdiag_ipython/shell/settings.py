@@ -107,15 +107,25 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
 
     def change(self, name: str, text: str) -> None:
         """Set one setting from what was typed; raises ``UsageError`` with one sentence."""
-        if name not in self.names():
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.names())}."
-            raise UsageError(f"tfdiag has no setting {name!r}. {hint}")
+        self._check(name, UsageError)
         trait = self.traits()[name]
         try:
             setattr(self, name, _value(name, trait, text.strip()))
         except (TraitError, ValueError):
             raise UsageError(f"{text.strip()!r} is no value for {name}: it takes {_takes(name, trait)}.") from None
+
+    def update_config(self, config: Any) -> None:
+        """What ``%config`` calls. Of a misspelt name traitlets warns once and keeps it; here it is an error each time, as a wrong value is."""
+        for name in config.get(type(self).__name__, ()):
+            self._check(name, TraitError)
+        super().update_config(config)
+
+    def _check(self, name: str, error: type[Exception]) -> None:
+        """Raise an error with one sentence where there is no such setting."""
+        if name not in self.names():
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.names())}."
+            raise error(f"tfdiag has no setting {name!r}. {hint}")
 
     def _told(self, name: str) -> str:
         value = getattr(self, name)
