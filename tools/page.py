@@ -77,8 +77,8 @@ class Page:
 
     def text(self) -> str:
         """All that the newest panel says, without markup."""
-        seamless = self.markup().replace("<wbr>", "")  # where a long name may break
-        plain = re.sub(r"<style>.*?</style>|<[^>]+>", " ", seamless, flags=re.DOTALL)
+        whole = re.sub(r"<wbr>|</?span[^>]*>", "", self.markup())  # these stand within words
+        plain = re.sub(r"<style>.*?</style>|<[^>]+>", " ", whole, flags=re.DOTALL)
         return re.sub(r"\s+", " ", html.unescape(plain))
 
     def wait_for(self, told: str, seconds: float = 20) -> None:

@@ -25,6 +25,10 @@ HEBREW = dataclasses.replace(DIAGNOSIS, title="התוויות גדולות מד�
 BUTTON = f'<style>{resource("panel.css")}</style><div class="tfdiag-panel"><button class="tfdiag-button">Do it</button></div>'
 
 
+LONG_NAME = "document.querySelector('.tfdiag-answer .tfdiag-long')"
+TOPS = "new Set([...range.getClientRects()].map(one => one.top)).size"
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     with lab.browser(tmp_path_factory.mktemp("chromium")) as page:
@@ -99,3 +103,13 @@ def test_forced_colours_keep_text_full_and_buttons_bordered(page, scheme):
 def test_it_is_readable_without_a_theme(page):
     show(page, DIAGNOSIS, DIAGNOSIS, width=800)
     assert min(page.evaluate(CONTRASTS, ".tfdiag"))[0] >= 4.5
+
+
+def test_a_long_name_stays_whole_where_it_fits_into_a_line(page):
+    name = "AutoModelForSequenceClassification"
+    titled = dataclasses.replace(DIAGNOSIS, title=f"The class that is wanted here is called `{name}`")
+    rows = f"() => {{const range = document.createRange(); range.selectNodeContents({LONG_NAME}); return {TOPS};}}"
+    show(page, titled, width=400)
+    assert page.evaluate(rows) == 1
+    show(page, titled, width=200)
+    assert page.evaluate(rows) > 1

@@ -19,6 +19,7 @@ from tfdiag_ipython.render.text import (
     TEXT_LIMIT,
     TITLE_LIMIT,
     bar,
+    clean,
     line,
     render_text,
 )
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _CODE = re.compile(r"`([^`\n]+)`")
-_LONG = re.compile(r"\S{20,}")
+_LONG = re.compile(r"[^\s`]{20,}")
 _SEAM = re.compile(r"(?<=[._/\\(=,-])(?=[A-Za-z])|(?<=[a-z0-9])(?=[A-Z])")
-"""Where a long name, path or call may go on in the next line of a narrow panel: between its parts."""
-_BREAK = "\x00"
+"""Where a long name, path or call that is wider than a narrow panel may go on in the next line: between its parts."""
+_MARKS = {"\x00": "<wbr>", "\x01": '<span class="tfdiag-long">', "\x02": "</span>"}
+"""What stands for markup while the text is escaped: none of these is left in a text that is shown."""
 
 
 def render_html(diagnoses: Sequence[Diagnosis], *, brief: bool = False) -> str:
@@ -56,8 +58,15 @@ def render_line(text: str) -> str:
 
 def inline(text: str) -> str:
     """Escaped text in which ```code``` is set as code, and long words may break between their parts."""
-    seamed = _LONG.sub(lambda word: _SEAM.sub(_BREAK, word[0]), text)
-    return _CODE.sub(r"<code>\1</code>", html.escape(seamed)).replace(_BREAK, "<wbr>")
+    markup = _CODE.sub(r"<code>\1</code>", html.escape(_LONG.sub(_seamed, clean(text, len(text)))))
+    for mark, tag in _MARKS.items():
+        markup = markup.replace(mark, tag)
+    return markup
+
+
+def _seamed(word: re.Match[str]) -> str:
+    seamed = _SEAM.sub("\x00", word[0])
+    return f"\x01{seamed}\x02" if "\x00" in seamed else seamed
 
 
 def resource(name: str) -> str:
