@@ -11,6 +11,7 @@ from tfdiag_ipython.fixes.source import dotted, transform
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generation_settings import SET_ON_CONFIG, GenerationSettingsProbe, named
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import TRANSFORMERS, own
 
 MODEL = (
     "import tempfile, torch\nfrom transformers import GPT2Config, GPT2LMHeadModel\n"
@@ -101,6 +102,8 @@ class GenerationSettingsInConfig(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if own(failure, TRANSFORMERS):
+            return None  # words of the person's own
         names, seen = named(hit["modified"] or hit["found"]), evidence[GenerationSettingsProbe.name]
         if not names:
             return None

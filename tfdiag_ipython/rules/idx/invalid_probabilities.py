@@ -8,7 +8,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.sampling_scores import SamplingScoresProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
-from tfdiag_ipython.rules._places import TRANSFORMERS, passes
+from tfdiag_ipython.rules._places import TRANSFORMERS, passes, raised_by_hand
 from tfdiag_ipython.rules.idx._assertions import asserted
 
 MODEL = """
@@ -104,6 +104,8 @@ class InvalidProbabilities(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if raised_by_hand(hit.raised):
+            return None  # words of the person's own
         if asserted(failure) is not None:
             return None  # a kernel's assertion on the GPU: IDX004
         seen = evidence[SamplingScoresProbe.name]
