@@ -26,6 +26,11 @@ def raised_by_hand(raised: Raised) -> bool:
     return last is not None and last.file.startswith("<cell") and re.search(r"\braise\s+\w", last.source) is not None
 
 
+def plain(failure: Failure) -> bool:
+    """Whether the traceback, live or stored, shows that Transformers took no part; a last line alone does not."""
+    return bool(failure.frames) and not passes(failure, TRANSFORMERS)
+
+
 def passes(failure: Failure, place: re.Pattern[str]) -> bool:
     """Whether a file of any traceback of the chain fits ``place``; of stored text, any of its lines."""
     files = (frame.file for raised in failure.chain for frame in raised.frames)
