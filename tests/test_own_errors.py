@@ -16,6 +16,8 @@ OWN = (
     "import torch\nraise ValueError('loaded state dict has a different number of parameter groups')",
     "import transformers\nraise ValueError(\"Some generation parameters are set in the model config. Generation parameters found: {'a': 3}\")",
     "import transformers\ntry:\n    {}['vocab']\nexcept KeyError:\n    raise ImportError('requires the protobuf library but it was not found')",
+    "import torch\ntorch.ones(2).items()",
+    "import torch, transformers.modeling_outputs\ntorch.ones(2).loss",
     "raise OSError('Error no file named model.bin found in directory out.')",
     "raise OSError(\"Can't load config for 'x'\")",
     "import torch\nif torch:\n    raise RuntimeError('probability tensor contains either `inf`, `nan` or element < 0')",
