@@ -48,6 +48,13 @@ def test_ipython_traceback(mode, colors):
     assert any(frame.function == "fails" for frame in failure.frames)
 
 
+@pytest.mark.parametrize("text", [plain(), ipython("Context", "NoColor")], ids=["plain", "ipython"])
+def test_lines_of_a_message_that_begin_with_a_number_are_its_own(text):
+    failure = Failure.from_text(f"{text.rstrip()}\n\nAlso:\n  1 of 4 files\n")
+    assert failure.top.name == "OSError"
+    assert failure.top.message.splitlines()[0] == "We couldn't connect."
+
+
 def test_plain_traceback():
     failure = Failure.from_text(plain())
     assert [(raised.name, raised.relation) for raised in failure.chain] == [("OSError", ""), ("ValueError", "cause")]

@@ -209,6 +209,8 @@ def _read_frames(block: str) -> tuple[list[Frame], int]:
         frames.append(Frame(file[:1000], function.strip()[:200], int(line) if line else None, source[:500]))
         end = match.end()
     for arrow in _ARROW.finditer(block, end):  # the code lines that IPython prints under its last frame
+        if _header(block[end : arrow.start()]) is not None:
+            break  # a line of the message that begins with a number
         end = block.find("\n", arrow.end())
         if end < 0:
             end = len(block)

@@ -52,7 +52,7 @@ class AttributeNamesProbe(Probe):
         scene.deadline.check()
         tensor = any(base.__name__ == "Tensor" and base.__module__ == "torch" for base in bases)
         function = _function(attribute, scene) if tensor else ""
-        of = function or _relative(attribute, bases)
+        of = function or (_output(attribute, scene) if tensor else "") or _relative(attribute, bases)
         facts = {
             "attribute": attribute,
             "kind": bases[0].__name__,
@@ -78,6 +78,15 @@ def _function(name: str, scene: Scene) -> str:
         if module is not None and not name.startswith("_") and callable(vars(module).get(name)):
             return f"{place}.{name}"
     return ""
+
+
+def _output(name: str, scene: Scene) -> str:
+    """The model's output that has a field called so."""
+    outputs = scene.module("transformers.modeling_outputs")
+    if outputs is None:
+        return ""
+    kinds = (kind for kind in vars(outputs).values() if name in getattr(kind, "__dataclass_fields__", ()))
+    return next((f"{kind.__module__}.{kind.__qualname__}.{name}" for kind in kinds), "")
 
 
 def _relative(name: str, bases: list[type]) -> str:

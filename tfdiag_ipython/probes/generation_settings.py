@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
@@ -25,9 +25,10 @@ def named(text: str) -> tuple[str, ...]:
 
 
 class GenerationSettingsProbe(Probe):
-    """Looks through the cells that were run for ``….config.name = …``, with the names of the message; nothing is called.
+    """Looks through the cells that were run for ``model.config.name = …``, with the names of the message; nothing is called.
 
-    Facts: ``owners`` (what stands before ``.config``, as it is written), ``all`` (whether each name of the message is set so).
+    Only live models count: other objects have a ``config``, too. Facts: ``owners`` (what stands before ``.config``, as it is written),
+    ``all`` (whether each name of the message is set so).
     """
 
     name: ClassVar[str] = "generation-settings"
@@ -40,13 +41,25 @@ class GenerationSettingsProbe(Probe):
         for cell in scene.cells:
             scene.deadline.check()
             for owner, name, line in assignments(cell.source):
-                if name in names:
+                if name in names and _is_model(scene, owner):
                     found.setdefault(owner, set()).add(name)
                     seen.append(Observation(f"{owner}.config.{name} is set", f"line {line}", cell.label))
         if not found:
-            return Evidence(missing="no cell that was run sets it")
+            return Evidence(missing="no cell that was run sets it on a model")
         together = set[str]().union(*found.values())
         return Evidence(MappingProxyType({"owners": tuple(sorted(found)), "all": together == names}), tuple(seen))
+
+
+def _is_model(scene: Scene, path: str) -> bool:
+    """Whether this variable, or what it holds under these attributes, is a model with both configurations."""
+    first, *others = path.split(".")
+    value: Any = scene.namespace.get(first)
+    for name in (*others, "config"):
+        own = getattr(value, "__dict__", None)
+        if name == "config" and not (isinstance(own, dict) and "generation_config" in own):
+            return False
+        value = {**own, **own.get("_modules", {})}.get(name) if isinstance(own, dict) else None
+    return any(base.__name__.lower() == "pretrainedconfig" for base in type.mro(type(value)))
 
 
 def assignments(source: str) -> list[tuple[str, str, int]]:

@@ -133,23 +133,28 @@ def imported_from(failure: Failure, symbol: str) -> str:
 def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
     """Where the library has the name: itself where it exports it, else the modules that define it, else loaded public ones that hold it.
 
-    Those that define it are known of transformers: the modules that did so in some release, each looked up in its file.
+    Those that define it are known of transformers: the modules that did so in some release, each looked up in its file. Of those that hold
+    the same object the one nearest to the top counts.
     """
     root = getattr(top, "__name__", "")
     if symbol in names_of(top):
         return (root,)
     if root == "transformers" and (found := _defined_in(top, symbol)):
         return found
-    places = []
+    places: dict[str, object] = {}
     for name, module in list(sys.modules.items())[:_LIMIT]:
         if module is None or not f"{name}.".startswith(f"{root}.") or "._" in name:
             continue
         lazy = vars(module).get("_class_to_module")
-        own = str(getattr(vars(module).get(symbol), "__module__", None) or "").partition(".")[0] == root
+        held = vars(module).get(symbol)
+        own = str(getattr(held, "__module__", None) or "").partition(".")[0] == root
         if own or (isinstance(lazy, Mapping) and symbol in lazy):
-            places.append(name)
+            places[name] = name if held is None else held
     scene.deadline.check()
-    return tuple(sorted(places, key=lambda name: (name.count("."), len(name), name))[:3])
+    nearest: dict[int, str] = {}  # of the modules that hold the same object
+    for name in sorted(places, key=lambda name: (name.count("."), len(name), name)):
+        nearest.setdefault(id(places[name]), name)
+    return tuple(nearest.values())[:3]
 
 
 def _defined_in(transformers: Any, symbol: str) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.names import groups
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes.auto_classes import accepting_classes
 
@@ -26,7 +27,8 @@ class ModelHeadProbe(Probe):
 
     Facts: ``kind`` (the model's class), ``model_type``, ``own`` (the class is not of Transformers), ``auto`` and ``target`` (auto class and
     class that generate for this model type; empty where there is none), ``encoder`` (it fills in masks and is not set up as a
-    decoder), ``written`` (the name in the cells by which the model was made, empty where there is none).
+    decoder), ``written`` (the name in the cells by which the model was made, empty where there is none), ``variable`` (the one that the
+    cell binds to what it makes by that name, empty where it does so otherwise).
     """
 
     name: ClassVar[str] = "model-head"
@@ -46,6 +48,9 @@ class ModelHeadProbe(Probe):
         scene.deadline.check()
         auto = next((name for name in WRITERS if name in accepting), "")
         set_up = vars(config).get("is_decoder") if hasattr(config, "__dict__") else False
+        names = [kind.__name__, *(name for name, other in accepting.items() if other == kind.__name__)]
+        variables = {name for name, value in list(scene.namespace.items()) if value is owner}
+        written, variable = _written(scene, names, variables)
         facts = {
             "kind": kind.__name__,
             "model_type": model_type,
@@ -53,9 +58,8 @@ class ModelHeadProbe(Probe):
             "auto": auto,
             "target": accepting.get(auto, ""),
             "encoder": "AutoModelForMaskedLM" in accepting and auto in ("", WRITERS[-1]) and not set_up,
-            "written": _written(
-                scene, kind.__name__, [name for name, other in accepting.items() if other == kind.__name__]
-            ),
+            "written": written,
+            "variable": variable,
         }
         seen = [Observation("The model", f"{kind.__name__} (model type `{model_type}`)", "the object of the error")]
         if auto:
@@ -63,10 +67,24 @@ class ModelHeadProbe(Probe):
         return Evidence(MappingProxyType(facts), tuple(seen))
 
 
-def _written(scene: Scene, kind: str, autos: list[str]) -> str:
-    """The newest cell that names the class, or an auto class that gives it, tells how the model was made."""
+def _written(scene: Scene, names: list[str], variables: set[str]) -> tuple[str, str]:
+    """How the newest cell made the model: by which of the names, bound to which of its variables; else the newest cell that uses a name.
+
+    An import alone makes nothing.
+    """
+    used = ""
     for cell in reversed(scene.cells):
-        for name in (kind, *autos):
-            if re.search(rf"\b{name}\b", cell.source):
-                return name
-    return ""
+        scene.deadline.check()
+        for statement in [node for group in groups(cell.source) for node in group]:
+            here = [name for name in names if name in _used(statement)]
+            used = used or next(iter(here), "")
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+            if here and isinstance(target, ast.Name) and target.id in variables:
+                return here[0], target.id
+    return used, ""
+
+
+def _used(statement: ast.stmt) -> set[str]:
+    nodes = list(ast.walk(statement))
+    own = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return own | {node.attr for node in nodes if isinstance(node, ast.Attribute)}

@@ -15,7 +15,7 @@ class TokenizersProbe(Probe):
     """The tokenizer and the model of the failing call, or else the only ones in the notebook.
 
     Facts: ``tokenizer``, ``model`` (names, empty where there are several or none), ``pad``, ``eos`` (the tokenizer's tokens or ``None``),
-    ``has_model`` (there is one to look at, by whatever name), ``model_pad``, ``model_eos`` (ids in its configuration or ``None``).
+    ``any`` (variables hold a tokenizer), ``has_model`` (there is one to look at, by whatever name), ``model_pad``, ``model_eos`` (ids in its configuration or ``None``).
     """
 
     name: ClassVar[str] = "tokenizers"
@@ -26,6 +26,8 @@ class TokenizersProbe(Probe):
         config = getattr(model, "config", None)
         facts = {
             "tokenizer": tokenizer_name,
+            "any": tokenizer is not None
+            or any(_is(value, "PreTrainedTokenizerBase") for value in list(scene.namespace.values())),
             "pad": getattr(tokenizer, "pad_token", None),
             "eos": getattr(tokenizer, "eos_token", None),
             "model": model_name,

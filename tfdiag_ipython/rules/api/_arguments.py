@@ -1,7 +1,8 @@
-"""Where the program gives an argument that a call does not take, and the plan that changes it there."""
+"""Whose argument it is that a call does not take, where the program gives it, and the plan that changes it there."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from tfdiag_ipython.errors import InputError, PlanError
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.aliases import resolved
 from tfdiag_ipython.fixes.cells import edit_cells, newest_versions
-from tfdiag_ipython.fixes.source import calls_to
+from tfdiag_ipython.fixes.source import calls_to, python_of
 from tfdiag_ipython.migrate.edits import Edit, add_import, keyword
 from tfdiag_ipython.migrate.program import Program
 from tfdiag_ipython.migrate.spread import Entry, spread
@@ -20,6 +21,8 @@ from tfdiag_ipython.probe import Scene
 if TYPE_CHECKING:
     import libcst as cst
 
+MODEL = "model"
+"""The table's word for loading one, whose class then complains of what `from_pretrained` handed on."""
 _CALLED = re.compile(r"(?:forward|__call__|_\w+)$")
 """Methods that a program reaches by calling the object, or through another method."""
 
@@ -30,11 +33,13 @@ def edit_argument(
     callee: str,
     on_call: Callable[[cst.Call], Edit | None],
     on_entry: Callable[[Entry], Edit | None],
+    new: str = "",
     needs: str = "",
 ) -> Plan:
     """Change the argument in the newest cell that gives it to ``callee``: in the call, or in the dictionary that it takes it from.
 
-    ``needs`` is a name that the new form uses. Raises ``PlanError`` where none of the cells gives it so.
+    ``new`` is its new name: a call that is given both stays as it is, since which value is meant is not known. ``needs`` is a name that
+    the new form uses. Raises ``PlanError`` where none of the cells gives it so.
     """
     cells = newest_versions(scene.cells)
     try:
@@ -42,14 +47,19 @@ def edit_argument(
     except InputError as error:
         raise PlanError(str(error)) from error
     sites: defaultdict[int, list[tuple[Any, Edit]]] = defaultdict(list)
-    shared = False
+    shared = both = False
     with resolved(scene):
         calls = list(_calls(program, old, callee))
     for call in calls:
+        entries = list(spread(program, call))
+        given = {entry.name for entry in entries} | {arg.keyword.value for arg in call.args if arg.keyword}
+        if {old, new} <= given:
+            both = True
+            continue
         edit = on_call(call) if keyword(call, old) is not None else None
         if edit is not None:
             sites[program.place(call).cell].append((call, edit))
-        for entry in spread(program, call):
+        for entry in entries:
             shared = shared or (entry.name == old and not entry.own)
             edit = on_entry(entry) if entry.name == old and entry.own else None
             if edit is not None:
@@ -58,6 +68,8 @@ def edit_argument(
         told = (
             f"`{old}` stands in a dictionary that is used elsewhere, too"
             if shared
+            else f"`{old}` and `{new}` are both given, and only you know which value is meant"
+            if both
             else f"No cell that was run gives `{old}` so"
         )
         raise PlanError(f"{told}: make the change by hand.")
@@ -70,6 +82,22 @@ def edit_argument(
         new = add_import(new, needs)
     before = cells[newest].source
     return edit_cells(scene, lambda source: new if source == before else source)
+
+
+def gives_both(source: str, old: str, new: str) -> bool:
+    """Whether a call or a dictionary of the cell has both names."""
+    try:
+        tree = ast.parse(python_of(source) or "")
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    names = (
+        {word.arg for word in node.keywords}
+        if isinstance(node, ast.Call)
+        else {key.value for key in node.keys if isinstance(key, ast.Constant)}
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Call, ast.Dict))
+    )
+    return any({old, new} <= given for given in names)
 
 
 def _calls(program: Program, old: str, callee: str) -> Iterator[cst.Call]:
@@ -85,3 +113,19 @@ def _calls(program: Program, old: str, callee: str) -> Iterator[cst.Call]:
         made = any(isinstance(node, (cst.FunctionDef, cst.ClassDef)) for node in own)
         if not made and not program.imported(call.func):
             yield call
+
+
+def belongs(callee: str, where: str, owner: str) -> bool:
+    """Whether the callable that complains is, by name, the one that the table speaks of or a child of it; ``where`` it was found."""
+    kind = callee.replace(".__init__", "")
+    if owner == "huggingface_hub":
+        return where.startswith("huggingface_hub.") or kind in {"hf_hub_download", "snapshot_download"}
+    if owner == "torch.optim.AdamW":
+        return kind == "AdamW" and (not where or where.startswith("torch.optim."))
+    if owner == "tokenizer()":
+        return bool(re.search(r"Tokenizer\w*\.(?:__call__|_?(?:batch_)?encode(?:_plus)?)$", kind))
+    if owner == MODEL:
+        return bool(re.search(r"(?:Model|For[A-Z]\w{1,80})$", kind))
+    if owner == "trainer.train":
+        return kind.endswith("Trainer.train")
+    return (callee == "__init__" and owner == "TrainingArguments") or kind.endswith(owner)

@@ -7,10 +7,11 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan, Progress
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
-from tfdiag_ipython.fixes.source import transform
+from tfdiag_ipython.fixes.source import dotted, transform
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generation_settings import SET_ON_CONFIG, GenerationSettingsProbe, named
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import TRANSFORMERS, own
 
 MODEL = (
     "import tempfile, torch\nfrom transformers import GPT2Config, GPT2LMHeadModel\n"
@@ -80,6 +81,18 @@ class GenerationSettingsInConfig(Rule):
             fixes=(Try("set-on-generation-config"),),
             needs=("torch", "transformers>=5"),
         ),
+        Reproduce(  # another object has a `config` and a `max_length`, too
+            (
+                MODEL,
+                "from types import SimpleNamespace\napp = SimpleNamespace(config=SimpleNamespace())",
+                "app.config.max_length = 5\nmodel.config.max_length = 9",
+                "out = model.generate(torch.tensor([[1]]))\nassert app.config.max_length == 5",
+            ),
+            title="`max_length` is set on `model.config`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("set-on-generation-config"),),
+            needs=("torch", "transformers>=5"),
+        ),
         Reproduce(  # of an object that no cell assigns to
             (MODEL, "vars(model.config).update(num_beams=4)\nmodel.generate(torch.tensor([[1]]))"),
             title="`num_beams` is set on `model.config`",
@@ -89,6 +102,8 @@ class GenerationSettingsInConfig(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if own(failure, TRANSFORMERS):
+            return None  # words of the person's own
         names, seen = named(hit["modified"] or hit["found"]), evidence[GenerationSettingsProbe.name]
         if not names:
             return None
@@ -114,7 +129,7 @@ class GenerationSettingsInConfig(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         names, owners = (tuple(fix.parameters[key]) for key in ("names", "owners"))
-        made = edit_cells(scene, lambda source: _moved(source, names), every=True, undoable=False)
+        made = edit_cells(scene, lambda source: _moved(source, owners, names), every=True, undoable=False)
         return MoveSettings(made, owners, names)
 
 
@@ -139,8 +154,8 @@ class MoveSettings(EditCells):
         return f"{super().execute(progress)} Moved the settings of {', '.join(self.owners)}."
 
 
-def _moved(source: str, names: tuple[str, ...]) -> str:
-    """The cell with ``….generation_config.name = …`` for ``….config.name = …``."""
+def _moved(source: str, owners: tuple[str, ...], names: tuple[str, ...]) -> str:
+    """The cell with ``model.generation_config.name = …`` for the ``model.config.name = …`` of these models."""
     import libcst as cst
 
     class Editor(cst.CSTTransformer):
@@ -150,8 +165,10 @@ def _moved(source: str, names: tuple[str, ...]) -> str:
             target = updated_node.target
             if not isinstance(target, cst.Attribute) or target.attr.value not in names:
                 return updated_node
-            if not isinstance(target.value, cst.Attribute) or target.value.attr.value != "config":
+            if dotted(target.value) not in {f"{owner}.config" for owner in owners}:
                 return updated_node
-            return updated_node.with_deep_changes(target.value, attr=cst.Name("generation_config"))
+            return updated_node.with_deep_changes(
+                cst.ensure_type(target.value, cst.Attribute), attr=cst.Name("generation_config")
+            )
 
     return transform(source, lambda tree: tree.visit(Editor()))

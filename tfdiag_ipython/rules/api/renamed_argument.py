@@ -13,11 +13,10 @@ from tfdiag_ipython.probes.callable_signature import UNEXPECTED, CallableSignatu
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
-from tfdiag_ipython.rules.api._arguments import edit_argument
+from tfdiag_ipython.rules.api._arguments import MODEL, belongs, edit_argument, gives_both
 from tfdiag_ipython.rules.api._examples import SAVED, TOKENIZER
 from tfdiag_ipython.rules.imp._symbols import older
 
-_MODEL = "model"  # the table's word for loading one, whose class then complains of what `from_pretrained` handed on
 OWN = re.compile(r"[/\\](?:transformers|trl|sentence_transformers|setfit)[/\\]")
 _WHY = "The code and the installed release are of different times, or the name is misspelt."
 
@@ -195,6 +194,16 @@ class RenamedArgument(Rule):
             fixes=(Try("rewrite-argument"),),
             needs=("torch", "transformers<5"),
         ),
+        Reproduce(  # the new one is given, too: which value is meant?
+            (
+                "from transformers import TrainingArguments",
+                "options = {'use_cpu': True, 'eval_strategy': 'no', 'evaluation_strategy': 'epoch'}\n"
+                "arguments = TrainingArguments('out', **options)",
+            ),
+            title="`evaluation_strategy` of TrainingArguments is now `eval_strategy`",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch", "transformers", "accelerate"),
+        ),
         Reproduce(  # the call stands in one cell, and what it is given in another
             (
                 TOKENIZER,
@@ -275,7 +284,7 @@ class RenamedArgument(Rule):
                 Certainty.CONFIRMED if loaded else Certainty.LIKELY,
                 f"`{callee}` was called with `{argument}=`, which this release does not take yet.",
                 (*seen.seen, *signature.seen),
-                self._rename(argument, newer.old, where, signature) if newer.renamed else (),
+                self._rename(failure, argument, newer.old, where, signature) if newer.renamed else (),
             )
         if not signature or not signature["nearest"]:
             return None
@@ -285,7 +294,7 @@ class RenamedArgument(Rule):
             Certainty.CONFIRMED if signature["sure"] else Certainty.POSSIBLE,
             f"`{signature['where']}` takes no `{argument}`.",
             (*seen.seen, *signature.seen),
-            self._rename(argument, nearest[0], where, signature) if signature["sure"] else (),
+            self._rename(failure, argument, nearest[0], where, signature) if signature["sure"] else (),
         )
 
     def _renamed(
@@ -297,12 +306,12 @@ class RenamedArgument(Rule):
             title = f"{where} does not take `{argument}`: {known.note}"
         elif not known.new:
             title = f"`{argument}` is gone from {where}: leave it out"
-        elif signature and known.new not in signature["parameters"] and known.of != _MODEL:
+        elif signature and known.new not in signature["parameters"] and known.of != MODEL:
             return None
         else:
             title = f"`{argument}` of {where} is now `{known.new}`"
         if known.renamed:
-            fixes = self._rename(argument, known.new, _callee_of(where, known.of), signature)
+            fixes = self._rename(failure, argument, known.new, _callee_of(where, known.of), signature)
         else:
             fixes = self._rewrite(failure, known, _callee_of(where, known.of), signature)
         return self._found(
@@ -318,9 +327,9 @@ class RenamedArgument(Rule):
     ) -> Diagnosis:
         return self.found(title, certainty, what=what, why=_WHY, evidence=evidence, fixes=fixes)
 
-    def _rename(self, old: str, new: str, where: str, signature: Evidence) -> tuple[Fix, ...]:
+    def _rename(self, failure: Failure, old: str, new: str, where: str, signature: Evidence) -> tuple[Fix, ...]:
         values = {"old": old, "new": new, "callee": where.split(".")[-1]}
-        display = bool(signature) and not signature["written"]
+        display = (bool(signature) and not signature["written"]) or gives_both(failure.source, old, new)
         return (self.offer("rename-argument", f"Write {new}=", "The same setting.", display=display, **values),)
 
     def _rewrite(self, failure: Failure, known: Argument, callee: str, signature: Evidence) -> tuple[Fix, ...]:
@@ -332,7 +341,7 @@ class RenamedArgument(Rule):
         if known.edit != "drop" and not (known.edit == "replace" and value in known.values):
             return ()
         name = known.values.get(value, "").partition("=")[0]
-        if name and signature and name not in signature["parameters"] and known.of not in {_MODEL, "tokenizer()"}:
+        if name and signature and name not in signature["parameters"] and known.of not in {MODEL, "tokenizer()"}:
             return ()  # this release is too old for it
         label = f"Leave {known.old} out" if not known.values.get(value) else f"Write what replaces {known.old}"
         values = {"old": known.old, "of": known.of, "callee": callee.split(".")[-1]}
@@ -351,6 +360,7 @@ class RenamedArgument(Rule):
             callee,
             lambda call: argument_edit(call, known),
             lambda entry: entry.changed(known),
+            new=known.new,
             needs=known.needs,
         )
 
@@ -362,7 +372,7 @@ def _entry(callee: str, where: str, failure: Failure, fits: Callable[[Argument],
         (
             entry
             for entry in arguments()
-            if fits(entry) and not entry.silent and _belongs(callee, where, entry.of) and (entry.of != _MODEL or speaks)
+            if fits(entry) and not entry.silent and belongs(callee, where, entry.of) and (entry.of != MODEL or speaks)
         ),
         None,
     )
@@ -370,7 +380,7 @@ def _entry(callee: str, where: str, failure: Failure, fits: Callable[[Argument],
 
 def _callee_of(where: str, owner: str) -> str:
     """The callable as the person's cell calls it: a model complains of what `from_pretrained` was given."""
-    return "from_pretrained" if owner == _MODEL else where
+    return "from_pretrained" if owner == MODEL else where
 
 
 def _name(callee: str, owner: str) -> str:
@@ -382,19 +392,3 @@ def _speaks_of_transformers(failure: Failure, callee: str) -> bool:
     """Whether a model class of that name is a model of Transformers: others are called `…Model`, too."""
     frames = any("transformers" in frame.file for raised in failure.chain for frame in raised.frames)
     return frames or "transformers" in failure.text or "For" in callee
-
-
-def _belongs(callee: str, where: str, owner: str) -> bool:
-    """Whether the callable that complains is, by name, the one that the table speaks of or a child of it; ``where`` it was found."""
-    kind = callee.replace(".__init__", "")
-    if owner == "huggingface_hub":
-        return where.startswith("huggingface_hub.") or kind in {"hf_hub_download", "snapshot_download"}
-    if owner == "torch.optim.AdamW":
-        return kind == "AdamW" and (not where or where.startswith("torch.optim."))
-    if owner == "tokenizer()":
-        return bool(re.search(r"Tokenizer\w*\.(?:__call__|_?(?:batch_)?encode(?:_plus)?)$", kind))
-    if owner == _MODEL:
-        return bool(re.search(r"(?:Model|For[A-Z]\w{1,80})$", kind))
-    if owner == "trainer.train":
-        return kind.endswith("Trainer.train")
-    return (callee == "__init__" and owner == "TrainingArguments") or kind.endswith(owner)

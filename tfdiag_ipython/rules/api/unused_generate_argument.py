@@ -12,7 +12,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generate_arguments import GenerateArgumentsProbe
 from tfdiag_ipython.probes.nearest import guess, with_a_word
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.api._arguments import edit_argument
+from tfdiag_ipython.rules.api._arguments import edit_argument, gives_both
 
 MODEL = (
     "import torch\nfrom transformers import GPT2Config, GPT2LMHeadModel\n"
@@ -103,6 +103,11 @@ class UnusedGenerateArgument(Rule):
             title="GPT2LMHeadModel does not take `special_tokens_mask`, which the tokenizer gave: leave it out",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(  # the right one is given, too
+            (MODEL, "out = model.generate(ids, max_new_tokens=2, max_new_token=3)"),
+            title="did you mean `max_new_tokens`",
+            certainty=Certainty.CONFIRMED,
+        ),
         Reproduce(
             (MODEL, "out = model.generate(ids, flavour='sweet', max_new_tokens=2)"),
             title=r"Neither generate\(\) nor GPT2LMHeadModel takes `flavour`",
@@ -123,9 +128,10 @@ class UnusedGenerateArgument(Rule):
             name, found = next(iter(meant.items()))
             title = f"generate() has no argument `{name}`: did you mean {found.told}?"
             if found.sure:
-                elsewhere = bool(failure.source) and not re.search(rf"\b{name}\b", failure.source)
+                by_hand = bool(failure.source) and not re.search(rf"\b{name}\b", failure.source)
+                by_hand = by_hand or gives_both(failure.source, name, found.names[0])
                 values = {"old": name, "new": found.names[0]}
-                fixes = (self.offer("rename-argument", f"Write {found.names[0]}=", display=elsewhere, **values),)
+                fixes = (self.offer("rename-argument", f"Write {found.names[0]}=", display=by_hand, **values),)
             else:
                 certainty = Certainty.POSSIBLE
         elif given := [name for name in asked if name in BATCH]:
@@ -149,5 +155,5 @@ class UnusedGenerateArgument(Rule):
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         known = Argument(of="", old=old, new=new, edit="rename")
         return edit_argument(
-            scene, old, "generate", lambda call: argument_edit(call, known), lambda entry: entry.changed(known)
+            scene, old, "generate", lambda call: argument_edit(call, known), lambda entry: entry.changed(known), new=new
         )

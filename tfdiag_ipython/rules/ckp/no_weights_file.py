@@ -9,6 +9,7 @@ from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.asked_part import AskedPartProbe
 from tfdiag_ipython.probes.weights_folder import WeightsFolderProbe, weight_files
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules._places import raised_by_hand
 from tfdiag_ipython.rules.hub._examples import ONLINE, SERVING
 from tfdiag_ipython.rules.tfw._convert import path_told
 from tfdiag_ipython.sizes import file_size
@@ -136,6 +137,8 @@ class NoWeightsFile(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if raised_by_hand(hit.raised):
+            return None  # words of the person's own
         if re.search("file for (?:TensorFlow|PyTorch) weights", hit.raised.message):
             return None
         if evidence[AskedPartProbe.name].get("absent"):

@@ -7,6 +7,7 @@ from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
+from tfdiag_ipython.rules._places import own
 
 
 class OptimizerStateMismatch(Rule):
@@ -59,6 +60,8 @@ class OptimizerStateMismatch(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if own(failure):
+            return None  # words of the person's own
         what = "number of groups" if "different number" in hit["how"] else "number of parameters in a group"
         return self.found(
             f"The optimizer's saved state is for other parameters than this optimizer has: the {what} differs",

@@ -9,7 +9,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.hub_cache import HubCacheProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule, Try
-from tfdiag_ipython.rules._places import TRANSFORMERS, passes
+from tfdiag_ipython.rules._places import TRANSFORMERS, passes, raised_by_hand
 from tfdiag_ipython.rules.hub._examples import CACHED, ONE_REVISION, ONLINE
 from tfdiag_ipython.rules.hub._remedies import REVISION, plan_remedy, revision_fix
 
@@ -146,6 +146,8 @@ class FilesNotFound(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if raised_by_hand(hit.raised):
+            return None  # words of the person's own
         if hit["nothing"]:
             return self._no_vocabulary(failure)
         if hit["absent"] and not passes(failure, TRANSFORMERS):

@@ -12,6 +12,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_call import IndexCallProbe
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import raised_by_hand
 from tfdiag_ipython.rules.idx._words import index_title, outside, too_long
 
 
@@ -102,6 +103,8 @@ class IndexBeyondDimension(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if raised_by_hand(hit.raised):
+            return None  # words of the person's own
         call, tensors = evidence[IndexCallProbe.name], evidence[IndexTensorsProbe.name]
         if "first" in (tensors.get("values") or {}) and tensors.get("kind") in {"embedding", "target"}:
             return None  # ids and labels have rules of their own, which know where their limits come from

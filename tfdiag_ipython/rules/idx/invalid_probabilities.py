@@ -8,7 +8,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.sampling_scores import SamplingScoresProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
-from tfdiag_ipython.rules._places import TRANSFORMERS, passes
+from tfdiag_ipython.rules._places import plain, raised_by_hand
 from tfdiag_ipython.rules.idx._assertions import asserted
 
 MODEL = """
@@ -72,6 +72,12 @@ class InvalidProbabilities(Rule):
             certainty=Certainty.CONFIRMED,
             title="7 of 7 scores.*float16",
         ),
+        Match(
+            text='Traceback (most recent call last):\n  File "draw.py", line 3, in <module>\n    torch.multinomial(weights, 1)\n'
+            "RuntimeError: probability tensor contains either `inf`, `nan` or element < 0",
+            certainty=Certainty.LIKELY,
+            title="`torch.multinomial` was given what are no probabilities",
+        ),
         NoMatch(
             text="/pytorch/aten/src/ATen/native/cuda/TensorCompare.cu:110: _assert_async_cuda_kernel: block: [0,0,0], thread: [0,0,0] "
             "Assertion `probability tensor contains either `inf`, `nan` or element < 0` failed.",
@@ -104,6 +110,8 @@ class InvalidProbabilities(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if raised_by_hand(hit.raised):
+            return None  # words of the person's own
         if asserted(failure) is not None:
             return None  # a kernel's assertion on the GPU: IDX004
         seen = evidence[SamplingScoresProbe.name]
@@ -127,7 +135,7 @@ class InvalidProbabilities(Rule):
                 why=f"A processor forbids every token, or the temperature ({seen['temperature']}) makes the scores overflow.",
                 evidence=seen.seen,
             )
-        if not failure.stored and not passes(failure, TRANSFORMERS):
+        if plain(failure):
             return self.found(
                 "`torch.multinomial` was given what are no probabilities: a number is negative, inf or nan, or all are 0",
                 Certainty.LIKELY,

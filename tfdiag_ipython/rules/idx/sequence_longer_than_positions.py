@@ -10,6 +10,7 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.index_tensors import IndexTensorsProbe
+from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.idx._examples import SETUP
 from tfdiag_ipython.rules.idx._words import too_long
@@ -71,7 +72,7 @@ class SequenceLongerThanPositions(Rule):
         r"|Sequence Length: (?P<chunks>\d+) has to be less or equal than config\.max_position_embeddings (?P<axial>\d+)"
         r"|Labels' sequence length (?P<labels>\d+) cannot exceed the maximum allowed length of (?P<allowed>\d+) tokens"
     )
-    needs = (IndexTensorsProbe,)
+    needs = (IndexTensorsProbe, TokenizersProbe)
     fixes = (Offer("truncate", Applicability.UNSAFE),)
     links = (Link("Padding and truncation", "https://huggingface.co/docs/transformers/pad_truncation"),)
     CASES = (
@@ -188,6 +189,15 @@ class SequenceLongerThanPositions(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("truncate"),),
         ),
+        Reproduce(  # no tokenizer is there: the ids were made by hand
+            (
+                "import torch\n" + GPT2 + "sizes = dict(n_layer=1, n_head=1, n_embd=4, vocab_size=8, n_positions=12)\n"
+                "model = GPT2LMHeadModel(GPT2Config(**sizes))",
+                "out = model(torch.full((1, 20), 3))",
+            ),
+            title="20 tokens.*12 positions",
+            certainty=Certainty.CONFIRMED,
+        ),
         Reproduce(
             (
                 SETUP + BART,
@@ -218,6 +228,8 @@ class SequenceLongerThanPositions(Rule):
         elif not too_long(seen, hit.raised.message) or places["argument"] == "generate":
             return None
         most, length = places["most"], places["length"]
+        tokenizers = evidence[TokenizersProbe.name]
+        by_hand = bool(tokenizers) and not tokenizers["any"]
         given, part = GIVEN[places["argument"]]
         said = seen["config"].get("max_position_embeddings")
         less = (
@@ -229,20 +241,20 @@ class SequenceLongerThanPositions(Rule):
             f"{given} {length:,} tokens, and the {part} has {most:,} positions",
             Certainty.CONFIRMED,
             what=f"The rows of `{places['argument']}` have {length:,} tokens; the {part}'s positions end at {most:,}{less}.",
-            why="The tokenizer was not asked to truncate."
+            why=("Where a tokenizer made them, it" if by_hand else "The tokenizer") + " was not asked to truncate."
             if places["argument"] in {"input_ids", "labels"}
             else "They were made for a longer sequence than the model has positions.",
             evidence=seen.seen,
-            fixes=self._truncates(places["argument"], most),
+            fixes=self._truncates(places["argument"], most, by_hand),
         )
 
-    def _truncates(self, argument: str, most: int) -> tuple[Fix, ...]:
+    def _truncates(self, argument: str, most: int, by_hand: bool) -> tuple[Fix, ...]:
         if argument == "labels":
             told = f"Pass `truncation=True, max_length={most}` to the tokenizer's call that makes the labels."
             label = f"Truncate the labels to {most:,} tokens"
             return (self.offer("truncate", label, told, display=True, length=most),)
         told = "Adds `truncation=True` and `max_length` to the tokenizer's call: what is beyond is not read."
-        fix = self.offer("truncate", f"Truncate the text to {most:,} tokens", told, length=most)
+        fix = self.offer("truncate", f"Truncate the text to {most:,} tokens", told, display=by_hand, length=most)
         return (fix,) if argument == "input_ids" else ()
 
     def _from_text(self, hit: Hit) -> Diagnosis | None:

@@ -7,7 +7,8 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import replace_symbol
+from tfdiag_ipython.fixes.source import dotted, replace_symbol, transform
+from tfdiag_ipython.migrate.edits import add_import
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.model_head import ModelHeadProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -100,6 +101,26 @@ class GenerateWithoutHead(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-class-with-head"),),
         ),
+        Reproduce(  # the other model of the cell is not to write
+            (
+                f"{SAVED}\nfrom transformers import AutoModel",
+                "encoder = AutoModel.from_pretrained(folder)\nmodel = AutoModel.from_pretrained(folder)",
+                "out = model.generate(torch.tensor([[1]]), max_new_tokens=1)\nvectors = encoder(out).last_hidden_state",
+            ),
+            title=r"`GPT2Model` has no generate\(\): GPT2LMHeadModel has",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-class-with-head"),),
+        ),
+        Reproduce(  # made in a function
+            (
+                f"{SAVED}\nfrom transformers import AutoModel, GPT2Model\n"
+                "def load():\n    return AutoModel.from_pretrained(folder)\nmodel = load()",
+                "out = model.generate(torch.tensor([[1]]), max_new_tokens=1)",
+            ),
+            title=r"`GPT2Model` has no generate\(\): GPT2LMHeadModel has",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("use-class-with-head"),),
+        ),
         Reproduce(
             (BERT, "model.generate(torch.tensor([[1]]))"),
             title="`BertModel` cannot generate: `bert` is an encoder",
@@ -135,7 +156,8 @@ class GenerateWithoutHead(Rule):
             old = str(seen["written"])
             new = auto if old.startswith("Auto") else target
             note = f"{target} has the head. Where the checkpoint holds no weights of it, it starts untrained."
-            fixes = (self.offer("use-class-with-head", f"Load it with {new}", note, display=not old, old=old, new=new),)
+            values = {"old": old, "new": new, "variable": str(seen["variable"])}
+            fixes = (self.offer("use-class-with-head", f"Load it with {new}", note, display=not old, **values),)
         return self.found(
             title,
             Certainty.CONFIRMED,
@@ -173,5 +195,26 @@ class GenerateWithoutHead(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
+        old, new, variable = (str(fix.parameters[key]) for key in ("old", "new", "variable"))
+        if variable:
+            return edit_cells(scene, lambda source: made_by(source, variable, old, new))
         return edit_cells(scene, lambda source: replace_symbol(source, old, new, module="transformers"))
+
+
+def made_by(source: str, variable: str, old: str, new: str) -> str:
+    """The cell with ``new`` for ``old`` where it makes this variable: other models of the cell keep their class."""
+    import libcst as cst
+
+    class Namer(cst.CSTTransformer):
+        def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.Name:
+            return updated_node.with_changes(value=new) if updated_node.value == old else updated_node
+
+    class Editor(cst.CSTTransformer):
+        def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.Assign:
+            if [dotted(target.target) for target in original_node.targets] != [variable]:
+                return updated_node
+            return updated_node.with_changes(value=updated_node.value.visit(Namer()))
+
+    changed = transform(source, lambda tree: tree.visit(Editor()))
+    imports = changed != source and re.search(rf"(?<![\w.]){new}\b", changed) is not None
+    return add_import(changed, f"transformers.{new}") if imports else changed

@@ -43,7 +43,7 @@ class MisspeltAttribute(Rule):
     *How tfdiag confirms it*
     It reads the names off the live object's classes and dictionaries, without running any of its properties: one alone is one slip of the
     fingers away, two in long names. Where several are, or only an underscore at an end differs, it asks. Names that a release removed,
-    and those of another kind of object, are other rules'.
+    and those of another kind of object, are other rules'; of a tensor that was taken for a dictionary or a model's output it says nothing.
 
     *Fixes and their safety*
     `use-nearest-attribute` (safe: the only change is the name) is carried out where one name alone is near.
@@ -126,6 +126,8 @@ class MisspeltAttribute(Rule):
         if seen["of"] or (seen["tensor"] and seen["attribute"] in ANSWERS):
             return None  # a name of another kind of object: IMP019 to IMP021
         old, best = seen["attribute"], seen["nearest"][0]
+        if seen["tensor"] and home(old) and best.strip("_") != old:
+            return None  # a dictionary's name, say: the object is not what it was taken for
         title = f"`{seen['kind']}.{old}` is misspelt: it has `{best}{'()' if seen['callable'] else ''}`"
         fixes: tuple[Fix, ...] = ()
         if seen["sure"]:

@@ -102,6 +102,12 @@ class NameInAnotherModule(Rule):
             title="`BertSelfOutput` is in `transformers.models.bert.modeling_bert`",
             fixes=(Try("import-from-there"),),
         ),
+        Reproduce(  # several modules have it, and it is the same
+            ("import torch.utils.data", "from torch.utils import DataLoader"),
+            title="`DataLoader` is in `torch.utils.data`, not in `torch.utils`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("import-from-there"),),
+        ),
         Reproduce(
             ("import torch", "activation = torch.nn.relu"),
             title=r"`relu` is in .*, not in `torch.nn`.*: or did you mean `ReLU`\?",

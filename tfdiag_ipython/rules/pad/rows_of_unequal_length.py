@@ -11,7 +11,7 @@ from tfdiag_ipython.fixes.source import set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules._places import TRANSFORMERS, passes
+from tfdiag_ipython.rules._places import plain
 from tfdiag_ipython.rules.pad._examples import TOKENIZER
 
 PADDED = TOKENIZER + "tokenizer.pad_token = tokenizer.eos_token\n"
@@ -67,6 +67,12 @@ class RowsOfUnequalLength(Rule):
             text="RuntimeError: stack expects each tensor to be equal size, but got [7] at entry 0 and [9] at entry 1",
             title="7 and 9",
         ),
+        Match(
+            text='Traceback (most recent call last):\n  File "fit.py", line 3, in <module>\n    torch.tensor([[1, 2], [3]])\n'
+            "ValueError: expected sequence of length 2 at dim 1 (got 1)",
+            certainty=Certainty.LIKELY,
+            title="The rows have different lengths .2 and 1.: no tensor can be made of them",
+        ),
         NoMatch(
             text="RuntimeError: stack expects each tensor to be equal size, but got [3, 224, 224] at entry 0 and [1, 224, 224] at entry 1"
         ),
@@ -108,8 +114,8 @@ class RowsOfUnequalLength(Rule):
         )
         text = bool(hit["text"] or failure.says(r"too many dimensions 'str'"))
         certainty = Certainty.CONFIRMED if lengths or text else Certainty.LIKELY
-        plain = not column and not failure.stored and not passes(failure, TRANSFORMERS)
-        if text and plain:
+        alone = not column and plain(failure)
+        if text and alone:
             return self.found(
                 "The list holds text, not numbers: no tensor can be made of it",
                 certainty,
@@ -123,7 +129,7 @@ class RowsOfUnequalLength(Rule):
                 why="Tokenize it, turn labels into numbers, or remove the column before the rows are collated (`remove_columns=`).",
             )
         told = f" ({lengths[1]} and {lengths[2]})" if lengths else ""
-        if plain:
+        if alone:
             return self.found(
                 f"The rows have different lengths{told}: no tensor can be made of them",
                 certainty,

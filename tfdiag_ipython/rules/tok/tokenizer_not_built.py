@@ -9,6 +9,7 @@ from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.configuration_file import ConfigurationFileProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Reproduce, Rule
 from tfdiag_ipython.rules._json_files import unreadable
+from tfdiag_ipython.rules._places import TRANSFORMERS, own
 
 _NO_FILE = re.compile(
     r"Either model_file or model_proto must be specified|path should be string, bytes, os\.PathLike or integer, not NoneType"
@@ -98,6 +99,8 @@ class TokenizerNotBuilt(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        if own(failure, TRANSFORMERS):
+            return None  # words of the person's own
         hidden = next((raised for raised in failure.chain[1:] if not raised.is_a("ImportError")), None)
         if hidden is None:
             return None  # protobuf may be what is missing
