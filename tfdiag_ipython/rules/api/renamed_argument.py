@@ -329,8 +329,14 @@ class RenamedArgument(Rule):
 
     def _rename(self, failure: Failure, old: str, new: str, where: str, signature: Evidence) -> tuple[Fix, ...]:
         values = {"old": old, "new": new, "callee": where.split(".")[-1]}
-        display = (bool(signature) and not signature["written"]) or gives_both(failure.source, old, new)
-        return (self.offer("rename-argument", f"Write {new}=", "The same setting.", display=display, **values),)
+        both = gives_both(failure.source, old, new)
+        told = (
+            f"Both are given: leave `{old}` out, and give `{new}` the value that you mean."
+            if both
+            else "The same setting."
+        )
+        display = both or (bool(signature) and not signature["written"])
+        return (self.offer("rename-argument", f"Write {new}=", told, display=display, **values),)
 
     def _rewrite(self, failure: Failure, known: Argument, callee: str, signature: Evidence) -> tuple[Fix, ...]:
         """The fix that leaves the argument out, or writes what stands for its value; none where a person must see to it."""
