@@ -18,8 +18,11 @@ from tfdiag_ipython.probe import Deadline, LiveFrame, Scene
 PATIENCE = 20.0
 """Seconds of silence after which the watch speaks."""
 MOST_FRAMES = 400
-BODY = {"iter_bytes", "iter_raw", "iter_content"}
-"""Functions that read a file's content: megabytes may come between two looks at the program's values, so the socket is asked."""
+BODY = {"iter_bytes", "iter_raw", "generate"}
+"""Functions that read a file's content: megabytes may come between two looks at the program's values, so the socket is asked.
+
+``generate`` is the generator within ``iter_content`` of requests, which huggingface_hub 0 reads by.
+"""
 RECEIVED = slice(128, 136)
 """``tcpi_bytes_received`` in Linux's ``tcp_info`` (``/usr/include/linux/tcp.h``)."""
 log = logging.getLogger("tfdiag")
