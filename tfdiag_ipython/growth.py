@@ -14,12 +14,13 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-LENGTH = 2_500
+LENGTHS = (2_500, 10_000, 40_000)
+"""Characters of the shorter text: the first of these on which the time can be measured, however fast the machine is."""
 LONGER = 4
 """How many times as long the second text is: time in proportion is 4 times as much, time by the square 16 times."""
 TOO_MUCH = 8.5
-_WORTH_A_LOOK = 0.001
-"""Seconds; below it even the square of the longest message's length costs next to nothing."""
+_MEASURABLE = 0.001
+"""Seconds."""
 _LETTERS = "a \n1._-A\t'\"/\\,:;()[]{}<>`@=|+*#x"
 _KEPT = 3
 _LETTERS_TRIED = 6
@@ -31,12 +32,19 @@ _CATEGORIES = {"DIGIT": r"\d", "SPACE": r"\s", "WORD": r"\w"}
 def grows(pattern: re.Pattern[str]) -> str:
     """A text of which repetitions take this pattern more than time in proportion, or an empty string."""
     for head, piece in sorted(_Texts(pattern).pieces, key=lambda pair: (len(pair[1]), pair)):
-        short, long = (head + piece * (length // len(piece)) + "\x00" for length in (LENGTH, LENGTH * LONGER))
-        if _seconds(pattern, short) < _WORTH_A_LOOK:
+        made = [(length, _text(head, piece, length)) for length in LENGTHS]
+        found = next((one for one in made if _seconds(pattern, one[1]) >= _MEASURABLE), None)
+        if found is None:
             continue
+        length, short = found
+        long = _text(head, piece, length * LONGER)
         if all(_seconds(pattern, long) > TOO_MUCH * _seconds(pattern, short) for _ in range(3)):
             return f"{head!r}, then {piece!r} over and over"
     return ""
+
+
+def _text(head: str, piece: str, length: int) -> str:
+    return head + piece * (length // len(piece)) + "\x00"
 
 
 def _seconds(pattern: re.Pattern[str], text: str) -> float:

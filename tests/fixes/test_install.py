@@ -43,7 +43,7 @@ def test_cancel_ends_a_silent_download_and_lets_pip_put_back_what_it_had_removed
         command = [sys.executable, "-c", SILENT_PIP, str(tmp_path / "end")]
 
     downloading = threading.Event()
-    progress = Progress(lambda text, fraction: downloading.set() if "torch" in text else None)
+    progress = Progress(lambda text, fraction: downloading.set() if "Downloading" in text else None)
     ended = []
 
     def install():

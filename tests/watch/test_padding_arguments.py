@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.watch.test_padding import ROWS, made, watched
-
-pytestmark = pytest.mark.hf
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+
+from tests.watch.test_padding import ROWS, made, watched  # noqa: E402
+
+pytestmark = pytest.mark.hf
 
 
 @pytest.mark.parametrize(("step", "fields"), [("train()", 1), ("evaluate()", 1), ("predict(rows)", 1), ("train()", 2)])

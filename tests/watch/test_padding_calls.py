@@ -5,12 +5,13 @@ A decoder whose rows begin with padding stands for a device here: each of its ca
 
 import pytest
 
-from tests.watch.test_padding import made, watched
-from tfdiag_ipython.watch.padding_calls import PART
-
-pytestmark = pytest.mark.hf
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+from tests.watch.test_padding import made, watched  # noqa: E402
+from tfdiag_ipython.watch.padding_calls import PART  # noqa: E402
+
+pytestmark = pytest.mark.hf
 SETUP = "left, right, wrong = ids.flip(1), mask.flip(1), torch.ones_like(mask)\n"
 LOOP = SETUP + "for i in range({}):\n    model(left, attention_mask={} if {} else right)"
 

@@ -5,12 +5,13 @@ import sys
 
 import pytest
 
-from tests.watch.test_padding import ROWS, made, tokenizer, watched
-from tfdiag_ipython.probes.padding_places import BOTH, PLACE, POSITIONS, counts_padding
-
-pytestmark = pytest.mark.hf
 torch = pytest.importorskip("torch")
 tf = pytest.importorskip("transformers")
+
+from tests.watch.test_padding import ROWS, made, tokenizer, watched  # noqa: E402
+from tfdiag_ipython.probes.padding_places import BOTH, PLACE, POSITIONS, counts_padding  # noqa: E402
+
+pytestmark = pytest.mark.hf
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 SIZES |= {"initializer_range": 0.5, "pad_token_id": 0, "eos_token_id": None, "bos_token_id": None}
 SEQ2SEQ = {"vocab_size": 40, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}

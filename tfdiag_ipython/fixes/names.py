@@ -36,7 +36,8 @@ def uses(nodes: Sequence[ast.stmt]) -> Uses:
     module = ast.Module(list(nodes), [])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = symtable.symtable(ast.unparse(module), "<cell>", "exec")
+        apart = _Generators().visit(ast.parse(ast.unparse(module)))
+        table = symtable.symtable(ast.unparse(apart), "<cell>", "exec")
     bound = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
     read = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
     later: set[str] = set()
@@ -55,6 +56,22 @@ def uses(nodes: Sequence[ast.stmt]) -> Uses:
     return Uses(
         frozenset(bound), frozenset(read | added), frozenset(later), frozenset(changed - bound | added), certain
     )
+
+
+class _Generators(ast.NodeTransformer):
+    """Makes generators of comprehensions, whose variables are else among those of the program from Python 3.12 on (PEP 709)."""
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.GeneratorExp:
+        self.generic_visit(node)
+        return ast.GeneratorExp(node.elt, node.generators)
+
+    def visit_SetComp(self, node: ast.SetComp) -> ast.GeneratorExp:
+        self.generic_visit(node)
+        return ast.GeneratorExp(node.elt, node.generators)
+
+    def visit_DictComp(self, node: ast.DictComp) -> ast.GeneratorExp:
+        self.generic_visit(node)
+        return ast.GeneratorExp(ast.Tuple([node.key, node.value], ast.Load()), node.generators)
 
 
 def _changed(module: ast.Module) -> tuple[set[str], set[str]]:
