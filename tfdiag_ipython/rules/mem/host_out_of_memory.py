@@ -72,7 +72,7 @@ class HostOutOfMemory(Rule):
     message = re.compile(
         r"CPUAllocator: (?:can't allocate memory|not enough memory): you tried to allocate (?P<bytes>\d+) bytes"
         r"|Torch: not enough memory: you tried to allocate (?P<gigabytes>\d+)GB"
-        r"|unable to mmap (?P<mapped>\d+) bytes from file[^\n]*Cannot allocate memory"
+        r"|unable to mmap (?P<mapped>\d+) bytes from file[^\n]{0,300}Cannot allocate memory"
         r"|(?P<paging>WinError 1455|os error 1455|paging file is too small)"
         r"|(?P<bare>\A\s*\Z)"
         r"|Unable to allocate (?P<array>[\d.]+ [KMGTPE]iB) for an array with shape"
