@@ -357,7 +357,7 @@ def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
         Observation("largest difference with the mask", size(facts["with"], facts), where),
         Observation("differences that are rounding", f"up to {facts['tolerance']:.1g}", "the dtype"),
         Observation(
-            "rows that change their answer",
+            "numbers of the rows that change their answer",
             changed,
             f"{facts['rows']} rows, {facts['padded']} padded {placed(facts['side'])}",
         ),

@@ -39,7 +39,7 @@ def evidence_of(seen: Mapping[str, Any]) -> tuple[Observation, ...]:
         ),
         Observation("largest difference put right", size(cured(seen), seen), where),
         *(Observation("the call", source, cell) for cell, source in seen["unmasked"]),
-        Observation("rows that change their answer", changed, where),
+        Observation("numbers of the rows that change their answer", changed, where),
         Observation("padding", f"{seen['padded']} of {seen['rows']} rows, {placed(seen['side'])}", seen["inputs"]),
     )
 

@@ -34,7 +34,7 @@ def offer_conversion(rule: Rule, seen: Evidence) -> tuple[Fix, ...]:
     told = (
         reason
         or f"Writes {TARGET} beside {SOURCE if SOURCE in named else 'the shards'}, without TensorFlow; every name and shape is checked first. By hand: "
-        "`save_pretrained` after `from_tf=True`, in transformers 4 with TensorFlow."
+        "`save_pretrained` after `from_tf=True`, in transformers 4.50 with TensorFlow."
     )
     fix = rule.offer(CONVERT, f"Convert {SOURCE} to {TARGET}", told, display=bool(reason), folder=seen["folder"])
     differs = "" if reason else differs_from_tensorflow(seen.facts)
@@ -97,7 +97,7 @@ def reader_told(failure: Failure) -> str:
     version = release(failure)
     name = f"transformers {failure.versions.get('transformers', '')}".strip()
     if not version:
-        return "transformers 5 cannot read them; 4 only with TensorFlow installed"
+        return "transformers 5 cannot read them; 4.50 and older only with TensorFlow installed"
     if version >= (5,):
         return f"{name} cannot read them"
     if version >= (4, 52, 4):
