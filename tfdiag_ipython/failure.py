@@ -305,6 +305,8 @@ LIBRARY = re.compile(
 """Files that are no one's own program: installed packages, the standard library, checkouts of the known libraries."""
 CELL_FILE = re.compile(r"^(?:.*[\\/]ipykernel_\d+[\\/]\d+\.py|<ipython-input-\d+-\w+>)$")
 """What IPython calls a cell's file: a name that says nothing and is another one in every process."""
+CELL_BODY = re.compile(r"<module>|<cell line: \d+>")
+"""What a cell's own statements are called in tracebacks; the latter in some IPythons."""
 
 
 def _frames(trace: TracebackType | None) -> Iterator[Frame]:

@@ -7,12 +7,12 @@ Two lengths are compared, so the speed of the machine does not matter.
 
 from __future__ import annotations
 
-import importlib
 import re
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from tfdiag_ipython.patterns import parsed
 
 LENGTHS = (2_500, 10_000)
 """Characters of the shorter text: the first of these on which the time can be measured; on faster machines that is the second."""
@@ -58,13 +58,7 @@ class _Texts:
     """What to repeat: ``pieces`` are pairs of a beginning and what comes after it over and over."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on 3.10 the parser lives in a deprecated place
-            try:
-                parser: Any = importlib.import_module("re._parser")
-            except ImportError:
-                parser = importlib.import_module("sre_parse")
-            tree = parser.parse(pattern.pattern, pattern.flags)
+        tree = parsed(pattern)
         self._flags = pattern.flags
         singles = list(_singles(tree))
         written = sorted({chr(argument) for name, argument in singles if name == "LITERAL"})

@@ -9,7 +9,6 @@ import inspect
 import logging
 import pkgutil
 import re
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any, get_args
 from tfdiag_ipython.diagnosis import Link
 from tfdiag_ipython.errors import UnknownCodeError, is_stop
 from tfdiag_ipython.failure import Failure, Kind, Raised
+from tfdiag_ipython.patterns import parsed
 from tfdiag_ipython.probe import Probe
 from tfdiag_ipython.rule import Hit, Offer, Rule
 
@@ -285,16 +285,10 @@ def required_literals(pattern: re.Pattern[str]) -> tuple[str, ...]:
 
     For an alternation it is the longest literal of each branch; elsewhere the longest literal of the sequence.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on 3.10 the parser lives in a deprecated place
-        try:
-            parser: Any = importlib.import_module("re._parser")
-        except ImportError:
-            parser = importlib.import_module("sre_parse")
-        try:
-            tree = parser.parse(pattern.pattern, pattern.flags)
-        except Exception:
-            return ()
+    try:
+        tree = parsed(pattern)
+    except Exception:
+        return ()
     return tuple(sorted(_literals(tree)))
 
 

@@ -87,7 +87,7 @@ class Reproduce:
 
     Where nothing is raised, ``probe`` is what the person asks after the last cell (``"padding model batch"``), or ``finding`` what a
     watch, which needs a shell, finds in it.
-    Each entry of ``fixes`` is carried out in a fresh run of the cells. ``needs`` names modules without which it is skipped;
+    Each entry of ``fixes`` is carried out in a fresh run of the cells; ``bare`` says that no fix may have a button here. ``needs`` names modules without which it is skipped;
     a requirement such as ``"transformers<5"`` also skips other versions, ``"without tensorflow"`` where that can be imported. ``environment`` is set (``None``: unset) in a child
     process, in which ``isolated`` cases run.
     """
@@ -97,6 +97,7 @@ class Reproduce:
     title: str = ""
     certainty: Certainty | None = None
     fixes: tuple[Try, ...] = ()
+    bare: bool = False
     finding: Failure | None = None
     needs: tuple[str, ...] = ("torch", "transformers")
     environment: Mapping[str, str | None] = field(default_factory=dict)

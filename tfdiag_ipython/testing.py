@@ -180,6 +180,7 @@ def _check_reproduce(registry: Registry, rule: Rule, case: Reproduce) -> None:
     tried = {t.fix for other in rule.CASES if isinstance(other, Reproduce) for t in other.fixes}
     executable = {fix.id for fix in first.fixes if fix.applicability is not Applicability.DISPLAY_ONLY}
     _expect(executable <= tried, f"{rule.code} offers {sorted(executable - tried)}, which no case carries out")
+    _expect(not (case.bare and executable), f"{rule.code} offers {sorted(executable)} where it must offer none")
     raised = [(host, first)]
     del host  # it holds what the next program needs room for
     for attempt in case.fixes:

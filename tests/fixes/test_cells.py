@@ -169,3 +169,15 @@ def test_a_local_variable_is_no_variable_of_the_program():
     host = notebook("large = object()", "size = 0\nones = [large for large in ()]", "1 / size")
     plan = edit_cells(host.scene(), change)
     assert "`large`" not in plan.preview().note and "runs cell 2" not in plan.preview().note
+
+
+@pytest.mark.parametrize(
+    "perhaps",
+    [
+        "def reset():\n    global size\n    size = None",
+        "from contextlib import suppress\nwith suppress(ValueError):\n    size = int('x')",
+    ],
+)
+def test_what_may_never_be_bound_there_does_not_hide_where_it_is(perhaps):
+    plan = edit_cells(notebook("size = 0", perhaps, "1 / size").scene(), change)
+    assert [edit.cell.number for edit in plan.edits] == [1]

@@ -40,6 +40,8 @@ def test_one_name_alone_is_near(asked, known, meant):
         ("close", ("clone",), ("clone",)),
         ("save_model", ("base_model",), ("base_model",)),
         ("chunks", ("Chunk",), ("Chunk",)),  # a function was asked for
+        ("Attention", ("attention",), ("attention",)),  # a class was, and this is a module
+        ("Generaton", ("generation",), ("generation",)),
     ],
 )
 def test_what_may_be_another_word_is_never_sure(asked, known, named):

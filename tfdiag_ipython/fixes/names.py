@@ -13,6 +13,7 @@ from tfdiag_ipython.fixes.source import python_of
 
 _COMPREHENSIONS = {"listcomp", "setcomp", "dictcomp", "genexpr"}
 _ONLY_LOOK = {"print", "display", "len", "repr", "type", "help"}
+_PERHAPS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -21,7 +22,8 @@ class Uses:
     """What statements do with a program's variables, as the compiler resolves the names.
 
     ``later`` are those that the functions defined here read when they are called; ``changed`` those whose objects may be changed in
-    place. ``certain`` says that what is bound is bound whatever happens.
+    place. ``certain`` says that what is bound is bound whatever happens: not in a branch, in a ``with`` that may swallow an error, or when
+    a function defined here is called.
     """
 
     bound: frozenset[str] = frozenset()
@@ -41,18 +43,18 @@ def uses(nodes: Sequence[ast.stmt]) -> Uses:
     bound = {one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()}
     read = {one.get_name() for one in table.get_symbols() if one.is_referenced()}
     later: set[str] = set()
+    by_calls: set[str] = set()
     waiting = [(child, False) for child in table.get_children()]
     while waiting:
         scope, called = waiting.pop()
         called = called or (scope.get_type() == "function" and scope.get_name().strip("<>") not in _COMPREHENSIONS)
         outer = [one for one in scope.get_symbols() if one.is_global()]
         (later if called else read).update(one.get_name() for one in outer if one.is_referenced())
-        bound.update(one.get_name() for one in outer if one.is_assigned())
+        by_calls.update(one.get_name() for one in outer if one.is_assigned())
         waiting += [(child, called) for child in scope.get_children()]
     changed, added = _changed(module)
-    certain = not any(
-        isinstance(node, (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)) for node in nodes
-    )
+    bound |= by_calls
+    certain = not by_calls and not any(isinstance(node, _PERHAPS) for node in nodes)
     return Uses(
         frozenset(bound), frozenset(read | added), frozenset(later), frozenset(changed - bound | added), certain
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import itertools
 import linecache
-import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import PurePosixPath
 from types import FrameType, TracebackType
 from typing import Any
 
-from tfdiag_ipython.failure import CELL_FILE
+from tfdiag_ipython.failure import CELL_BODY, CELL_FILE
 
 MOST_LINES = 30
 """Lines of one statement that are read; longer ones are left alone."""
@@ -62,7 +61,7 @@ def failing_call(exception: BaseException | None) -> FailingCall | None:
         return None
     file, function = _file(frame), frame.f_code.co_name
     name = "" if file.startswith("<cell") else f", {PurePosixPath(file).name}"
-    inside = not re.fullmatch(r"<module>|<cell line: \d+>", function)  # the latter in some IPythons
+    inside = not CELL_BODY.fullmatch(function)
     where = f"frame `{function}`{name} line {innermost.tb_lineno}" if inside else f"line {innermost.tb_lineno}"
     return FailingCall(nodes, source, exact, file.startswith("<cell"), where, frame.f_locals, frame.f_globals)
 

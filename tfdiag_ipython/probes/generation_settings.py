@@ -28,7 +28,7 @@ class GenerationSettingsProbe(Probe):
     """Looks through the cells that were run for ``model.config.name = …``, with the names of the message; nothing is called.
 
     Only live models count: other objects have a ``config``, too. Facts: ``owners`` (what stands before ``.config``, as it is written),
-    ``all`` (whether each name of the message is set so).
+    ``all`` (whether each name of the message is set so), ``read`` (whether a cell reads one there, which finds nothing once it is moved).
     """
 
     name: ClassVar[str] = "generation-settings"
@@ -47,7 +47,9 @@ class GenerationSettingsProbe(Probe):
         if not found:
             return Evidence(missing="no cell that was run sets it on a model")
         together = set[str]().union(*found.values())
-        return Evidence(MappingProxyType({"owners": tuple(sorted(found)), "all": together == names}), tuple(seen))
+        read = any(name in names and owner in found for cell in scene.cells for owner, name in reads(cell.source))
+        facts = {"owners": tuple(sorted(found)), "all": together == names, "read": read}
+        return Evidence(MappingProxyType(facts), tuple(seen))
 
 
 def _is_model(scene: Scene, path: str) -> bool:
@@ -64,15 +66,25 @@ def _is_model(scene: Scene, path: str) -> bool:
 
 def assignments(source: str) -> list[tuple[str, str, int]]:
     """Each ``owner.config.name = …`` of a cell: owner, name, line."""
+    nodes = (node for node in ast.walk(_tree(source)) if isinstance(node, ast.Assign))
+    targets = [(_of_config(target), target.lineno) for node in nodes for target in node.targets]
+    return [(*found, line) for found, line in targets if found is not None]
+
+
+def reads(source: str) -> list[tuple[str, str]]:
+    """Each ``owner.config.name`` that a cell reads: owner and name."""
+    found = (_of_config(node) for node in ast.walk(_tree(source)) if isinstance(getattr(node, "ctx", None), ast.Load))
+    return [one for one in found if one is not None]
+
+
+def _tree(source: str) -> ast.AST:
     try:
-        tree = ast.parse(python_of(source) or "")
+        return ast.parse(python_of(source) or "")
     except (SyntaxError, ValueError, RecursionError):
-        return []
-    targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
-    return [
-        (ast.unparse(target.value.value), target.attr, target.lineno)
-        for target in targets
-        if isinstance(target, ast.Attribute)
-        and isinstance(target.value, ast.Attribute)
-        and target.value.attr == "config"
-    ]
+        return ast.Module([], [])
+
+
+def _of_config(node: ast.AST) -> tuple[str, str] | None:
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "config":
+        return ast.unparse(node.value.value), node.attr
+    return None

@@ -147,7 +147,8 @@ def _elsewhere(scene: Scene, top: Any, symbol: str) -> tuple[str, ...]:
             continue
         lazy = vars(module).get("_class_to_module")
         held = vars(module).get(symbol)
-        own = str(getattr(held, "__module__", None) or "").partition(".")[0] == root
+        named = hasattr(held, "__qualname__")  # a class or function: a type variable (``torch.nn.F``) is nobody's name
+        own = named and str(getattr(held, "__module__", None) or "").partition(".")[0] == root
         if own or (isinstance(lazy, Mapping) and symbol in lazy):
             places[name] = name if held is None else held
     scene.deadline.check()

@@ -83,12 +83,13 @@ def _own_word(asked: str, name: str, slips: int) -> bool:
     """Whether ``asked`` may well be no slip but another word.
 
     Python or another library has it (``items``); an underscore at an end is what differs, which to torch is another method (``copy_`` writes
-    in place); it begins with another letter, where people seldom slip (``vconcat``); a class was asked for and not a function; one letter of a short word is another (``close``, ``clone``), or two of one
-    word of a longer name (``save_model``, ``base_model``).
+    in place); it begins with another letter, where people seldom slip (``vconcat``); a class was asked for and no function or module
+    (``nn.Attention``, ``nn.attention``); one letter of a short word is another (``close``, ``clone``), or two of one word of a longer name
+    (``save_model``, ``base_model``).
     """
     if home(asked) or (asked[0] == "_", asked[-1] == "_") != (name[0] == "_", name[-1] == "_"):
         return True
-    if slips and asked[0] != name[0]:
+    if (slips and asked[0] != name[0]) or (asked[0].isupper() and name[0].islower()):
         return True
     plain, other = asked.lower(), name.lower()
     changed = len(plain) == len(other) and sum(a != b for a, b in zip(plain, other, strict=True))

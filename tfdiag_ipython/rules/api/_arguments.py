@@ -8,7 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from tfdiag_ipython.data.changes import Argument, arguments
 from tfdiag_ipython.errors import InputError, PlanError
+from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.aliases import resolved
 from tfdiag_ipython.fixes.cells import edit_cells, newest_versions
@@ -115,7 +117,20 @@ def _calls(program: Program, old: str, callee: str) -> Iterator[cst.Call]:
             yield call
 
 
-def belongs(callee: str, where: str, owner: str) -> bool:
+def entry_for(callee: str, where: str, failure: Failure, fits: Callable[[Argument], bool]) -> Argument | None:
+    """The entry of the table for a callable that complains."""
+    speaks = _speaks_of_transformers(failure, callee)
+    return next(
+        (
+            entry
+            for entry in arguments()
+            if fits(entry) and not entry.silent and _belongs(callee, where, entry.of) and (entry.of != MODEL or speaks)
+        ),
+        None,
+    )
+
+
+def _belongs(callee: str, where: str, owner: str) -> bool:
     """Whether the callable that complains is, by name, the one that the table speaks of or a child of it; ``where`` it was found."""
     kind = callee.replace(".__init__", "")
     if owner == "huggingface_hub":
@@ -129,3 +144,9 @@ def belongs(callee: str, where: str, owner: str) -> bool:
     if owner == "trainer.train":
         return kind.endswith("Trainer.train")
     return (callee == "__init__" and owner == "TrainingArguments") or kind.endswith(owner)
+
+
+def _speaks_of_transformers(failure: Failure, callee: str) -> bool:
+    """Whether a model class of that name is a model of Transformers: others are called `…Model`, too."""
+    frames = any("transformers" in frame.file for raised in failure.chain for frame in raised.frames)
+    return frames or "transformers" in failure.text or "For" in callee

@@ -93,6 +93,17 @@ class GenerationSettingsInConfig(Rule):
             fixes=(Try("set-on-generation-config"),),
             needs=("torch", "transformers>=5"),
         ),
+        Reproduce(  # a cell reads it where it would be gone
+            (
+                MODEL,
+                "model.config.max_length = 9",
+                "longest = model.config.max_length\nout = model.generate(torch.tensor([[1]]))",
+            ),
+            title="`max_length` is set on `model.config`",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch", "transformers>=5"),
+        ),
         Reproduce(  # of an object that no cell assigns to
             (MODEL, "vars(model.config).update(num_beams=4)\nmodel.generate(torch.tensor([[1]]))"),
             title="`num_beams` is set on `model.config`",
@@ -116,7 +127,9 @@ class GenerationSettingsInConfig(Rule):
         fixes: tuple[Fix, ...] = ()
         if owners and seen["all"]:
             label = f"Set {'them' if many else 'it'} on generation_config"
-            fixes = (self.offer("set-on-generation-config", label, "The same setting.", names=names, owners=owners),)
+            note = "A cell reads it from there, too: change that by hand." if seen["read"] else "The same setting."
+            values = {"names": names, "owners": owners}
+            fixes = (self.offer("set-on-generation-config", label, note, display=bool(seen["read"]), **values),)
         return self.found(
             title,
             Certainty.CONFIRMED if seen else Certainty.LIKELY,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tfdiag_ipython.data.changes import Argument, arguments
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Observation
@@ -13,7 +13,7 @@ from tfdiag_ipython.probes.callable_signature import UNEXPECTED, CallableSignatu
 from tfdiag_ipython.probes.package_versions import PackageVersionsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import passes
-from tfdiag_ipython.rules.api._arguments import MODEL, belongs, edit_argument, gives_both
+from tfdiag_ipython.rules.api._arguments import MODEL, edit_argument, entry_for, gives_both
 from tfdiag_ipython.rules.api._examples import SAVED, TOKENIZER
 from tfdiag_ipython.rules.imp._symbols import older
 
@@ -183,6 +183,18 @@ class RenamedArgument(Rule):
             fixes=(Try("rewrite-argument"),),
             needs=("torch", "transformers", "accelerate"),
         ),
+        *(
+            Reproduce(  # what it would become is given already: the person knows which is meant
+                (
+                    "from transformers import TrainingArguments",
+                    f"arguments = TrainingArguments('out', evaluate_during_training=True, {other}='no', use_cpu=True)",
+                ),
+                title="`evaluat(?:e_during_training|ion_strategy)`",
+                bare=True,
+                needs=("torch", "transformers>=5", "accelerate"),
+            )
+            for other in ("eval_strategy", "evaluation_strategy")
+        ),
         Reproduce(
             (
                 TOKENIZER,
@@ -264,8 +276,8 @@ class RenamedArgument(Rule):
         argument, callee, seen = hit["argument"], hit["callee"], evidence[PackageVersionsProbe.name]
         signature = evidence[CallableSignatureProbe.name]
         place = str(signature["where"]) if signature else ""
-        known = _entry(callee, place, failure, lambda entry: entry.old == argument)
-        newer = _entry(callee, place, failure, lambda entry: entry.new == argument and bool(entry.since))
+        known = entry_for(callee, place, failure, lambda entry: entry.old == argument)
+        newer = entry_for(callee, place, failure, lambda entry: entry.new == argument and bool(entry.since))
         if signature and argument in signature["parameters"]:
             return None  # of another callable of that name
         loaded = seen["packages"]["transformers"]["loaded"] if seen else ""
@@ -351,7 +363,11 @@ class RenamedArgument(Rule):
             return ()  # this release is too old for it
         label = f"Leave {known.old} out" if not known.values.get(value) else f"Write what replaces {known.old}"
         values = {"old": known.old, "of": known.of, "callee": callee.split(".")[-1]}
-        return (self.offer("rewrite-argument", label, known.note, display=bool(signature) and not value, **values),)
+        rivals = [name, *(entry.old for entry in arguments() if entry.new == name)] if name else []
+        given = next((other for other in rivals if gives_both(failure.source, known.old, other)), "")
+        note = f"`{given}` is given, too: leave `{known.old}` out." if given else known.note
+        display = bool(given) or (bool(signature) and not value)
+        return (self.offer("rewrite-argument", label, note, display=display, **values),)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         old, callee = str(fix.parameters["old"]), str(fix.parameters["callee"])
@@ -371,19 +387,6 @@ class RenamedArgument(Rule):
         )
 
 
-def _entry(callee: str, where: str, failure: Failure, fits: Callable[[Argument], bool]) -> Argument | None:
-    """The entry of the table for a callable that complains."""
-    speaks = _speaks_of_transformers(failure, callee)
-    return next(
-        (
-            entry
-            for entry in arguments()
-            if fits(entry) and not entry.silent and belongs(callee, where, entry.of) and (entry.of != MODEL or speaks)
-        ),
-        None,
-    )
-
-
 def _callee_of(where: str, owner: str) -> str:
     """The callable as the person's cell calls it: a model complains of what `from_pretrained` was given."""
     return "from_pretrained" if owner == MODEL else where
@@ -392,9 +395,3 @@ def _callee_of(where: str, owner: str) -> str:
 def _name(callee: str, owner: str) -> str:
     """The callable as titles name it: old Pythons say `__init__` only."""
     return callee.replace(".__init__", "") if callee != "__init__" else owner
-
-
-def _speaks_of_transformers(failure: Failure, callee: str) -> bool:
-    """Whether a model class of that name is a model of Transformers: others are called `…Model`, too."""
-    frames = any("transformers" in frame.file for raised in failure.chain for frame in raised.frames)
-    return frames or "transformers" in failure.text or "For" in callee

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
-from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.failure import CELL_BODY, Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
@@ -102,6 +102,12 @@ class ArrayMethodOfTensor(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("use-tensor-method"),),
         ),
+        Reproduce(  # a function that arrays are given, too, stays
+            (TENSOR, "import numpy as np\ndef prep(a):\n    return a.copy()\nprep(np.ones(2))", "y = prep(x)"),
+            title="`Tensor` has no `copy`, which is NumPy's: `.clone",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+        ),
         Reproduce(
             (TENSOR, "count = x[0].len()"),
             title=r"`Tensor` has no `len`: `len\(x\)`",
@@ -124,7 +130,7 @@ class ArrayMethodOfTensor(Rule):
         fixes: tuple[Fix, ...] = ()
         if answer:
             title = f"`{kind}` has no `{name}`{f', which is {whose}' if whose else ''}: {answer}"
-            if as_tensors_do(failure.source, name) != failure.source:
+            if _calls_it_there(failure, name) and as_tensors_do(failure.source, name) != failure.source:
                 fixes = (self.offer("use-tensor-method", "Write it as tensors do", "The same values.", name=name),)
         elif seen["function"]:
             title = f"`{kind}` has no `{name}`: it is a function, {seen['function']}(…)"
@@ -141,7 +147,16 @@ class ArrayMethodOfTensor(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         name = str(fix.parameters["name"])
-        return edit_cells(scene, lambda source: as_tensors_do(source, name))
+        failing = scene.cell.source if scene.cell is not None else ""  # in others it may be called on arrays
+        return edit_cells(scene, lambda source: as_tensors_do(source, name) if source == failing else source)
+
+
+def _calls_it_there(failure: Failure, name: str) -> bool:
+    """Whether the failing line of the cell itself calls it: what a function of the person's calls may be given arrays, too."""
+    frames = failure.frames
+    if not frames or not frames[-1].file.startswith("<cell") or not CELL_BODY.fullmatch(frames[-1].function):
+        return False
+    return bool(re.search(rf"\.\s*{name}\b", frames[-1].source))
 
 
 def as_tensors_do(source: str, name: str) -> str:

@@ -89,6 +89,7 @@ class NameInAnotherModule(Rule):
         ),
         NoMatch(text="AttributeError: module 'torch' has no attribute 'float8_e4m3fn'", code="IMP003"),
         NoMatch(text="AttributeError: module 'tensorflow' has no attribute 'placeholder'"),
+        NoMatch(text="AttributeError: module 'torch' has no attribute 'F'", code="IMP003"),
         NoMatch(text="ImportError: cannot import name 'soft_unicode' from 'markupsafe'"),
         NoMatch(text="ImportError: cannot import name 'AdamW' from 'transformers.optimization' (x.py)", code="IMP002"),
         Reproduce(
