@@ -18,9 +18,16 @@ class Page:
         self.traffic = 0
         self.messages = 0
 
-    def run(self, source: str) -> list[dict[str, Any]]:
-        """Execute a cell; the contents of its display, stream and error messages. The next one runs even where this one fails."""
-        return self._until_idle(self.client.execute(source, stop_on_error=False))
+    def run(self, source: str, cell: str = "") -> list[dict[str, Any]]:
+        """Execute a cell, under the id that the notebook has for it; the contents of its display, stream and error messages.
+
+        The next one runs even where this one fails.
+        """
+        content = {"code": source, "silent": False, "store_history": True, "user_expressions": {}}
+        request = {**content, "allow_stdin": False, "stop_on_error": False}
+        message = self.client.session.msg("execute_request", request, metadata={"cellId": cell} if cell else {})
+        self.client.shell_channel.send(message)
+        return self._until_idle(message["header"]["msg_id"])
 
     def value(self, expression: str) -> str:
         """What ``print(expression)`` shows."""
@@ -65,7 +72,14 @@ class Page:
         self._until_idle(second)
 
     def _send_click(self, model: str) -> str:
-        data = {"method": "custom", "content": {"event": "click"}}
+        return self._send(model, {"event": "click"})
+
+    def answer(self, model: str, content: dict[str, Any]) -> None:
+        """Send what a widget's own code in the page would send to the kernel."""
+        self._until_idle(self._send(model, content))
+
+    def _send(self, model: str, content: dict[str, Any]) -> str:
+        data = {"method": "custom", "content": content}
         message = self.client.session.msg("comm_msg", {"comm_id": model, "data": data})
         self.client.shell_channel.send(message)
         return str(message["header"]["msg_id"])

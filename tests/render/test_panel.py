@@ -252,7 +252,7 @@ def test_what_goes_wrong_is_one_sentence_and_the_panel_lives_on(page, fix, told)
 def test_an_undo_that_goes_wrong_is_one_sentence(page):
     page.click("Do oneway (safe)")
     page.click("Undo")
-    assert "Undo failed (ZeroDivisionError)" in page.text()
+    assert "Undo failed (ZeroDivisionError)" in page.text() and "Undo" in page.buttons()
 
 
 def test_fixes_of_another_diagnosis_unfold(page):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tfdiag_ipython.errors import TfdiagError
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.render.panel_cells import TEXT
+from tfdiag_ipython.render.panel_cells import TEXT, Undone
 from tfdiag_ipython.render.panel_markup import said
 from tfdiag_ipython.render.view import STOPPED, View, log
 
@@ -36,11 +36,14 @@ class Acting(View):
             return
         captured = self._output()
         self._fill(self._stage, [self._html(said("Undoing …")), captured])
-        told = STOPPED
+        outcome: Undone | str = STOPPED
         with captured:  # cells may run again as they stand; what leaves the block would be swallowed
-            told = carry_out(partial(TEXT.undo, plan), "Undo")
+            outcome = carry_out(partial(TEXT.undo, plan), "Undo")
+        if isinstance(outcome, str):
+            self._say(outcome)
+            return
         self._taken_back()
-        TEXT.write_back(told, self._say)
+        TEXT.write_back(outcome, self._say)
 
     def _taken_back(self) -> None:
         """Nothing more is to be told of the fix."""

@@ -25,9 +25,11 @@ REFUSED = {
     "edited": "{cell} was edited since, so its text was left alone.",
     "gone": "{cell} is no longer in the notebook.",
     "locked": "{cell} is read-only, so its text was left alone.",
-    "unable": "The page did not run it: click into the cell and press Shift+Enter.",
+    "unable": "This page cannot write into the notebook's cells.",
 }
 """Why nothing was done, by the page's answer."""
+NOT_RUN = "The page did not run it: click into the cell and press Shift+Enter."
+"""Why nothing was done by a page that is ``unable``, where the text stands in the cells already."""
 DISCONNECTED = "jupyter-widgets-disconnected"
 OWNER = f"tfdiag-{secrets.token_hex(4)}"
 """The class of all panels of this kernel, by which the page finds them when the kernel is gone."""
@@ -89,7 +91,7 @@ class CellLink:
         """Whether a page has said that it can write into the notebook."""
         self._when_able: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, tuple[Sequence[Change], Sequence[str], Told]] = {}
+        self._waiting: dict[int, tuple[Sequence[Change], Told, bool]] = {}
         self._widget: Any = Link()
         self._widget.on_msg(self._answered)
 
@@ -100,18 +102,26 @@ class CellLink:
         else:
             self._when_able.append(action)
 
-    def ask(self, changes: Sequence[Change], told: Told, *, run: Sequence[str] = (), pressed: str = "") -> None:
+    def ask(
+        self,
+        changes: Sequence[Change],
+        told: Told,
+        *,
+        run: Sequence[str] = (),
+        pressed: str = "",
+        quietly: bool = False,
+    ) -> None:
         """Ask the page to write these texts, all or none, and then to run these cells, in order.
 
         Every page of the notebook writes; the one in which the button ``pressed`` was clicked runs. ``told`` learns whether it was written
-        and begins to run; of a text alone that no page can write, it hears nothing.
+        and begins to run; ``quietly``, it hears nothing where no page can write.
         """
         number = next(self._numbers)
         asked = [
             {"id": one.id, "now": [one.before, one.earlier or one.before, one.after], "after": one.after}
             for one in changes
         ]
-        self._waiting[number] = (tuple(changes), tuple(run), told)
+        self._waiting[number] = (tuple(changes), told, quietly)
         self._widget.request = {"number": number, "changes": asked, "run": list(run), "pressed": pressed}
         kernel = getattr(self._widget.comm, "kernel", None)
         if kernel is not None:
@@ -126,13 +136,16 @@ class CellLink:
         asked = self._waiting.pop(content.get("number"), None)
         if asked is None:  # a second page with the same notebook
             return
-        changes, run, told = asked
+        changes, told, quietly = asked
         self._done(content.get("number"))
         outcome = content.get("outcome")
         refused = next((one.label for one in changes if one.id == content.get("id")), "the cell")
         if outcome == "replaced":
             told("")
-        elif outcome in REFUSED and (run or outcome != "unable"):
+        elif outcome == "unable":
+            if not quietly:
+                told(REFUSED[outcome] if changes else NOT_RUN)
+        elif outcome in REFUSED:
             told(REFUSED[outcome].format(cell=refused[:1].upper() + refused[1:]))
 
     def _forget(self, number: int) -> None:
@@ -140,8 +153,9 @@ class CellLink:
         if asked is None:
             return
         self._done(number)
-        if asked[1]:
-            asked[2](UNANSWERED)
+        _, told, quietly = asked
+        if not quietly:
+            told(UNANSWERED)
 
     def _done(self, number: int | None) -> None:
         """Take a request back, so that a page opened later does not carry it out."""

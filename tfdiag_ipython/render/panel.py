@@ -54,6 +54,9 @@ class Session(Protocol):
         ``put`` says that the plan was not carried out but put into the notebook's text: what that run binds, its Undo takes back.
         """
 
+    def withdraw(self, plan: Plan) -> None:
+        """It was not put there after all: the next run of the cell is the person's own."""
+
     def on_main_thread(self, action: Callable[[], None]) -> bool:
         """Have the main thread do this once it is free, if this is another; whether it will."""
 
@@ -197,6 +200,7 @@ class Panel(Acting):
 
         def told(refusal: str) -> None:
             if refusal:
+                self.session.withdraw(plan)
                 self._fill(self._stage, [self._html(said(refusal) + sources(plan, folded=False))])
                 return
             runs = to_run(plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tfdiag_ipython.diagnosis import Status, Verification
@@ -17,12 +17,20 @@ WRITES = (Status.VERIFIED, Status.OTHER_FAILURE, Status.PENDING)
 runs the cell."""
 
 
+@dataclass(frozen=True)
+class Undone:
+    """What an Undo took back, in words, and the changes of the notebook's text that are to be taken back with it."""
+
+    told: str
+    changes: tuple[Change, ...]
+
+
 class NotebookText:
     """The notebook's text, as far as fixes changed it since a cell of the person's ran: what Undo takes back, whichever panel offers it."""
 
     def __init__(self) -> None:
         self._changed: dict[str, Change] = {}
-        self._newest: Plan | None = None
+        self._held: list[Plan] = []  # those whose text that is, the newest last
 
     def takes(self, plan: Plan) -> str:
         """The cells that the page can write and run for this plan, in words; empty where it cannot."""
@@ -46,7 +54,7 @@ class NotebookText:
                 self._keep(plan, changes)
                 wrote()
 
-        link.ask(changes, told)
+        link.ask(changes, told, quietly=True)
 
     def put(self, plan: Plan, told: Told, *, run: bool, pressed: str) -> None:
         """Write a fix into its cells without having tried it, and have the page ``run`` what the plan runs: their output takes the old one's place."""
@@ -57,7 +65,7 @@ class NotebookText:
 
         def answered(refusal: str) -> None:
             if not refusal:
-                self._changed = {}  # a cell is to run: what an earlier fix changed stays
+                self._let_go()  # a cell is to run: what an earlier fix changed stays
                 self._keep(plan, now)
             told(refusal)
 
@@ -69,34 +77,47 @@ class NotebookText:
         if link is not None:
             link.ask((), told, run=[cell.id for cell in plan.reruns], pressed=pressed)
 
-    def undo(self, plan: Plan) -> str:
-        """Take a plan back: what was done. Where nothing of it can be taken back but the notebook's text, why."""
+    def undo(self, plan: Plan) -> Undone:
+        """Take a plan back: what was done, and the text that goes with it. Raises ``TfdiagError`` where nothing can be taken back."""
         try:
-            return plan.undo()
+            told = plan.undo()
         except PlanError as error:
             if not self.holds(plan):
                 raise
-            return str(error) if plan.forgotten else ""
+            told = str(error) if plan.forgotten else ""
+        if not any(held is plan for held in self._held):
+            return Undone(told, ())
+        changes = tuple(self._changed.values())
+        self._let_go()
+        return Undone(told, changes)
 
-    def write_back(self, undone: str, say: Callable[[str], None]) -> None:
-        """Put the cells' text back after an Undo, of which ``undone`` tells."""
-        changes, self._changed = tuple(self._changed.values()), {}
+    def write_back(self, undone: Undone, say: Callable[[str], None]) -> None:
+        """Put the cells' text back after an Undo."""
+        told, changes = undone.told, undone.changes
         link = cell_link() if changes else None
         if link is None:
-            say(f"{undone} {AS_IT_WAS}".strip())
+            say(f"{told} {AS_IT_WAS}".strip())
             return
-        say(undone)
-        was = f"The text of {cells_of(changes)} is as it was."
-        link.ask([change.back for change in changes], lambda refusal: say(f"{undone} {refusal or was}".strip()))
+        cells = cells_of(changes)
+        was = f"The text of {cells} is as it was."
+        say(f"{told} Where {cells} still holds the fix, the cell's own undo (Ctrl+Z) takes it out.".strip())
+        link.ask(
+            [change.back for change in changes],
+            lambda refusal: say(f"{told} {refusal or was}".strip()),
+            quietly=True,
+        )
 
     def holds(self, plan: Plan) -> bool:
-        """Whether the notebook's text holds this plan, so that it can be taken back."""
-        return self._newest is plan and bool(self._changed)
+        """Whether this plan is the newest that the notebook's text holds, so that it can be taken back."""
+        return self._held[-1:] == [plan]
+
+    def _let_go(self) -> None:
+        self._changed, self._held = {}, []
 
     def _from_now(self, plan: Plan) -> tuple[Change, ...]:
         """What a plan changes in the text as earlier fixes left it: the program's history knows only what the person ran."""
-        if self._newest is not None and self._newest.forgotten:
-            self._changed = {}
+        if self._held and self._held[-1].forgotten:
+            self._let_go()
         held = self._changed
         return tuple(
             Change(one.id, one.label, held[one.id].before, one.after, held[one.id].after) if one.id in held else one
@@ -105,7 +126,7 @@ class NotebookText:
 
     def _keep(self, plan: Plan, changes: Sequence[Change]) -> None:
         self._changed |= {change.id: change for change in changes}
-        self._newest = plan
+        self._held.append(plan)
 
 
 TEXT = NotebookText()

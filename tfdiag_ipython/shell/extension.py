@@ -244,6 +244,10 @@ class Extension:
         """Say under one of these cells, when it runs next, whether this failure is gone; ``put`` is what that run can undo."""
         self._pending = [*self._pending, Pending(failure, cells, put)][-PENDING_KEPT:]
 
+    def withdraw(self, plan: Plan) -> None:
+        """Forget the check of a plan that the notebook's text does not hold after all."""
+        self._pending = [pending for pending in self._pending if not pending.is_of(plan)]
+
     def on_settled(self, cell: Cell, failure: Failure | None) -> None:
         """A cell has ended: settle the checks that were waiting for it."""
         from tfdiag_ipython.fix import compare

@@ -23,12 +23,18 @@ class Pending:
         self.put = put
         self._bindings = Bindings(put[0].host.namespace) if put is not None else None
 
+    def is_of(self, plan: Plan) -> bool:
+        """Whether this plan was put into the notebook's text."""
+        return self.put is not None and self.put[0] is plan
+
     def is_about(self, cell: Cell) -> bool:
         return any(_is_same(wanted, cell) for wanted in self.cells)
 
     def begin(self, cell: Cell) -> None:
-        """A cell begins that may be none of the plan's: then Undo would take back its work."""
-        if self.put is not None and not any(_is_same(wanted, cell) for wanted in self.put[0].reruns):
+        """A cell begins that may be none of the plan's, or was edited since: then Undo would take back the person's own work."""
+        if self.put is None:
+            return
+        if not any(_is_same(wanted, cell) and _reads_same(wanted, cell) for wanted in self.put[0].reruns):
             self._bindings = None
 
     def undoable(self) -> tuple[Plan, ShellSession] | None:
@@ -41,4 +47,8 @@ class Pending:
 
 
 def _is_same(wanted: Cell, cell: Cell) -> bool:
-    return wanted.id == cell.id if wanted.id and cell.id else wanted.source.strip() == cell.source.strip()
+    return wanted.id == cell.id if wanted.id and cell.id else _reads_same(wanted, cell)
+
+
+def _reads_same(wanted: Cell, cell: Cell) -> bool:
+    return wanted.source.strip() == cell.source.strip()

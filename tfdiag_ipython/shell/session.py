@@ -93,6 +93,10 @@ class ShellSession:
         self._extension.expect(self.failure, about, (plan, self) if plan is not None and put else None)
         return Verification(Status.PENDING, CHECKED_LATER)
 
+    def withdraw(self, plan: Plan) -> None:
+        """The plan was not put into the notebook's text after all: the next run of the cell is the person's own."""
+        self._extension.withdraw(plan)
+
     def report(self) -> str:
         """The redacted report of this failure, as Markdown."""
         return self._extension.report(self)
