@@ -9,6 +9,8 @@ from tests.browser import lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.hf, pytest.mark.kernel]
 CELLS = ("%load_ext tfdiag", "from transformers import AutoTokenizr")
+BARE = ("import sys; sys.modules['anywidget'] = None\n%load_ext tfdiag", *CELLS[1:])
+"""Where anywidget is not installed."""
 ANSWER = "AutoTokenizer"
 
 
@@ -37,24 +39,26 @@ def test_the_diagnosis_is_still_there_and_nothing_looks_broken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("application", "ends"),
+    ("application", "ends", "cells"),
     [
-        ("jupyterlab", "restartKernel()"),
-        ("notebook", "restartKernel()"),
-        ("jupyterlab", "shutdown()"),
-        ("notebook", "changeKernel({name: 'python3'})"),
+        ("jupyterlab", "restartKernel()", CELLS),
+        ("notebook", "restartKernel()", BARE),
+        ("jupyterlab", "shutdown()", BARE),
+        ("notebook", "shutdown()", CELLS),
+        ("notebook", "changeKernel({name: 'python3'})", CELLS),
     ],
 )
-def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp_path, application, ends):
+def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp_path, application, ends, cells):
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, notebooks / "restarted.ipynb")
     with lab.server(notebooks, tmp_path, application) as address, lab.browser(tmp_path) as page:
         lab.open_notebook(page, address, "restarted.ipynb")
         panel = lab.run_to_first_panel(page)
-        panel.get_by_text("an edit in your cell itself").wait_for()
+        if cells is CELLS:
+            panel.get_by_text("an edit in your cell itself").wait_for()
         page.evaluate(f"() => window.jupyterapp.shell.currentWidget.sessionContext.{ends}")
         panel.locator(".tfdiag-row").first.wait_for(state="hidden")
         assert not [button for button in panel.get_by_role("button").all() if button.is_visible()]

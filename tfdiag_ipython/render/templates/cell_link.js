@@ -70,22 +70,6 @@ async function answer(model) {
   if (here && !refused) for (const id of run) if (!(await runs(kernel, found.get(id)))) return;
 }
 
-// A click goes to the kernel in turn, after the cell that runs; of that nothing else is to be seen until it has ended.
-const PATIENCE = 300;
-const tellWaits = (model) => (event) => {
-  const panel = event.target.closest?.(".tfdiag-panel button") && event.target.closest(`.${model.get("owner")}`);
-  const kernel = model.widget_manager?.context?.sessionContext?.session?.kernel;
-  if (!panel || kernel?.status !== "busy") return;
-  const timer = setTimeout(() => panel.classList.add("tfdiag-waits"), PATIENCE);
-  const free = (_, status) => {
-    if (status === "busy") return;
-    clearTimeout(timer);
-    panel.classList.remove("tfdiag-waits");
-    kernel.statusChanged.disconnect(free);
-  };
-  kernel.statusChanged.connect(free);
-};
-
 // ipywidgets marks what a restarted kernel left behind; of one that was shut down or changed for another it says nothing.
 function tellWhenGone(model) {
   const session = model.widget_manager?.context?.sessionContext;
@@ -96,14 +80,12 @@ function tellWhenGone(model) {
 }
 
 function initialize({ model }) {
-  const waits = tellWaits(model);
   document.addEventListener("click", remember, true);
-  document.addEventListener("click", waits, true);
   tellWhenGone(model);
   model.on("change:request", () => answer(model));
   answer(model);
   if (cellsOf(model.widget_manager?.context)) model.send({ able: true });
-  return () => [remember, waits].forEach((one) => document.removeEventListener("click", one, true));
+  return () => document.removeEventListener("click", remember, true);
 }
 
 export default { initialize };
