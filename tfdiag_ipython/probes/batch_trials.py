@@ -144,6 +144,7 @@ class _Search:
                 if not self._alive():
                     raise
                 break
+            room = self._room(memory)  # at their first large step the libraries make workspaces that stay
         largest_run = max((trial.rows for trial in [*small, *trials] if not trial.refused), default=0)
         if largest_run == most:
             notes.append(f"more than {most:,} rows were not tried")
