@@ -9,16 +9,25 @@ CORE = $(foreach version,$(CORE_VERSIONS),$(if $(shell tools/find_python $(versi
 # What is looked at is under test, not how fast this machine is.
 export TFDIAG_BUDGET = 5
 export TFDIAG_PATIENCE = 600
-# Each test file runs in one of so many processes; notebooks share a folder and run one after the other.
+# Each test file, and each notebook, runs in one of so many processes; so many environments are set up at once.
 JOBS ?= 2
 PYTEST = -m pytest -q -n $(JOBS) --dist loadfile
-NOTEBOOKS = -m pytest -q -p no:cacheprovider --nbval-current-env
 # Tests that need no torch; what the environments without it run.
 CORE_TESTS = -m "not hf and not kernel and not browser and not gpu"
 
+# Notebooks make models beside themselves: each runs in a folder of its own. $(call run_notebooks,ENVIRONMENT,OPTIONS)
+define run_notebooks
+	rm -rf build/notebooks
+	@for one in notebooks/*.ipynb; do folder=build/notebooks/$$(basename $$one .ipynb); mkdir -p $$folder; \
+		cp $$one $$folder; ln -s $(CURDIR)/notebooks/tiny.py $(CURDIR)/notebooks/gpu.json $$folder; done
+	cd build/notebooks && ../../$(1)/bin/python $(PYTEST) -p no:cacheprovider --nbval-current-env $(2) .
+endef
+
 # One part after the other, also under -j: the last lines of `make test` are those of the main environment.
+ifndef SETTING_UP
 .NOTPARALLEL:
-.PHONY: demo test lint test-core test-v4 test-colab test-main bench notebooks clean
+endif
+.PHONY: demo test environments lint test-core test-v4 test-colab test-main bench notebooks clean
 
 demo: $(MAIN)
 ifdef HEADLESS
@@ -27,7 +36,10 @@ else
 	cd notebooks && ../.venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) tour.ipynb
 endif
 
-test: lint test-core test-v4 test-colab test-main
+test: environments lint test-core test-v4 test-colab test-main
+
+environments:
+	$(MAKE) -j $(JOBS) SETTING_UP=1 $(MAIN) $(V4) $(COLAB) $(CORE)
 
 lint: $(MAIN)
 	.venv/bin/ruff check .
@@ -42,16 +54,16 @@ test-core: $(CORE)
 test-v4: $(V4)
 	@echo "== transformers 4.57, IPython 8"
 	.venvs/v4/bin/python $(PYTEST) -m "not browser"
-	cd notebooks && ../.venvs/v4/bin/python $(NOTEBOOKS) --nbval-lax .
+	$(call run_notebooks,.venvs/v4,--nbval-lax)
 
 test-colab: $(COLAB)
 	@echo "== Colab's IPython 7.34, ipykernel 6.17, ipywidgets 7.7.1"
 	.venvs/colab/bin/python $(PYTEST) -m "not browser"
-	cd notebooks && ../.venvs/colab/bin/python $(NOTEBOOKS) --nbval-lax .
+	$(call run_notebooks,.venvs/colab,--nbval-lax)
 
 test-main: $(MAIN)
 	@echo "== transformers 5.23, IPython 9"
-	cd notebooks && ../.venv/bin/python $(NOTEBOOKS) --nbval --nbval-sanitize-with sanitize.cfg .
+	$(call run_notebooks,.venv,--nbval --nbval-sanitize-with ../../notebooks/sanitize.cfg)
 	.venv/bin/python $(PYTEST)
 
 bench: $(MAIN)
