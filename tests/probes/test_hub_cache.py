@@ -163,6 +163,15 @@ def test_a_switch_set_after_the_import_is_said_to_have_no_effect(monkeypatch, tm
     assert "hf_secret" not in repr(evidence)
 
 
+@pytest.mark.parametrize("scheme", ["", "https://", "htps://"])
+def test_a_login_in_the_address_of_the_hub_is_no_evidence(monkeypatch, tmp_path, scheme):
+    address = f"{scheme}erin:s3cretpw@mirror.corp"
+    library = SimpleNamespace(ENDPOINT=address, HF_HUB_OFFLINE=False, HF_HUB_CACHE=str(tmp_path), HF_TOKEN_PATH="")
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub.constants", library)
+    evidence = HubCacheProbe().look(Failure.from_text("OSError: x"), Scene({}, live=True))
+    assert evidence["endpoint"] == f"{scheme}mirror.corp" and "s3cretpw" not in repr(evidence)
+
+
 def test_a_cache_of_fifty_thousand_files_is_looked_at_in_time(tmp_path):
     folder = download(tmp_path, "config.json", "model.safetensors")
     for number in range(50_000):

@@ -10,6 +10,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from tfdiag_ipython.addresses import hide_logins, without_login
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.paths import from_here
@@ -63,7 +64,7 @@ class HubCacheProbe(Probe):
     and whether it has all that this kind needs), ``options`` (the loader's arguments that say which files), ``nearest`` (cached repository
     of a similar name),
     ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``folder`` and ``file`` (it is one here), ``cwd``, ``endpoint``,
-    ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
+    ``endpoint_passed`` (the call gave it), ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
     proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``token`` (where a login is: ``argument``, a variable or ``file``).
     """
 
@@ -84,7 +85,7 @@ class HubCacheProbe(Probe):
 
 
 def _switches(constants: Any) -> dict[str, Any]:
-    endpoint = _without_login(str(getattr(constants, "ENDPOINT", "")))
+    endpoint = without_login(str(getattr(constants, "ENDPOINT", "")))
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     return {
         "endpoint": endpoint,
@@ -149,7 +150,11 @@ def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
         "cwd": os.getcwd(),
         "cache_told": from_here(_text(seen.get("cache_dir")) or default_cache),
-        **({"endpoint": _without_login(_text(seen.get("endpoint")))} if _text(seen.get("endpoint")) else {}),
+        **(
+            {"endpoint": without_login(passed), "endpoint_passed": True}
+            if (passed := _text(seen.get("endpoint")))
+            else {}
+        ),
         "folder": os.path.isdir(os.path.expanduser(repo)),
         "file": os.path.isfile(os.path.expanduser(repo)),
     }
@@ -158,11 +163,7 @@ def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
 def _place(frame: LiveFrame) -> str:
     """The repository or folder that a frame names."""
     names = ("path_or_repo_id", "repo_id", "pretrained_model_name_or_path")
-    return next((told for name in names if (told := _text(frame.locals.get(name)))), "")
-
-
-def _without_login(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", address)
+    return hide_logins(next((told for name in names if (told := _text(frame.locals.get(name)))), ""))
 
 
 def _text(value: object) -> str:
@@ -328,7 +329,8 @@ def _nearest_folder(place: str) -> str:
 
 
 def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
-    seen = [Observation("address of the Hub", str(facts["endpoint"]), "huggingface_hub.constants.ENDPOINT")]
+    told_by = "the failing frame" if facts.get("endpoint_passed") else "huggingface_hub.constants.ENDPOINT"
+    seen = [Observation("address of the Hub", str(facts["endpoint"]), told_by)]
     switch = "on" if facts["offline"] else "off"
     variables = ", ".join(f"{name}={value}" for name, value in facts["variables"].items())
     late = " (set after the import: without effect)" if variables and not facts["offline"] else ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.failure import Raised
 
 Kind = Literal[
@@ -127,13 +128,17 @@ def find_cause(chain: Sequence[Raised]) -> Cause:
             if found:
                 groups: Mapping[str, Any] = found.groupdict()
                 status = int(groups.get("status") or groups.get("status5") or groups.get("refused") or 0)
-                return Cause(kind, status, _quote(raised, found))
+                return Cause(kind, status, quote(raised, _line(raised, found)))
     return Cause()
 
 
-def _quote(raised: Raised, found: re.Match[str]) -> str:
-    """The exception's name and the line of its message that was found; the first line where the name itself was."""
+def quote(raised: Raised, words: str) -> str:
+    """The exception's name and these words of its message, without a login that an address in them has."""
+    return f"{raised.name}: {hide_logins(words)}"[:300]
+
+
+def _line(raised: Raised, found: re.Match[str]) -> str:
+    """The line of the message that was found; the first line where the exception's name itself was."""
     start = found.start() if found.string == raised.message else 0
     before, after = raised.message[:start], raised.message[start:]
-    line = (before.rpartition("\n")[2] + after.partition("\n")[0]).strip()
-    return f"{raised.name}: {line}"[:300]
+    return (before.rpartition("\n")[2] + after.partition("\n")[0]).strip()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.diagnosis import Applicability, Fix
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan
@@ -226,14 +227,15 @@ def _first_argument(call: cst.Call, namespace: Mapping[str, Any]) -> object:
 
 
 def _replace_string(source: str, old: str, new: str) -> str:
-    """The source with every string that reads ``old`` reading ``new``, in the quotes that it has."""
+    """The source with every string that reads ``old``, which has no login, reading ``new``, in the quotes that it has."""
     import libcst as cst
 
     class Editor(cst.CSTTransformer):
         def leave_SimpleString(
             self, original_node: cst.SimpleString, updated_node: cst.SimpleString
         ) -> cst.SimpleString:
-            if original_node.evaluated_value != old:
+            value = original_node.evaluated_value
+            if not isinstance(value, str) or hide_logins(value) != old:
                 return updated_node
             plain = new.isprintable() and not {"\\", updated_node.quote[0], "{"} & set(new)
             quoted = f"{updated_node.prefix}{updated_node.quote}{new}{updated_node.quote}"

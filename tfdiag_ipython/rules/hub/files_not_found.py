@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
@@ -165,7 +166,7 @@ class FilesNotFound(Rule):
                 Certainty.LIKELY,
                 what="This class reads more than one file, so the path of one of them is not enough.",
             )
-        place = (
+        place = hide_logins(
             hit["name"] or hit["old"] or hit["place"] or hit["repo"] or hit["absent"] or hit["older"] or hit["spm"]
         )[-100:]
         wanted = hit["file"] or hit["entry"] or ("weights" if hit["kind"] in {"weights", "the model"} else "")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.addresses import is_web_address
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Link, Observation
 from tfdiag_ipython.failure import Failure, Frame, Raised
 from tfdiag_ipython.fix import Plan
@@ -11,7 +12,7 @@ from tfdiag_ipython.probes.hub_cache import HubCacheProbe
 from tfdiag_ipython.probes.hub_certificates import HubCertificatesProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
 from tfdiag_ipython.rules._places import HUB_CLIENT, passes
-from tfdiag_ipython.rules.hub._causes import BAD_TOKEN, UNSAID, Cause, find_cause
+from tfdiag_ipython.rules.hub._causes import BAD_TOKEN, UNSAID, Cause, find_cause, quote
 from tfdiag_ipython.rules.hub._remedies import (
     ALLOWED,
     ELSEWHERE,
@@ -239,14 +240,17 @@ class HubUnreachable(Rule):
             return None  # the Hub, or a mirror, was reached and has said what it lacks
         seen = evidence[HubCacheProbe.name]
         cause = find_cause(failure.chain[hit.position :])
+        endpoint = str(seen.get("endpoint", ""))
+        if cause.kind == "dns" and endpoint and not is_web_address(endpoint):
+            return None  # no such name, for it is none: HUB009 says what it should be
         if hit["json"]:
             if not any(ANSWERS.search(frame.file) for frame in hit.raised.frames):
                 return None
-            cause = Cause("portal", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
+            cause = Cause("portal", quote=quote(hit.raised, hit.raised.message))
         if hit["circle"]:
             if sum(frame.function == "_request_wrapper" for frame in hit.raised.frames) < FOLLOWED:
                 return None
-            cause = Cause("redirects", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
+            cause = Cause("redirects", quote=quote(hit.raised, hit.raised.message))
         if (hit["bare"] or hit["vague"]) and not (cause.kind and _asked_the_hub(failure)):
             return None
         if (hit["mirror"] or hit["answered"]) and not failure.stored and not _asked_the_hub(failure):
@@ -276,7 +280,7 @@ class HubUnreachable(Rule):
         address = (found[1] if found else address) or str(
             failure.facts.get("endpoint") or seen.get("endpoint") or "The Hub"
         )
-        place = re.sub(r"^https?://", "", address).split("/")[0].rpartition("@")[2][:80]  # never a login
+        place = re.sub(r"(?i)^https?://", "", address).split("/")[0].rpartition("@")[2][:80]  # never a login
         place += f":{hit['port']}" if address == hit["mirror"] and hit["port"] not in {"", "80", "443"} else ""
         said = cause.status in {401, 404} or (cause.status == 403 and not failure.says(UNSAID))
         if failure.says(BAD_TOKEN) or (said and PUBLIC.fullmatch(place)):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
@@ -229,7 +230,9 @@ class RepositoryRefused(Rule):
         cached = cache_told(seen.facts) if seen.get("complete") or seen.get("nearest") else ""
         folder = str(seen.get("nearest_folder", ""))[:80]
         cached = cached or (f"there is `{folder}`" if folder and not meant else "")
-        fixes: tuple[Fix, ...] = plain_fix(self, hit["path"], meant) or renamed_fix(self, seen.facts)
+        fixes: tuple[Fix, ...] = plain_fix(self, hide_logins(hit["path"] or hit["missing"]), meant) or renamed_fix(
+            self, seen.facts
+        )
         fixes += cache_fixes(self, seen.facts)
         if bad_token and seen.get("token"):
             fixes += anonymous_fix(self, seen.facts)
@@ -269,8 +272,9 @@ def _told(hit: Hit, status: int, seen: Evidence, bad_token: bool) -> tuple[str, 
         told = lacks.get(status, "this user has no access to it (yet)")
         why = f"Its licence must be accepted on its page by the account of the token.{login}"
         return f"{named} is gated: {told}", why, ""
-    name = hit["missing"] or hit["path"] or hit["absent"] or hit["repo"] or hit["repo5"]
-    wrong = read_name(name) if hit["invalid"] or name == "None" else None
+    name = hide_logins(hit["missing"] or hit["path"] or hit["absent"] or hit["repo"] or hit["repo5"])
+    hosted = name.lower().startswith(("huggingface.co/", "hf.co/"))
+    wrong = read_name(name, str(seen.get("endpoint", ""))) if hit["invalid"] or name == "None" or hosted else None
     if wrong is not None:
         return wrong.told, wrong.why or "Give the name alone.", wrong.meant
     name = name[:100]
