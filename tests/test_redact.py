@@ -66,6 +66,12 @@ def test_values_of_secret_variables_are_taken_out_and_others_left():
     )
 
 
+def test_a_password_in_the_address_of_a_proxy_is_taken_out_also_where_a_message_quotes_a_piece_of_it():
+    environment = {"HTTPS_PROXY": "http://erin:swordfish/pw@proxy:3128", "HF_ENDPOINT": "https://hf-mirror.com"}
+    told = redact("Invalid port: 'swordfish', no hf-mirror.com", environment)
+    assert told == "Invalid port: '<value of HTTPS_PROXY>', no hf-mirror.com"
+
+
 def test_the_longer_of_two_secrets_is_not_torn_apart():
     assert "extra" not in redact("swordfish-extra", {"A_SECRET": "swordfish", "B_SECRET": "swordfish-extra"})
 

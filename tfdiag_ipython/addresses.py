@@ -22,6 +22,16 @@ def without_login(address: str) -> str:
     return _LOGIN.sub(r"\g<how>", address)
 
 
+def passwords(address: str) -> list[str]:
+    """What is secret in an address: the password or token, and the pieces in which a message may quote one that was not encoded."""
+    found = _LOGIN.match(address)
+    if found is None:
+        return []
+    user, colon, password = found[0][len(found["how"]) : -1].partition(":")
+    secret = password if colon else user
+    return [secret, *re.split("[/@:#?]", secret)]
+
+
 def is_web_address(address: str) -> bool:
     """Whether an address, its login taken out, is `http://` or `https://`, a host, perhaps a port, and a path."""
     return _WEB.fullmatch(address) is not None

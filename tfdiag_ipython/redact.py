@@ -7,12 +7,15 @@ import re
 import sys
 from collections.abc import Mapping
 
-from tfdiag_ipython.addresses import hide_logins
+from tfdiag_ipython.addresses import hide_logins, passwords
 
 SECRET_NAME = re.compile(
     r"token|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|_auth\b|^auth|_pw$", re.I
 )
 """Environment variables with such names hold values that must not be shown."""
+
+_ADDRESS_NAME = re.compile(r"(?:proxy|endpoint|ur[il]|index)$", re.I)
+"""Those of such names may hold an address with a login."""
 
 _KEYS = re.compile(
     r"""\b(?:
@@ -82,6 +85,9 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """
     known = os.environ if environment is None else environment
     secrets = {value: name for name, value in known.items() if len(value) >= 6 and SECRET_NAME.search(name)}
+    for name, value in known.items():
+        if _ADDRESS_NAME.search(name):
+            secrets |= {secret: name for secret in passwords(value) if len(secret) >= 6}
     for value in sorted(secrets, key=len, reverse=True):
         text = text.replace(value, f"<value of {secrets[value]}>")
     text = _PEM.sub("<private key>", text)

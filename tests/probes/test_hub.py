@@ -85,7 +85,7 @@ def test_a_server_without_tls():
     with server() as place:
         evidence = ask(f"https://{place}")
     assert evidence["failed"] == "TLS"
-    assert title(evidence) == f"{place} could not be reached: TLS failed"
+    assert title(evidence) == f"{place} could not be reached: it speaks no TLS"
 
 
 def test_a_silent_server_ends_in_a_time_out(monkeypatch):

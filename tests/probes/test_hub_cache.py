@@ -212,3 +212,14 @@ def test_a_hostile_name_leads_nowhere_outside_the_cache(tmp_path):
     (tmp_path / "secret" / "snapshots").mkdir(parents=True)
     facts = cached(asked(tmp_path / "hub", repo="../../secret; rm -rf ~/\"'é"), Deadline(5))
     assert facts["snapshots"] == ()
+
+
+def test_the_address_that_a_call_or_its_client_was_given_is_the_one_that_counts(monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HTTPS_PROXY", "http://erin:swordfish@127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError) as caught:
+        hub.HfApi(endpoint="https://erin:swordfish@hub.example").model_info("acme/tiny")
+    evidence = HubCacheProbe().look(Failure.from_exception(caught.value), Scene({}, exception=caught.value, live=True))
+    assert (evidence["endpoint"], evidence["proxy"]) == ("https://hub.example", "HTTPS_PROXY")
+    assert "swordfish" not in repr(evidence)

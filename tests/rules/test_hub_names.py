@@ -63,6 +63,11 @@ def test_another_kind_of_repository_is_no_model(kind):
     assert found and found.meant == "" and f"the name of that {kind[:-1]} is `acme/tiny`" in found.told
 
 
+def test_a_revision_behind_the_name_is_told_apart():
+    found = read_name("acme/tiny@v2")
+    assert found and 'Give `acme/tiny` and `revision="v2"`.' in found.why
+
+
 def test_a_folder_of_a_pages_name_is_left_alone():
     assert read_name("docs/transformers") is None
 

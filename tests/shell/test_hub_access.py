@@ -113,6 +113,23 @@ def test_a_revision_and_a_file_that_the_repository_lacks(kernel):
     assert "No notes.txt found for `acme/tiny`" in title(kernel.run("hf_hub_download('acme/tiny', 'notes.txt')"))
 
 
+def test_a_blank_beside_a_revision_is_seen(kernel):
+    ran = kernel.run("AutoConfig.from_pretrained('acme/tiny', revision=' main')")
+    assert "The revision ' main' of `acme/tiny` has a blank beside its name" in title(ran), ran.text
+
+
+def test_a_token_with_a_line_break_is_told_and_not_shown(kernel):
+    ran = kernel.run("hf_hub_download('acme/tiny', 'config.json', token='hf_s3cretpw\\n', force_download=True)")
+    assert "The token passed as `token=` has a line break or a blank in it" in title(ran), ran.text
+    assert "s3cretpw" not in "".join(ran.displays("text/plain"))
+
+
+def test_a_file_that_a_mirror_with_a_login_lacks(kernel, served):
+    endpoint = served[1].replace("//", "//erin:s3cretpw@")
+    ran = kernel.run(f"hf_hub_download('acme/tiny', 'notes.txt', endpoint={endpoint!r})")
+    assert "No notes.txt found for `acme/tiny`" in title(ran), ran.text
+
+
 def test_a_certificate_that_nobody_here_trusts(kernel, served, tmp_path):
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")

@@ -19,7 +19,7 @@ from tfdiag_ipython.addresses import without_login
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
-from tfdiag_ipython.probes.hub_cache import proxy_variable
+from tfdiag_ipython.probes.hub_cache import proxy_variable, readable_proxy
 from tfdiag_ipython.probes.hub_certificates import HubCertificatesProbe, knows, signer
 
 USAGE = "%tfdiag probe hub [ENDPOINT]"
@@ -67,7 +67,7 @@ class HubProbe(Probe):
         endpoint = f"{address.scheme}://{address.netloc}"
         proxy = proxy_variable(endpoint)
         via = os.environ.get(proxy, "") if proxy else ""
-        if via and not _readable(via):
+        if via and not readable_proxy(via):
             form = "http://user:password@host:port, special characters percent-encoded"
             return Evidence(missing=f"the value of {proxy} is no address of a proxy: it takes the form {form}")
         trusted = HubCertificatesProbe().look(Failure("check", ()), scene)
@@ -87,15 +87,6 @@ class HubProbe(Probe):
             seen = (Observation("proxy", f"{proxy} applies to {endpoint}", "environment"), *seen)
         finding = Failure.from_finding("hub", f"Cannot reach {endpoint}: {error}", facts) if error else None
         return Evidence(MappingProxyType(facts), seen, finding=finding)
-
-
-def _readable(proxy: str) -> bool:
-    """Whether a proxy variable's value names a host, and a port that is a number."""
-    address = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
-    try:
-        return bool(address.scheme and address.hostname) and address.port != 0
-    except ValueError:
-        return False
 
 
 def _existing(trusted: Evidence) -> str:

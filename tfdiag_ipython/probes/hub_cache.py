@@ -65,7 +65,7 @@ class HubCacheProbe(Probe):
     of a similar name),
     ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``folder`` and ``file`` (it is one here), ``cwd``, ``endpoint``,
     ``endpoint_passed`` (the call gave it), ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
-    proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``token`` (where a login is: ``argument``, a variable or ``file``).
+    proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``unread_proxy`` (the first whose value is no address), ``token`` (where a login is: ``argument``, a variable or ``file``).
     """
 
     name: ClassVar[str] = "hub-cache"
@@ -76,7 +76,7 @@ class HubCacheProbe(Probe):
             return Evidence(missing="huggingface_hub is not loaded")
         facts = _switches(constants)
         frames = list(scene.frames)
-        facts |= asked(frames, str(constants.HF_HUB_CACHE))
+        facts |= asked(frames, str(constants.HF_HUB_CACHE)) | _passed(frames, facts["endpoint"])
         facts["token"] = "argument" if _token_passed(frames) else facts["token"]
         scene.deadline.check()
         if facts["repo"]:
@@ -87,12 +87,14 @@ class HubCacheProbe(Probe):
 def _switches(constants: Any) -> dict[str, Any]:
     endpoint = without_login(str(getattr(constants, "ENDPOINT", "")))
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    proxies = [name for both in names[:3] for name in (both, both.lower()) if os.environ.get(name)]
     return {
         "endpoint": endpoint,
         "offline": bool(getattr(constants, "HF_HUB_OFFLINE", False)),
         "variables": {name: value for name in OFFLINE_VARIABLES if (value := os.environ.get(name, "")).upper() in TRUE},
         "proxies": tuple(name for both in names for name in (both, both.lower()) if os.environ.get(name)),
         "proxy": proxy_variable(endpoint),
+        "unread_proxy": next((name for name in proxies if not readable_proxy(os.environ[name])), ""),
         "token": _token(str(getattr(constants, "HF_TOKEN_PATH", ""))),
     }
 
@@ -119,6 +121,18 @@ def proxy_variable(endpoint: str) -> str:
         return ""
     names = (f"{parts.scheme}_proxy", "all_proxy")
     return next((name for low in names for name in (low.upper(), low) if os.environ.get(name)), "")
+
+
+def readable_proxy(value: str) -> bool:
+    """Whether a proxy variable's value names a way to connect, a host, and a port that is a number."""
+    from urllib.parse import urlsplit
+
+    address = urlsplit(value if "//" in value else f"http://{value}")
+    try:
+        known = re.fullmatch(r"https?|socks\d?[ah]?", address.scheme)
+        return bool(known and address.hostname) and address.port != 0
+    except ValueError:
+        return False
 
 
 def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
@@ -150,14 +164,22 @@ def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
         "cwd": os.getcwd(),
         "cache_told": from_here(_text(seen.get("cache_dir")) or default_cache),
-        **(
-            {"endpoint": without_login(passed), "endpoint_passed": True}
-            if (passed := _text(seen.get("endpoint")))
-            else {}
-        ),
         "folder": os.path.isdir(os.path.expanduser(repo)),
         "file": os.path.isfile(os.path.expanduser(repo)),
     }
+
+
+def _passed(frames: Iterable[LiveFrame], endpoint: str) -> dict[str, Any]:
+    """The address that the innermost call was given, or the client (``HfApi``) on which it was made, where that is another one."""
+    for frame in reversed(list(frames)):
+        if frame.function in ASKED_BY:
+            client = frame.locals.get("self")
+            own = vars(client).get("endpoint") if type(client).__name__ == "HfApi" else None
+            given = without_login(_text(frame.locals.get("endpoint")) or _text(own)).rstrip("/")
+            if given:
+                passed = {"endpoint": given, "endpoint_passed": True, "proxy": proxy_variable(given)}
+                return passed if given != endpoint.rstrip("/") else {}
+    return {}
 
 
 def _place(frame: LiveFrame) -> str:

@@ -69,6 +69,12 @@ def read_name(name: str, hub: str = "") -> Name | None:
         return Name(told, meant, f"Of the address only `{meant}` is the name; a file in it is another argument.{login}")
     if re.match(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)(?:/|$)", bare, re.IGNORECASE):
         return _page(shown)
+    if at := re.fullmatch(r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})@(?P<revision>[\w./-]{1,100})", bare):
+        told = f"`{shown}` has a revision behind the name, which is an argument of its own"
+        return Name(told, why=f'Give `{at["repo"]}` and `revision="{at["revision"]}"`.')
+    if bare.startswith("file://"):
+        told = f"`{shown}` is the address of a folder, and this call takes its path"
+        return Name(told, why=f"Give `{bare.removeprefix('file://').removeprefix('localhost')[:100]}`.")
     if re.match(r"\w{2,9}://", bare):
         return Name(
             f"`{shown}` is a web address, and neither a folder nor a name on the Hub",

@@ -44,7 +44,7 @@ NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
 def cache_told(facts: Mapping[str, Any]) -> str:
     """One clause on what the cache holds of the repository; empty when none is known."""
     repo = str(facts.get("repo", ""))[:80]
-    if not repo or facts.get("path"):
+    if not repo or facts.get("path") or _about(facts):
         return ""
     if repo == "None":
         return "the name that was asked for is None"
@@ -59,6 +59,11 @@ def cache_told(facts: Mapping[str, Any]) -> str:
     if facts["nearest"]:
         return f"the local cache has no `{repo}`, but `{str(facts['nearest'])[:80]}`"
     return f"the local cache holds nothing of `{repo}`"
+
+
+def _about(facts: Mapping[str, Any]) -> bool:
+    """Whether the call asks about a repository that is here, such as ``model_info``: none of its files can answer that."""
+    return bool(facts.get("kind") == "file" and not facts.get("files") and facts.get("commit"))
 
 
 def lacking_told(facts: Mapping[str, Any]) -> str:
@@ -100,7 +105,7 @@ def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
 def elsewhere_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     """The commands that fetch what no cache here holds on a machine with a network, and where to put it."""
     repo, kind = str(facts.get("repo", "")), str(facts.get("repo_type", "model"))
-    if not REPOSITORY.fullmatch(repo) or facts.get("path") or facts.get("complete"):
+    if not REPOSITORY.fullmatch(repo) or facts.get("path") or facts.get("complete") or _about(facts):
         return ()
     folder = f"{kind}s--{repo.replace('/', '--')}"
     which = "" if kind == "model" else f" --repo-type {kind}"

@@ -55,7 +55,7 @@ class EndpointNoAddress(Rule):
     name = "endpoint-no-address"
     message = re.compile(
         r"(?P<sure>missing an 'http://' or 'https://' protocol|unsupported protocol '|No scheme supplied|No connection adapters were found for ')"
-        r"|Port could not be cast to integer value|Port out of range|'idna' codec failed|[Nn]ame resolution|Name or service not known"
+        r"|Port could not be cast to integer value|Port out of range|\AInvalid port: '|'idna' codec failed|[Nn]ame resolution|Name or service not known"
         r"|nodename nor servname|getaddrinfo failed|Failed to resolve '|Failed to parse: "
     )
     specific = True  # asks whose request it was
@@ -101,7 +101,7 @@ class EndpointNoAddress(Rule):
                 "import huggingface_hub",
                 "huggingface_hub.hf_hub_download('acme/tiny', 'config.json', endpoint='hf-mirror.com')",
             ),
-            title="The `endpoint` of this call is `hf-mirror.com`, which is no web address: https:// is missing",
+            title="The `endpoint` of this call or client is `hf-mirror.com`, which is no web address: https:// is missing",
             certainty=Certainty.CONFIRMED,
             environment=ONLINE,
             isolated=True,
@@ -140,7 +140,7 @@ class EndpointNoAddress(Rule):
             "Set HF_ENDPOINT so where the kernel starts, to keep it.",
         )
         return self.found(
-            f"{'The `endpoint` of this call' if passed else 'HF_ENDPOINT'} is `{endpoint[:80]}`, {_fault(endpoint, whole)}",
+            f"{'The `endpoint` of this call or client' if passed else 'HF_ENDPOINT'} is `{endpoint[:80]}`, {_fault(endpoint, whole)}",
             Certainty.CONFIRMED,
             what="The library puts the path of each file behind this address, and nobody can be asked.",
             why=f"Meant is probably {whole[:80]}."
