@@ -4,13 +4,15 @@ import re
 
 import pytest
 
-from tfdiag_ipython import redact, shortage, stored
+from tfdiag_ipython import addresses, redact, shortage, stored
 from tfdiag_ipython.growth import grows
 from tfdiag_ipython.probes import callable_signature, index_call, installed_symbols, state_dict
+from tfdiag_ipython.rules.hub import _names, endpoint_no_address
 from tfdiag_ipython.rules.idx import _assertions
 from tfdiag_ipython.rules.mem import _messages
 
 MODULES = (
+    addresses,
     redact,
     shortage,
     stored,
@@ -20,6 +22,8 @@ MODULES = (
     state_dict,
     _assertions,
     _messages,
+    _names,
+    endpoint_no_address,
 )
 ONE_LINE = {"_BEGIN", "_FENCE", "_KIND"}
 """Patterns that are only ever compared with a whole line or name."""

@@ -40,6 +40,17 @@ from tfdiag_ipython.redact import redact
         (r"\\wsl$\Ubuntu\home\jane\run.py", "jane"),
         ("Authorization: Bearer abcdefghij", "abcdefghij"),
         ("Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("x-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.sig", "eyJzdWIi"),
+        ("eyJhbGciOiJkaXIifQ..iviviviv.cipher123.tag12345", "cipher123"),
+        ("token   =            swordfish1", "swordfish1"),
+        ("authorization: token abcdefghij", "abcdefghij"),
+        ("{'authorization': 'basic dxnlcjpwyxnz'}", "dxnlcjpwyxnz"),
+        ("Basic            dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("Proxy-Authorization: 0123456789abcdef", "0123456789"),
+        ("https://jane:hunt/er2@example.org/x", "er2"),
+        ("https://jane:hunt@er2@example.org/x", "er2"),
+        ("/home/e/erin/run.py", "erin"),
+        ("/home/e/er/erin/run.py", "erin"),
         ("write to jane.doe+x@mail.example.co.uk please", "jane.doe"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----", "MIIabc"),
     ],
@@ -53,6 +64,12 @@ def test_values_of_secret_variables_are_taken_out_and_others_left():
     assert redact("0123456789 swordfish en_US.UTF-8 a", environment) == (
         "<value of WANDB_API_KEY> <value of MY_PASSWORD> en_US.UTF-8 a"
     )
+
+
+def test_a_password_in_the_address_of_a_proxy_is_taken_out_also_where_a_message_quotes_a_piece_of_it():
+    environment = {"HTTPS_PROXY": "http://erin:swordfish/pw@proxy:3128", "HF_ENDPOINT": "https://hf-mirror.com"}
+    told = redact("Invalid port: 'swordfish', no hf-mirror.com", environment)
+    assert told == "Invalid port: '<value of HTTPS_PROXY>', no hf-mirror.com"
 
 
 def test_the_longer_of_two_secrets_is_not_torn_apart():
@@ -78,6 +95,7 @@ def test_the_longer_of_two_secrets_is_not_torn_apart():
         "https://huggingface.co/api/users/overview",
         "models/home/model.safetensors",
         "Token classification needs labels, Basic tokenization does not",
+        "Authorization: required for this model, authorization error",
     ],
 )
 def test_it_leaves_alone(text):
@@ -93,6 +111,26 @@ def test_the_persons_own_name_is_taken_out_of_other_folders():
     environment = {"USER": "erin", "LOGNAME": "root"}
     told = redact("/scratch/erin/run.py /opt/erinnern/x C:\\work\\erin root /root/x erin", environment)
     assert told == "/scratch/<user>/run.py /opt/erinnern/x C:\\work\\<user> root /root/x erin"
+
+
+def test_of_a_home_folder_only_its_owner_is_taken_out():
+    assert (
+        redact("/home/a/projects/erin and /home/erin/e/erin2", {})
+        == "/home/<user>/projects/erin and /home/<user>/e/erin2"
+    )
+    assert redact("/afs/uni/user/e/erin/run.py", {}) == "/afs/uni/user/e/<user>/run.py"
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers", "data", "json", "work"])
+def test_a_name_that_folders_and_packages_have_too_is_taken_out_of_homes_alone(name):
+    paths = f"/opt/{name}/nn/modules.py /venv/site-packages/{name}/x.py"
+    assert redact(f"{paths} /home/{name}/x", {"USER": name}) == f"{paths} /home/<user>/x"
+
+
+def test_a_package_that_has_the_persons_name_keeps_it():
+    assert redact("/venv/lib/site-packages/rich/x.py /scratch/rich/x.py", {"USER": "rich"}) == (
+        "/venv/lib/site-packages/rich/x.py /scratch/<user>/x.py"
+    )
 
 
 def test_a_long_run_of_letters_before_it_hides_no_secret():

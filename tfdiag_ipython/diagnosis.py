@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,6 +11,9 @@ from typing import Any
 
 SCHEMA = 1
 """Number of the JSON layout that ``Diagnosis.to_dict`` writes; it grows when a reader would have to change."""
+
+CODE = re.compile(r"[A-Z]{3,}\d{3,}")
+"""A rule's code: the letters of its domain or pack, and its number there."""
 
 
 class Certainty(Enum):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequ
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.bindings import Bindings
 from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError, TfdiagError
@@ -162,7 +163,7 @@ def _names(names: Iterable[str]) -> str:
 
 def compare(before: Failure | None, after: Failure, cell: Cell) -> Verification:
     """Say whether ``after`` is the failure that was to be cured or another one."""
-    first = after.top.message.strip().splitlines()[0][:200] if after.top.message.strip() else ""
+    first = hide_logins(after.top.message.strip().partition("\n")[0])[:200]
     told = f"{cell.label} raised {after.top.name}: {first}".rstrip(": ")
     same = (
         before is not None and after.top.types[:1] == before.top.types[:1] and after.top.message == before.top.message

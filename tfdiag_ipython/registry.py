@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from types import GenericAlias, MappingProxyType, ModuleType
 from typing import Any, get_args
 
-from tfdiag_ipython.diagnosis import Link
+from tfdiag_ipython.diagnosis import CODE, Link
 from tfdiag_ipython.errors import UnknownCodeError, is_stop
 from tfdiag_ipython.failure import Failure, Kind, Raised
 from tfdiag_ipython.patterns import parsed
@@ -189,7 +189,7 @@ def _defect(rule: Rule) -> str:
     """What is wrong with a rule's declaration, in a few words; empty when it is sound."""
     label = type(rule).__qualname__
     code, name, message = (getattr(rule, attribute, "") for attribute in ("code", "name", "message"))
-    if not isinstance(code, str) or not re.fullmatch(r"[A-Z]{3,}\d{3,}", code):
+    if not isinstance(code, str) or not CODE.fullmatch(code):
         return f"{label} has no code of the form ABC123"
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         return f"{code} has no kebab-case name"

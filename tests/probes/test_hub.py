@@ -85,7 +85,7 @@ def test_a_server_without_tls():
     with server() as place:
         evidence = ask(f"https://{place}")
     assert evidence["failed"] == "TLS"
-    assert title(evidence) == f"{place} could not be reached: TLS failed"
+    assert title(evidence) == f"{place} could not be reached: it speaks no TLS"
 
 
 def test_a_silent_server_ends_in_a_time_out(monkeypatch):
@@ -103,6 +103,17 @@ def test_a_proxy_that_forbids_the_way(monkeypatch):
     assert (evidence["proxy"], evidence["failed"]) == ("HTTPS_PROXY", "proxy")
     assert "the proxy in HTTPS_PROXY did not let it through" in title(evidence)
     assert "secret" not in repr(evidence)
+
+
+@pytest.mark.parametrize("proxy", ["http://erin:s3cret/pw@proxy:3128", "http://proxy:port", "http//proxy:3128"])
+def test_a_proxy_variable_that_cannot_be_read_is_named_without_its_password(monkeypatch, proxy):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    told = ask("https://hub.example").missing
+    assert told.startswith("the value of HTTPS_PROXY is no address of a proxy") and "s3cret" not in told
+
+
+def test_a_login_in_an_address_that_is_none_is_not_repeated():
+    assert ask("htps://erin:s3cretpw@hub.example").missing.startswith("`htps://hub.example` is no address")
 
 
 @pytest.mark.parametrize("address", ["ftp://hub.example", "http://", "http://hub:99999"])

@@ -163,6 +163,15 @@ def test_a_switch_set_after_the_import_is_said_to_have_no_effect(monkeypatch, tm
     assert "hf_secret" not in repr(evidence)
 
 
+@pytest.mark.parametrize("scheme", ["", "https://", "htps://"])
+def test_a_login_in_the_address_of_the_hub_is_no_evidence(monkeypatch, tmp_path, scheme):
+    address = f"{scheme}erin:s3cretpw@mirror.corp"
+    library = SimpleNamespace(ENDPOINT=address, HF_HUB_OFFLINE=False, HF_HUB_CACHE=str(tmp_path), HF_TOKEN_PATH="")
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub.constants", library)
+    evidence = HubCacheProbe().look(Failure.from_text("OSError: x"), Scene({}, live=True))
+    assert evidence["endpoint"] == f"{scheme}mirror.corp" and "s3cretpw" not in repr(evidence)
+
+
 def test_a_cache_of_fifty_thousand_files_is_looked_at_in_time(tmp_path):
     folder = download(tmp_path, "config.json", "model.safetensors")
     for number in range(50_000):
@@ -203,3 +212,14 @@ def test_a_hostile_name_leads_nowhere_outside_the_cache(tmp_path):
     (tmp_path / "secret" / "snapshots").mkdir(parents=True)
     facts = cached(asked(tmp_path / "hub", repo="../../secret; rm -rf ~/\"'é"), Deadline(5))
     assert facts["snapshots"] == ()
+
+
+def test_the_address_that_a_call_or_its_client_was_given_is_the_one_that_counts(monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HTTPS_PROXY", "http://erin:swordfish@127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError) as caught:
+        hub.HfApi(endpoint="https://erin:swordfish@hub.example").model_info("acme/tiny")
+    evidence = HubCacheProbe().look(Failure.from_exception(caught.value), Scene({}, exception=caught.value, live=True))
+    assert (evidence["endpoint"], evidence["proxy"]) == ("https://hub.example", "HTTPS_PROXY")
+    assert "swordfish" not in repr(evidence)

@@ -95,6 +95,18 @@ class BrokenWidget(Rule):
         return edit_cells(scene, lambda source: source.replace("'broken'", "'whole'"))
 
 
+class ManyRules(Rule):
+    """A rule of a pack that has numbered its rules with four digits."""
+
+    code = "ABC1234"
+    name = "many-rules"
+    raised = ("builtins.RuntimeError",)
+    message = re.compile(r"the pack has too many rules")
+
+    def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
+        return self.found("There are more than a thousand rules", Certainty.LIKELY)
+
+
 class TooLong(Rule):
     """A list that is too long."""
 
@@ -142,6 +154,6 @@ FAILS = "assemble(7, 'broken')"
 
 def install() -> None:
     """Add the rules to this process's registry, once."""
-    for kind in (BrokenWidget, TooLong, RustyWidget, Faulty):
+    for kind in (BrokenWidget, ManyRules, TooLong, RustyWidget, Faulty):
         if kind.code not in registry():
             registry().add(kind())

@@ -113,6 +113,23 @@ def test_a_revision_and_a_file_that_the_repository_lacks(kernel):
     assert "No notes.txt found for `acme/tiny`" in title(kernel.run("hf_hub_download('acme/tiny', 'notes.txt')"))
 
 
+def test_a_blank_beside_a_revision_is_seen(kernel):
+    ran = kernel.run("AutoConfig.from_pretrained('acme/tiny', revision=' main')")
+    assert "The revision ' main' of `acme/tiny` has a blank beside its name" in title(ran), ran.text
+
+
+def test_a_token_with_a_line_break_is_told_and_not_shown(kernel):
+    ran = kernel.run("hf_hub_download('acme/tiny', 'config.json', token='hf_s3cretpw\\n', force_download=True)")
+    assert "The token passed as `token=` has a line break or a blank in it" in title(ran), ran.text
+    assert "s3cretpw" not in "".join(ran.displays("text/plain"))
+
+
+def test_a_file_that_a_mirror_with_a_login_lacks(kernel, served):
+    endpoint = served[1].replace("//", "//erin:s3cretpw@")
+    ran = kernel.run(f"hf_hub_download('acme/tiny', 'notes.txt', endpoint={endpoint!r})")
+    assert "No notes.txt found for `acme/tiny`" in title(ran), ran.text
+
+
 def test_a_certificate_that_nobody_here_trusts(kernel, served, tmp_path):
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
@@ -126,6 +143,45 @@ def test_a_certificate_that_nobody_here_trusts(kernel, served, tmp_path):
         place = f"127.0.0.1:{server.server_port}"
         ran = kernel.run(f"hf_hub_download('acme/other', 'config.json', endpoint='https://{place}')")
     assert f"{place} could not be reached: its TLS certificate is not trusted here" in title(ran), ran.text
+
+
+LOGIN = """
+login = {address!r}
+for module in list(sys.modules.values()):
+    if getattr(module, "__name__", "").partition(".")[0] in ("huggingface_hub", "transformers"):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, str) and value.startswith({endpoint!r}):
+                setattr(module, name, value.replace({endpoint!r}, login, 1))
+"""
+STORED = """
+import json
+from tfdiag_ipython.shell.extension import extension_of
+session = extension_of(get_ipython()).diagnosed
+print(repr(session.diagnoses), json.dumps([one.to_dict() for one in session.diagnoses], default=repr), session.report())
+"""
+
+
+@pytest.mark.parametrize("prefix", ["", "htps://"])
+def test_a_login_in_the_hubs_address_is_kept_and_never_shown(kernel, served, prefix):
+    place = served[1].partition("//")[2]
+    address = f"{prefix}erin:s3cretpw@{place}"
+    assert kernel.run("import sys" + LOGIN.format(address=address, endpoint=served[1])).reply["status"] == "ok"
+    try:
+        ran = kernel.run("path = hf_hub_download('acme/tiny', 'config.json', force_download=True)")
+        shown = [text for kind in ("text/plain", "text/html") for text in ran.displays(kind)]
+        assert f"HF_ENDPOINT is `{prefix}{place}`, which is no web address" in title(ran), ran.text
+        assert "s3cretpw" not in "".join(shown)
+        assert "s3cretpw" not in kernel.run(STORED).text
+        told = apply(
+            kernel,
+            "set-endpoint",
+            "print(os.environ['HF_ENDPOINT'] == constants.ENDPOINT, len(constants.ENDPOINT)); plan.undo()",
+        )
+        assert "verified" in told and "<credentials>@" in told and "s3cretpw" not in told
+        assert f"True {len(f'http://erin:s3cretpw@{place}')}" in told
+        assert "True" in kernel.run(f"print(constants.ENDPOINT == {address!r})").text
+    finally:
+        kernel.run("import sys" + LOGIN.format(address=served[1], endpoint=address))
 
 
 HANG = "# load\nprint('asked', flush=True)\nAutoTokenizer.from_pretrained('silent/tiny')"

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from traitlets.config.loader import DeferredConfigString
 
 from tests.shell.pack import ASSEMBLE, FAILS
 from tfdiag_ipython.shell.extension import extension_of
@@ -56,7 +57,7 @@ def test_a_mistake_is_one_sentence_without_a_traceback(run, shell, typed, said):
 
 
 def test_rules_and_explain(run):
-    assert "TST001  broken-widget  " in run("%tfdiag rules")
+    assert re.search("TST001 +broken-widget  ", run("%tfdiag rules"))
     assert "# TST001 broken-widget" in run("%tfdiag explain tst001")
     assert "# TST001 broken-widget" in run("%tfdiag explain broken-widget")
 
@@ -83,11 +84,68 @@ def test_a_wrong_value_in_the_configuration_file_costs_that_value_alone(bare, ca
     bare.config.TfdiagSettings.shown = 9
     bare.config.TfdiagSettings.quiet = True
     bare.config.TfdiagSettings.watch.add("padding")
+    bare.config.TfdiagSettings.ignored.append("MEM001")
     bare.run_line_magic("load_ext", "tfdiag_ipython")
-    assert capsys.readouterr().err.startswith("c.TfdiagSettings.shown is left as it was: The value of")
+    said = capsys.readouterr().err
+    assert "c.TfdiagSettings.ignored is left as it was: nothing was added to it" in said
+    assert said.startswith("c.TfdiagSettings.shown is left as it was: 9 is no value for shown")
     bare.run_line_magic("tfdiag", "config")
     rows = dict(row.split()[:2] for row in capsys.readouterr().out.splitlines())
     assert (rows["shown"], rows["quiet"], rows["watch"]) == ("3", "on", "padding")
+    bare.run_line_magic("unload_ext", "tfdiag_ipython")
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "beside", "told"),
+    [
+        (
+            "panle = False",
+            "quiet = True",
+            "c.TfdiagSettings.panle is skipped: tfdiag has no setting 'panle'. Did you mean panel?",
+        ),
+        (
+            "wach.add('padding')",
+            "shown = 9",
+            "c.TfdiagSettings.wach is skipped: tfdiag has no setting 'wach'. Did you mean watch?",
+        ),
+        (
+            "panle = DeferredConfigString('False')",
+            "shown = 9",
+            "c.TfdiagSettings.panle is skipped: tfdiag has no setting",
+        ),
+        (
+            "zzz = 1",
+            "shown = 9",
+            "c.TfdiagSettings.zzz is skipped: tfdiag has no setting 'zzz'. There are enabled, panel,",
+        ),
+    ],
+)
+def test_a_misspelt_name_in_the_configuration_costs_that_name_alone(bare, capsys, recwarn, misspelt, beside, told):
+    for setting in (misspelt, beside, "budget = 0.5"):
+        exec(f"c.TfdiagSettings.{setting}", {"c": bare.config, "DeferredConfigString": DeferredConfigString})
+    bare.run_line_magic("load_ext", "tfdiag_ipython")
+    assert capsys.readouterr().err.count(told) == 1
+    assert extension_of(bare).settings.budget == 0.5
+    assert not [warning for warning in recwarn if "not recognized" in str(warning.message)]  # said once
+    bare.run_line_magic("unload_ext", "tfdiag_ipython")
+
+
+def test_settings_of_another_name_are_said_to_be_skipped(bare, capsys, monkeypatch):
+    monkeypatch.setenv("TFDIAG_PANLE", "off")
+    bare.config.TfDiagSettings.panel = False
+    bare.run_line_magic("load_ext", "tfdiag_ipython")
+    said = capsys.readouterr().err
+    assert "c.TfDiagSettings is skipped: the settings are c.TfdiagSettings." in said
+    assert "TFDIAG_PANLE is skipped: tfdiag has no setting 'panle'. Did you mean panel?" in said
+    bare.run_line_magic("unload_ext", "tfdiag_ipython")
+
+
+def test_the_configuration_takes_what_the_magic_takes(bare, capsys):
+    bare.config.TfdiagSettings.panel = "off"
+    bare.config.TfdiagSettings.ignored = "MEM001,ABC1234"
+    bare.run_line_magic("load_ext", "tfdiag_ipython")
+    settings = extension_of(bare).settings
+    assert (settings.panel, settings.ignored, capsys.readouterr().err) == (False, {"MEM001", "ABC1234"}, "")
     bare.run_line_magic("unload_ext", "tfdiag_ipython")
 
 
@@ -143,6 +201,13 @@ def test_a_wrong_diagnosis_is_reported_and_its_rule_silent_from_then_on(run):
     assert SPOKEN not in run(FAILS)
     run("%tfdiag config ignored=none")
     assert SPOKEN in run(FAILS)
+
+
+def test_a_rule_with_a_number_of_four_digits_can_be_called_wrong(run):
+    fails = "raise RuntimeError('the pack has too many rules')"
+    assert "more than a thousand rules" in run(fails)
+    assert "# Wrong diagnosis: ABC1234" in run("%tfdiag wrong")
+    assert "more than a thousand rules" not in run(fails)
 
 
 def test_a_probe_prints_what_it_saw_and_its_finding_is_diagnosed(run):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress
 from tfdiag_ipython.probe import Cell
@@ -51,7 +52,7 @@ class SetSwitches(Plan):
         lines = [f"unset {name}" if value is None else f"{name}={value}" for name, value in self.variables.items()]
         lines += [f"{switch.module}.{switch.attribute} = {switch.value!r}" for switch in self.switches]
         note = f"{self.note} It lasts until this kernel ends. {self.then_runs()}"
-        return Preview("command", "\n".join(lines), note.strip())
+        return Preview("command", hide_logins("\n".join(lines)), note.strip())
 
     def execute(self, progress: Progress) -> str:
         for name, value in self.variables.items():

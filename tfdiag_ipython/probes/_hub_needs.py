@@ -52,7 +52,7 @@ def lacking(facts: Mapping[str, Any], holds: Collection[str], snapshot: str) -> 
         snapshot = os.path.join(snapshot, folder)
     if kind == "snapshot":
         unweighted = CONFIG in holds and not any(_ANY_WEIGHTS.fullmatch(name) for name in holds)
-        return (WEIGHTS,) if unweighted and facts["repo_type"] == "model" else ("any file",) * (not holds)
+        return (WEIGHTS,) if unweighted and facts["repo_type"] == "model" else ("file",) * (not holds)
     if kind == "tokenizer":
         return () if _tokenizer(holds, snapshot) else (TOKENIZER,)
     if kind == "processor":
@@ -69,7 +69,7 @@ def lacking(facts: Mapping[str, Any], holds: Collection[str], snapshot: str) -> 
         ):
             lacks.append(f"{TOKENIZER} or {PROCESSOR}")
         return tuple(lacks)
-    files = files or ((CONFIG,) if kind == "configuration" else ("any file",))
+    files = files or ((CONFIG,) if kind == "configuration" else ("file",))
     return tuple(name for name in files if name not in holds)
 
 

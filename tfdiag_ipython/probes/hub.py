@@ -15,10 +15,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, urlsplit
 
+from tfdiag_ipython.addresses import without_login
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
-from tfdiag_ipython.probes.hub_cache import proxy_variable
+from tfdiag_ipython.probes.hub_cache import proxy_variable, readable_proxy
 from tfdiag_ipython.probes.hub_certificates import HubCertificatesProbe, knows, signer
 
 USAGE = "%tfdiag probe hub [ENDPOINT]"
@@ -55,7 +56,7 @@ class HubProbe(Probe):
     def ask(self, arguments: str, scene: Scene) -> Evidence:
         constants: Any = scene.module("huggingface_hub.constants")
         loaded = str(getattr(constants, "ENDPOINT", "") or os.environ.get("HF_ENDPOINT", ""))
-        endpoint = arguments.strip() or loaded or DEFAULT
+        endpoint = without_login(arguments.strip() or loaded or DEFAULT)  # a password is no evidence
         address = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
         try:
             port = address.port
@@ -63,9 +64,12 @@ class HubProbe(Probe):
             port = -1
         if address.scheme not in {"http", "https"} or not address.hostname or port == -1:
             return Evidence(missing=f"`{endpoint}` is no address: `{USAGE}`")
-        endpoint = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"  # a password is no evidence
+        endpoint = f"{address.scheme}://{address.netloc}"
         proxy = proxy_variable(endpoint)
         via = os.environ.get(proxy, "") if proxy else ""
+        if via and not readable_proxy(via):
+            form = "http://user:password@host:port, special characters percent-encoded"
+            return Evidence(missing=f"the value of {proxy} is no address of a proxy: it takes the form {form}")
         trusted = HubCertificatesProbe().look(Failure("check", ()), scene)
         trial = Trial()
         error = _try(trial, address, via, _existing(trusted))
@@ -149,9 +153,8 @@ def _try(trial: Trial, address: SplitResult, proxy: str, bundle: str) -> str:
                 wrapped = _step(trial, "TLS", shake_hands, lambda s: str(s.version()))
                 stack.callback(wrapped.close)
                 connection.sock = wrapped
-            host_header = address.netloc.rpartition("@")[2]
             trial.status = _step(
-                trial, "HTTP", lambda: _head(connection, target, host_header), lambda status: f"status {status}"
+                trial, "HTTP", lambda: _head(connection, target, address.netloc), lambda status: f"status {status}"
             )
         except (OSError, http.client.HTTPException) as error:
             cut = isinstance(error, http.client.HTTPException) and not str(error)

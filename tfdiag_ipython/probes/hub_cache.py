@@ -10,6 +10,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from tfdiag_ipython.addresses import hide_logins, without_login
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.paths import from_here
@@ -63,8 +64,8 @@ class HubCacheProbe(Probe):
     and whether it has all that this kind needs), ``options`` (the loader's arguments that say which files), ``nearest`` (cached repository
     of a similar name),
     ``nearest_folder`` (folder here of a similar name), ``path`` (``repo`` is a path, not a repository's name), ``folder`` and ``file`` (it is one here), ``cwd``, ``endpoint``,
-    ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
-    proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``token`` (where a login is: ``argument``, a variable or ``file``).
+    ``endpoint_passed`` (the call gave it), ``offline`` (as the library holds it; ``None``: not loaded), ``variables`` (offline variables that are set), ``proxies`` (names of the
+    proxy variables that are set), ``proxy`` (the one that applies to the endpoint), ``unread_proxy`` (the first whose value is no address), ``token`` (where a login is: ``argument``, a variable or ``file``).
     """
 
     name: ClassVar[str] = "hub-cache"
@@ -75,7 +76,7 @@ class HubCacheProbe(Probe):
             return Evidence(missing="huggingface_hub is not loaded")
         facts = _switches(constants)
         frames = list(scene.frames)
-        facts |= asked(frames, str(constants.HF_HUB_CACHE))
+        facts |= asked(frames, str(constants.HF_HUB_CACHE)) | _passed(frames, facts["endpoint"])
         facts["token"] = "argument" if _token_passed(frames) else facts["token"]
         scene.deadline.check()
         if facts["repo"]:
@@ -84,14 +85,16 @@ class HubCacheProbe(Probe):
 
 
 def _switches(constants: Any) -> dict[str, Any]:
-    endpoint = _without_login(str(getattr(constants, "ENDPOINT", "")))
+    endpoint = without_login(str(getattr(constants, "ENDPOINT", "")))
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    proxies = [name for both in names[:3] for name in (both, both.lower()) if os.environ.get(name)]
     return {
         "endpoint": endpoint,
         "offline": bool(getattr(constants, "HF_HUB_OFFLINE", False)),
         "variables": {name: value for name in OFFLINE_VARIABLES if (value := os.environ.get(name, "")).upper() in TRUE},
         "proxies": tuple(name for both in names for name in (both, both.lower()) if os.environ.get(name)),
         "proxy": proxy_variable(endpoint),
+        "unread_proxy": next((name for name in proxies if not readable_proxy(os.environ[name])), ""),
         "token": _token(str(getattr(constants, "HF_TOKEN_PATH", ""))),
     }
 
@@ -118,6 +121,18 @@ def proxy_variable(endpoint: str) -> str:
         return ""
     names = (f"{parts.scheme}_proxy", "all_proxy")
     return next((name for low in names for name in (low.upper(), low) if os.environ.get(name)), "")
+
+
+def readable_proxy(value: str) -> bool:
+    """Whether a proxy variable's value names a way to connect, a host, and a port that is a number."""
+    from urllib.parse import urlsplit
+
+    address = urlsplit(value if "//" in value else f"http://{value}")
+    try:
+        known = re.fullmatch(r"https?|socks\d?[ah]?", address.scheme)
+        return bool(known and address.hostname) and address.port != 0
+    except ValueError:
+        return False
 
 
 def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
@@ -149,20 +164,28 @@ def asked(frames: Iterable[LiveFrame], default_cache: str) -> dict[str, Any]:
         "path": not REPOSITORY.fullmatch(repo) or repo.startswith("."),
         "cwd": os.getcwd(),
         "cache_told": from_here(_text(seen.get("cache_dir")) or default_cache),
-        **({"endpoint": _without_login(_text(seen.get("endpoint")))} if _text(seen.get("endpoint")) else {}),
         "folder": os.path.isdir(os.path.expanduser(repo)),
         "file": os.path.isfile(os.path.expanduser(repo)),
     }
 
 
+def _passed(frames: Iterable[LiveFrame], endpoint: str) -> dict[str, Any]:
+    """The address that the innermost call was given, or the client (``HfApi``) on which it was made, where that is another one."""
+    for frame in reversed(list(frames)):
+        if frame.function in ASKED_BY:
+            client = frame.locals.get("self")
+            own = vars(client).get("endpoint") if type(client).__name__ == "HfApi" else None
+            given = without_login(_text(frame.locals.get("endpoint")) or _text(own)).rstrip("/")
+            if given:
+                passed = {"endpoint": given, "endpoint_passed": True, "proxy": proxy_variable(given)}
+                return passed if given != endpoint.rstrip("/") else {}
+    return {}
+
+
 def _place(frame: LiveFrame) -> str:
     """The repository or folder that a frame names."""
     names = ("path_or_repo_id", "repo_id", "pretrained_model_name_or_path")
-    return next((told for name in names if (told := _text(frame.locals.get(name)))), "")
-
-
-def _without_login(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", address)
+    return hide_logins(next((told for name in names if (told := _text(frame.locals.get(name)))), ""))
 
 
 def _text(value: object) -> str:
@@ -328,7 +351,8 @@ def _nearest_folder(place: str) -> str:
 
 
 def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:
-    seen = [Observation("address of the Hub", str(facts["endpoint"]), "huggingface_hub.constants.ENDPOINT")]
+    told_by = "the failing frame" if facts.get("endpoint_passed") else "huggingface_hub.constants.ENDPOINT"
+    seen = [Observation("address of the Hub", str(facts["endpoint"]), told_by)]
     switch = "on" if facts["offline"] else "off"
     variables = ", ".join(f"{name}={value}" for name, value in facts["variables"].items())
     late = " (set after the import: without effect)" if variables and not facts["offline"] else ""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
+from tfdiag_ipython.addresses import without_login
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
@@ -174,8 +175,8 @@ def _take_address(found: dict[str, Any], seen: Mapping[str, Any]) -> None:
 
 def _clean(url: str) -> str:
     """An address without login and query, which may hold a signature."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:500] if parts.netloc else ""
+    parts = urlsplit(without_login(url))
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"[:500] if parts.netloc else ""
 
 
 def _limit(value: object, otherwise: float | None) -> float | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import os
@@ -15,7 +16,8 @@ from traitlets import Bool, Float, Int, Set, TraitError, Unicode, validate
 from traitlets.config import Configurable
 from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
-_CODE = re.compile(r"[A-Z]{3,}\d{3}")
+from tfdiag_ipython.diagnosis import CODE
+
 _YES, _NO = ("on", "yes", "true", "1"), ("off", "no", "false", "0")
 
 
@@ -38,28 +40,54 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
 
     @classmethod
     def of(cls, shell: Any) -> tuple[TfdiagSettings, list[str]]:
-        """The settings that the shell's configuration asks for; of a value that cannot be taken, a sentence."""
-        try:
-            return cls(parent=shell), []
-        except TraitError:  # one wrong value in a file must not cost the person the extension
-            settings, wrong = cls(), []
-        for name, value in shell.config.TfdiagSettings.items():
+        """The settings that the shell's configuration asks for; of a name or value that cannot be taken, a sentence."""
+        section = shell.config.get(cls.__name__, {})
+        wrong = [
+            f"c.{other} is skipped: the settings are c.{cls.__name__}."
+            for other in shell.config
+            if other != cls.__name__ and other.lower().startswith("tfdiag")
+        ]
+        if all(name in cls.names() and not isinstance(value, LazyConfigValue) for name, value in section.items()):
+            with contextlib.suppress(TraitError):  # one wrong value in a file must not cost the person the extension
+                return cls(parent=shell), wrong
+        settings = cls()
+        for name, value in section.items():
             try:
-                if isinstance(value, DeferredConfig):  # from the command line
-                    value = value.get_value(settings.traits()[name])
-                elif isinstance(value, LazyConfigValue):  # `c.TfdiagSettings.watch.add("padding")`
-                    value = value.get_value(getattr(settings, name))
-                setattr(settings, name, value)
-            except TraitError as error:
-                wrong.append(f"c.TfdiagSettings.{name} is left as it was: {error}")
+                settings._check(name, UsageError)
+            except UsageError as error:
+                wrong.append(f"c.{cls.__name__}.{name} is skipped: {error}")
+                continue
+            try:
+                settings._configure(name, value)
+            except UsageError as error:
+                wrong.append(f"c.{cls.__name__}.{name} is left as it was: {error}")
         return settings, wrong
+
+    def _configure(self, name: str, value: Any) -> None:
+        """Set one setting from the configuration; raises ``UsageError`` with one sentence."""
+        trait = self.traits()[name]
+        if isinstance(value, str):  # typed on the command line, or as `%tfdiag config` takes it
+            self.change(name, value)
+            return
+        if isinstance(value, DeferredConfig):  # given several times on the command line
+            value = value.get_value(trait)
+        elif isinstance(value, LazyConfigValue):  # `c.TfdiagSettings.watch.add("padding")`
+            value = value.get_value(before := getattr(self, name))
+            if value == before:  # `.append`, which traitlets drops without a word
+                raise UsageError(
+                    f"nothing was added to it, for only `.add` and `=` do; it takes {_takes(name, trait)}."
+                )
+        try:
+            setattr(self, name, value)
+        except TraitError:
+            raise UsageError(f"{value!r} is no value for {name}: it takes {_takes(name, trait)}.") from None
 
     @validate("ignored")  # type: ignore[untyped-decorator]
     def _as_codes(self, proposal: Any) -> set[str]:
         """Codes as the rules spell them, whichever way they came in; raises ``TraitError`` with one sentence."""
         codes = {code.upper() for code in proposal["value"]}
         for code in sorted(codes):
-            if not _CODE.fullmatch(code):
+            if not CODE.fullmatch(code):
                 raise TraitError(f"{code!r} is no code of a rule, such as IDX001.")
         return codes
 
@@ -103,6 +131,12 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
                     self.change(name, environment[variable])
                 except UsageError as error:
                     wrong.append(f"{variable}: {error}")
+        for variable in environment:
+            name = variable.removeprefix("TFDIAG_").lower()
+            if variable.startswith("TFDIAG_") and name not in self.names() and _near(name, self.names()):
+                wrong.append(
+                    f"{variable} is skipped: tfdiag has no setting {name!r}. Did you mean {_near(name, self.names())}?"
+                )
         return wrong
 
     def change(self, name: str, text: str) -> None:
@@ -123,8 +157,8 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
     def _check(self, name: str, error: type[Exception]) -> None:
         """Raise an error with one sentence where there is no such setting."""
         if name not in self.names():
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.names())}."
+            near = _near(name, self.names())
+            hint = f"Did you mean {near}?" if near else f"There are {', '.join(self.names())}."
             raise error(f"tfdiag has no setting {name!r}. {hint}")
 
     def _told(self, name: str) -> str:
@@ -134,6 +168,10 @@ class TfdiagSettings(Configurable):  # type: ignore[misc]
         if isinstance(value, (set, frozenset)):
             return ",".join(sorted(value)) or "none"
         return str(value)
+
+
+def _near(name: str, names: list[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, names, n=1)), "")
 
 
 def _value(name: str, trait: Any, text: str) -> object:

@@ -12,6 +12,7 @@ import time
 from types import FrameType
 from typing import Any
 
+from tfdiag_ipython.addresses import without_login
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Deadline, LiveFrame, Scene
 
@@ -167,4 +168,4 @@ def _asked(frames: list[LiveFrame]) -> dict[str, Any]:
     facts = asked(frames, str(constants.HF_HUB_CACHE))
     if facts["repo"]:
         facts |= cached(facts, Deadline(5.0))
-    return {**facts, "endpoint": str(constants.ENDPOINT).rpartition("@")[2]}
+    return {**facts, "endpoint": without_login(str(constants.ENDPOINT))}

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.failure import Raised
 
 Kind = Literal[
     "switch",
     "local-only",
     "proxy-login",
+    "proxy-value",
     "proxy",
     "tls",
     "dns",
@@ -24,12 +26,14 @@ Kind = Literal[
     "redirects",
     "portal",
     "status",
+    "ca-file",
     "",
 ]
 TRACES: tuple[tuple[Kind, str], ...] = (
     ("switch", r"offline mode is enabled|\bOfflineModeIsEnabled\b"),
     ("local-only", r"outgoing traffic has been disabled"),
     ("proxy-login", r"Proxy Authentication Required|Tunnel connection failed: 407"),
+    ("proxy-value", r"Unknown scheme for proxy URL|\bInvalidProxyURL\b|\AInvalid port: '"),
     ("proxy", r"\bProxyError\b|[Cc]annot connect to proxy|Unable to connect to proxy|Tunnel connection failed"),
     ("tls", r"\bSSLE\w+Error\b|\bSSLError\b|CERTIFICATE_VERIFY_FAILED|\[SSL[:\]]"),
     (
@@ -49,11 +53,14 @@ TRACES: tuple[tuple[Kind, str], ...] = (
         "status",
         r"\b(?P<status>[45]\d\d) (?:Server|Client) Error\b|(?:Client|Server) error '(?P<status5>[45]\d\d) |\b(?P<refused>403) Forbidden: ",
     ),
+    ("ca-file", r"suitable TLS CA certificate bundle|\A\[Errno 2\] No such file or directory\Z"),
     ("portal", r"\bFileMetadataError\b|does not seem to be on huggingface\.co"),
 )
 """Told apart by text and class *name*: the HTTP libraries below huggingface_hub change."""
 TOLD: Mapping[str, str] = {
     "proxy-login": "the proxy wants a login (HTTP 407)",
+    "proxy-value": "the value of a proxy variable is no address of a proxy",
+    "ca-file": "the certificate file that it is to be checked with does not exist",
     "proxy": "the proxy did not let it through",
     "tls": "TLS failed",
     "dns": "its name did not resolve",
@@ -73,6 +80,9 @@ STATUSES: Mapping[int, str] = {
 }
 REMEDIES: Mapping[str, str] = {
     "proxy-login": "Put the login into the proxy variable: http://user:password@host:port, special characters percent-encoded.",
+    "proxy-value": "It takes the form http://user:password@host:port, special characters of the password percent-encoded, and no quotes.",
+    "ca-file": "Set the variable to the file where it is now, or unset it, and load again.",
+    "plain": "What answers there speaks no TLS: http:// is meant in its address, or in the proxy variable.",
     "proxy": "Check the proxy variables, or ask who runs the proxy to let the Hub's hosts through.",
     "tls": "A company's proxy that opens TLS shows a certificate of its own: `%tfdiag probe hub` says who signed it. The Hub's client "
     "reads SSL_CERT_FILE (with transformers 4: REQUESTS_CA_BUNDLE).",
@@ -86,6 +96,8 @@ REMEDIES: Mapping[str, str] = {
 }
 
 
+PLAIN = re.compile(r"WRONG_VERSION_NUMBER|wrong version number|UNKNOWN_PROTOCOL", re.IGNORECASE)
+"""An answer that is no TLS."""
 UNSAID = re.compile(r"403 Forbidden: None\.")
 """A refusal without a word: the Hub itself gives a reason."""
 BAD_TOKEN = re.compile(r"Invalid credentials in Authorization header")
@@ -111,6 +123,10 @@ class Cause:
         words = TOLD.get(self.kind, "")
         if self.kind == "tls" and re.search("certificate.verify.failed", self.quote, re.IGNORECASE):
             words = "its TLS certificate is not trusted here"
+        if self.kind == "tls" and PLAIN.search(self.quote):
+            words = "it speaks no TLS"
+        if proxy and self.kind == "proxy-value":
+            words = f"the value of {proxy} is no address of a proxy"
         if proxy and self.kind == "proxy-login":
             words = f"the proxy in {proxy} wants a login (HTTP 407)"
         if proxy and self.kind in {"proxy", "refused", "dns", "time-out", "no-route", "cut", "redirects"}:
@@ -127,13 +143,17 @@ def find_cause(chain: Sequence[Raised]) -> Cause:
             if found:
                 groups: Mapping[str, Any] = found.groupdict()
                 status = int(groups.get("status") or groups.get("status5") or groups.get("refused") or 0)
-                return Cause(kind, status, _quote(raised, found))
+                return Cause(kind, status, quote(raised, _line(raised, found)))
     return Cause()
 
 
-def _quote(raised: Raised, found: re.Match[str]) -> str:
-    """The exception's name and the line of its message that was found; the first line where the name itself was."""
+def quote(raised: Raised, words: str) -> str:
+    """The exception's name and these words of its message, without a login that an address in them has."""
+    return f"{raised.name}: {hide_logins(words)}"[:300]
+
+
+def _line(raised: Raised, found: re.Match[str]) -> str:
+    """The line of the message that was found; the first line where the exception's name itself was."""
     start = found.start() if found.string == raised.message else 0
     before, after = raised.message[:start], raised.message[start:]
-    line = (before.rpartition("\n")[2] + after.partition("\n")[0]).strip()
-    return f"{raised.name}: {line}"[:300]
+    return (before.rpartition("\n")[2] + after.partition("\n")[0]).strip()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.diagnosis import Applicability, Fix
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan
@@ -43,7 +44,7 @@ NAMED = ("pretrained_model_name_or_path", "repo_id", "path_or_repo_id")
 def cache_told(facts: Mapping[str, Any]) -> str:
     """One clause on what the cache holds of the repository; empty when none is known."""
     repo = str(facts.get("repo", ""))[:80]
-    if not repo or facts.get("path"):
+    if not repo or facts.get("path") or _about(facts):
         return ""
     if repo == "None":
         return "the name that was asked for is None"
@@ -58,6 +59,11 @@ def cache_told(facts: Mapping[str, Any]) -> str:
     if facts["nearest"]:
         return f"the local cache has no `{repo}`, but `{str(facts['nearest'])[:80]}`"
     return f"the local cache holds nothing of `{repo}`"
+
+
+def _about(facts: Mapping[str, Any]) -> bool:
+    """Whether the call asks about a repository that is here, such as ``model_info``: none of its files can answer that."""
+    return bool(facts.get("kind") == "file" and not facts.get("files") and facts.get("commit"))
 
 
 def lacking_told(facts: Mapping[str, Any]) -> str:
@@ -99,7 +105,7 @@ def cache_fixes(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
 def elsewhere_fix(rule: Rule, facts: Mapping[str, Any]) -> tuple[Fix, ...]:
     """The commands that fetch what no cache here holds on a machine with a network, and where to put it."""
     repo, kind = str(facts.get("repo", "")), str(facts.get("repo_type", "model"))
-    if not REPOSITORY.fullmatch(repo) or facts.get("path") or facts.get("complete"):
+    if not REPOSITORY.fullmatch(repo) or facts.get("path") or facts.get("complete") or _about(facts):
         return ()
     folder = f"{kind}s--{repo.replace('/', '--')}"
     which = "" if kind == "model" else f" --repo-type {kind}"
@@ -226,14 +232,15 @@ def _first_argument(call: cst.Call, namespace: Mapping[str, Any]) -> object:
 
 
 def _replace_string(source: str, old: str, new: str) -> str:
-    """The source with every string that reads ``old`` reading ``new``, in the quotes that it has."""
+    """The source with every string that reads ``old``, which has no login, reading ``new``, in the quotes that it has."""
     import libcst as cst
 
     class Editor(cst.CSTTransformer):
         def leave_SimpleString(
             self, original_node: cst.SimpleString, updated_node: cst.SimpleString
         ) -> cst.SimpleString:
-            if original_node.evaluated_value != old:
+            value = original_node.evaluated_value
+            if not isinstance(value, str) or hide_logins(value) != old:
                 return updated_node
             plain = new.isprintable() and not {"\\", updated_node.quote[0], "{"} & set(new)
             quoted = f"{updated_node.prefix}{updated_node.quote}{new}{updated_node.quote}"

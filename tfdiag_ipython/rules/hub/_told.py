@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.rule import Hit
-from tfdiag_ipython.rules.hub._causes import REMEDIES, Cause
+from tfdiag_ipython.rules.hub._causes import PLAIN, REMEDIES, Cause
 from tfdiag_ipython.rules.hub._remedies import cache_told
 
 
@@ -43,4 +43,6 @@ def unreachable_why(cause: Cause, seen: Evidence) -> str:
         return "`local_files_only=True` or offline mode: only what was downloaded before can be loaded."
     if cause.kind == "status":
         return "Something answered, but not with the file: the Hub in trouble, a mirror, or a gateway on the way."
+    if cause.kind == "tls" and PLAIN.search(cause.quote):
+        return REMEDIES["plain"]
     return REMEDIES.get(cause.kind, "The text does not say what stopped the connection.")

@@ -63,6 +63,25 @@ REPRODUCED = (
         environment={**ONLINE, "HF_ENDPOINT": "https://hub.example", "HTTPS_PROXY": "http://127.0.0.1:9"},
         isolated=True,
     ),
+    *(
+        Reproduce(
+            (REFUSED, DOWNLOAD),
+            title=r"hub\.example could not be reached: the value of HTTPS_PROXY is no address of a proxy",
+            certainty=Certainty.CONFIRMED,
+            needs=("huggingface_hub>=1",),
+            environment={**ONLINE, "HF_ENDPOINT": "https://hub.example", "HTTPS_PROXY": value},
+            isolated=True,
+        )
+        for value in ("htp://127.0.0.1:9", "http://erin:swordfish/pw@127.0.0.1:9")
+    ),
+    Reproduce(
+        (REFUSED, DOWNLOAD),
+        title=r"127\.0\.0\.1:9 cannot be asked: SSL_CERT_FILE names a certificate file that does not exist",
+        certainty=Certainty.CONFIRMED,
+        needs=("huggingface_hub>=1",),
+        environment={**ONLINE, "HF_ENDPOINT": "https://127.0.0.1:9", "SSL_CERT_FILE": "/nowhere/ca.pem"},
+        isolated=True,
+    ),
     Reproduce(
         (PROXY, REFUSED, DOWNLOAD),
         title=r"hub\.example could not be reached: the proxy in HTTPS_PROXY wants a login \(HTTP 407\)",
@@ -77,7 +96,7 @@ REPRODUCED = (
             REFUSED,
             DOWNLOAD,
         ),
-        title=r"127\.0\.0\.1:\d+ could not be reached: TLS failed",
+        title=r"127\.0\.0\.1:\d+ could not be reached: it speaks no TLS",
         certainty=Certainty.CONFIRMED,
         needs=("huggingface_hub",),
         environment=ONLINE,

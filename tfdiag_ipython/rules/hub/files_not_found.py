@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
@@ -59,8 +60,8 @@ class FilesNotFound(Rule):
         r"|the model) (?:for|of) '(?P<name>[^']{1,300})'(?!.{0,300}'BOS')(?!.{0,700}named (?:one of )?tf_model\.h5)"
         r"|Model name '(?P<old>[^']{1,300})' was not found in (?:tokenizers )?model name list"
         r"|(?<!\S)(?P<place>\S+) does not appear to have a file named (?P<file>[\w./-]*\w\.(?:json|txt|model|jinja|py)\b)"
-        r"|Entry Not Found for url: https?://[\w.:-]+/(?P<repo>[\w.-]+/[\w.-]+)/resolve/[^/\s]+/(?P<entry>\S+?)\.?(?:\s|$)"
-        r"|Revision Not Found for url: https?://[\w.:-]+/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]+)"
+        r"|Entry Not Found for url: https?://[^\s/]{1,300}/(?P<repo>[\w.-]+/[\w.-]+)/resolve/[^/\s]+/(?P<entry>\S+?)\.?(?:\s|$)"
+        r"|Revision Not Found for url: https?://[^\s/]{1,300}/(?:api/models/)?(?P<repository>[\w.-]+/[\w.-]+)/\w+/(?P<revision>[^/\s]{0,300}[^/\s.])"
         r"|(?<!\S)(?P<branch>\S+) is not a valid git identifier"
         r"|No such file or directory: '(?P<cache>[^'\n]{0,600}?models--[^'\n]{1,600})'"
         rf"|No such file or directory: '(?P<absent>[^'\n]{{0,600}}?{_NAMES})'"
@@ -165,7 +166,7 @@ class FilesNotFound(Rule):
                 Certainty.LIKELY,
                 what="This class reads more than one file, so the path of one of them is not enough.",
             )
-        place = (
+        place = hide_logins(
             hit["name"] or hit["old"] or hit["place"] or hit["repo"] or hit["absent"] or hit["older"] or hit["spm"]
         )[-100:]
         wanted = hit["file"] or hit["entry"] or ("weights" if hit["kind"] in {"weights", "the model"} else "")
@@ -182,12 +183,15 @@ class FilesNotFound(Rule):
 
     def _no_revision(self, revision: str, repository: str, seen: Evidence) -> Diagnosis:
         place = (repository or str(seen.get("repo", "")))[-100:]
+        asked = str(seen.get("revision", ""))
         others = [str(name) for name, _ in seen.get("others", ())]
         fixes: tuple[Fix, ...] = revision_fix(
             self, seen.facts, next((name for name in others if name in seen["refs"]), "")
         )
         known = ", ".join(list(seen.get("refs", {}))[:5])[:60]
         title = f"No revision `{revision[:60]}`{f' in `{place}`' if place else ''}"
+        if asked != revision and asked.strip() == revision:
+            title = f"The revision {asked[:60]!r}{f' of `{place}`' if place else ''} has a blank beside its name"
         return self.found(
             f"{title}; the local cache has {known}" if known else title,
             Certainty.CONFIRMED if seen else Certainty.LIKELY,

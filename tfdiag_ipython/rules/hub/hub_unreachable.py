@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.addresses import is_web_address
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Link, Observation
 from tfdiag_ipython.failure import Failure, Frame, Raised
 from tfdiag_ipython.fix import Plan
@@ -11,7 +12,7 @@ from tfdiag_ipython.probes.hub_cache import HubCacheProbe
 from tfdiag_ipython.probes.hub_certificates import HubCertificatesProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
 from tfdiag_ipython.rules._places import HUB_CLIENT, passes
-from tfdiag_ipython.rules.hub._causes import BAD_TOKEN, UNSAID, Cause, find_cause
+from tfdiag_ipython.rules.hub._causes import BAD_TOKEN, UNSAID, Cause, find_cause, quote
 from tfdiag_ipython.rules.hub._remedies import (
     ALLOWED,
     ELSEWHERE,
@@ -98,9 +99,9 @@ class HubUnreachable(Rule):
         r"|host=\W{1,3}(?P<host>(?:[\w.-]+\.)?(?:huggingface\.(?:co|tech)|hf\.co))\b[^,\n]{0,40}, port=\d+"
         r"|host='(?P<mirror>[\w.-]+)', port=(?P<port>\d+)\): Max retries exceeded with url: /(?:api/models/|[\w.-]+/[\w.-]+/resolve/)"
         r"|\b(?:5\d\d Server|429 Client) Error: [\w -]{1,40} for url: https://(?P<url>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co))/"
-        r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?P<answered>[\w.:-]+)/"
+        r"|\b(?:Client|Server) [Ee]rror[: '\w-]{1,60} for url:? '?https?://(?:[^\s/@]{1,300}@)?(?P<answered>[\w.:-]+)/"
         r"(?:api/(?:models|datasets|spaces)/|(?:[^\s/]+/){1,3}resolve/)"
-        r"|Cannot access content at: https?://(?P<closed>[\w.:-]+)/"
+        r"|Cannot access content at: https?://(?:[^\s/@]{1,300}@)?(?P<closed>[\w.:-]+)/"
         r"|Connection to (?P<storage>(?:[\w.-]+\.)?(?:huggingface\.co|hf\.co)) timed out"
         r"|Data processing error: CAS service error"  # hf_xet
         r"|Couldn't reach https://(?P<scripts>raw\.githubusercontent\.com)/huggingface/"  # datasets 1
@@ -108,7 +109,9 @@ class HubUnreachable(Rule):
         r"|Couldn't reach \S+ on the Hub \(\w+"
         r"|(?P<bare>[Nn]ame resolution|Name or service not known|nodename nor servname|getaddrinfo failed|Connection refused"
         r"|\('Connection aborted\.'|Connection broken: \w+|Network is unreachable|Server disconnected|peer closed connection"
-        r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Exceeded (?:\d+|maximum allowed) redirects|Proxy Authentication Required|Tunnel connection failed)"
+        r"|No route to host|Connection reset by peer|CERTIFICATE_VERIFY_FAILED|\[SSL: \w+\]|[Tt]imed out|Cannot connect to proxy|Exceeded (?:\d+|maximum allowed) redirects"
+        r"|Unknown scheme for proxy URL|\AInvalid port: '|suitable TLS CA certificate bundle|\A\[Errno 2\] No such file or directory\Z"
+        r"|Proxy Authentication Required|Tunnel connection failed)"
         r"|(?P<circle>maximum recursion depth exceeded)"
         r"|\A(?P<json>Expecting value: line \d+ column \d+)"
         r"|(?P<vague>Can't load (?:tokenizer|feature extractor|image processor|processor|the configuration) (?:for|of) ')"
@@ -239,14 +242,22 @@ class HubUnreachable(Rule):
             return None  # the Hub, or a mirror, was reached and has said what it lacks
         seen = evidence[HubCacheProbe.name]
         cause = find_cause(failure.chain[hit.position :])
+        endpoint = str(seen.get("endpoint", ""))
+        if cause.kind == "dns" and endpoint and not is_web_address(endpoint):
+            return None  # no such name, for it is none: HUB009 says what it should be
+        certificates = evidence[HubCertificatesProbe.name]
+        if cause.kind == "ca-file" and not certificates.get("absent"):
+            return None  # another file of no name
+        if cause.kind == "proxy-value" and seen and not seen.get("unread_proxy"):
+            return None
         if hit["json"]:
             if not any(ANSWERS.search(frame.file) for frame in hit.raised.frames):
                 return None
-            cause = Cause("portal", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
+            cause = Cause("portal", quote=quote(hit.raised, hit.raised.message))
         if hit["circle"]:
             if sum(frame.function == "_request_wrapper" for frame in hit.raised.frames) < FOLLOWED:
                 return None
-            cause = Cause("redirects", quote=f"{hit.raised.name}: {hit.raised.message}"[:300])
+            cause = Cause("redirects", quote=quote(hit.raised, hit.raised.message))
         if (hit["bare"] or hit["vague"]) and not (cause.kind and _asked_the_hub(failure)):
             return None
         if (hit["mirror"] or hit["answered"]) and not failure.stored and not _asked_the_hub(failure):
@@ -276,7 +287,7 @@ class HubUnreachable(Rule):
         address = (found[1] if found else address) or str(
             failure.facts.get("endpoint") or seen.get("endpoint") or "The Hub"
         )
-        place = re.sub(r"^https?://", "", address).split("/")[0].rpartition("@")[2][:80]  # never a login
+        place = re.sub(r"(?i)^https?://", "", address).split("/")[0].rpartition("@")[2][:80]  # never a login
         place += f":{hit['port']}" if address == hit["mirror"] and hit["port"] not in {"", "80", "443"} else ""
         said = cause.status in {401, 404} or (cause.status == 403 and not failure.says(UNSAID))
         if failure.says(BAD_TOKEN) or (said and PUBLIC.fullmatch(place)):
@@ -285,8 +296,14 @@ class HubUnreachable(Rule):
             return None  # whoever it is says that there is no such repository
         if cause.kind == "local-only" and seen.get("offline"):
             cause = Cause("switch", quote=cause.quote)
-        proxy = str(failure.facts.get("proxy") or seen.get("proxy", ""))
+        proxy = str(
+            failure.facts.get("proxy") or seen.get("unread_proxy" if cause.kind == "proxy-value" else "proxy", "")
+        )
         told = cause.told(place, proxy, switch=switch_told(seen))
+        if cause.kind == "ca-file":
+            told = (
+                f"{place} cannot be asked: {certificates.get('variable')} names a certificate file that does not exist"
+            )
         signed = str(failure.facts.get("signer", ""))
         title = unreachable_title(
             told.replace("is not", f"is signed by {signed}, not") if signed else told, cause, hit, seen
@@ -314,7 +331,8 @@ class HubUnreachable(Rule):
             fixes += (online_fix(self),)
         if cause.kind == "local-only" and not seen.get("complete"):
             fixes += allow_fix(self, seen.facts)
-        return (*fixes, *elsewhere_fix(self, seen.facts))
+        own = cause.kind in {"proxy-value", "ca-file"}  # a variable here is to be mended, and no network is lacking
+        return fixes if own else (*fixes, *elsewhere_fix(self, seen.facts))
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return plan_trust(fix, scene) if fix.id == TRUST.id else plan_remedy(fix, scene)
@@ -326,7 +344,8 @@ def _asked_the_hub(failure: Failure) -> bool:
 
 
 def _quoted(cause: Cause) -> tuple[Observation, ...]:
-    return (Observation("cause", cause.quote, "exception chain"),) if cause.quote else ()
+    shown = cause.quote and cause.kind != "proxy-value"  # it may quote a piece of a password
+    return (Observation("cause", cause.quote, "exception chain"),) if shown else ()
 
 
 def _steps(failure: Failure) -> tuple[Observation, ...]:

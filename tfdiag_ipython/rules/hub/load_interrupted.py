@@ -101,7 +101,9 @@ class LoadInterrupted(Rule):
         if not waits_for:
             return None
         waited, cached = evidence[HubWaitProbe.name], evidence[HubCacheProbe.name]
-        place = str(waited.get("place") or re.sub("^https?://", "", str(cached.get("endpoint", "")))[:80] or "the Hub")
+        place = str(
+            waited.get("place") or re.sub("(?i)^https?://", "", str(cached.get("endpoint", "")))[:80] or "the Hub"
+        )
         title = f"{_since(waited)} while it waited {WAITS[waits_for].format(place=place)}{_which(waited, cached)}"
         held = cache_told(cached.facts)
         offline = bool(cached.get("complete")) and not cached.get("offline")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from tfdiag_ipython.addresses import hide_logins
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
@@ -61,6 +62,7 @@ class RepositoryRefused(Rule):
         r"(?<!\S)(?P<missing>\S+) is not a local folder and is not a\s+valid model identifier"
         r"|(?P<invalid>Repo id must (?:be|use)[^\n]{1,200}?: |Incorrect path_or_model_id: )'(?P<path>[^\n]{0,300}?)'(?=\.(?:\s|$)|$)"
         r"|(?P<gated>trying to access a gated repo|Access to (?:model|dataset) \S+ is restricted)"
+        r"|(?P<unsent>Illegal header value b'Bearer |return character\(s\) in header value: '?b?'Bearer )"
         r"|(?P<token>Token is required \(`?token=True`?\)|Invalid user token\.|Invalid credentials in Authorization header)"
         rf"|Cannot access content at: {NAMED}(?P<closed>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
         rf"|Cannot access gated repo for url {NAMED}(?P<locked>[\w.-]*\w(?:/(?!resolve/)[\w.-]*\w)?)"
@@ -163,6 +165,13 @@ class RepositoryRefused(Rule):
             "https://huggingface.co/acme/big/resolve/main/config.json.\nMake sure your token has the correct permissions.",
             code="HUB001",
         ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/huggingface_hub/utils/_http.py", line 9, in http_backoff\n    client.request()\n'
+            "httpx.LocalProtocolError: Illegal header value b'Bearer hf_abc\\n'",
+            evidence={"hub-cache": {"token": "argument"}},
+            title="The token passed as `token=` has a line break or a blank in it, and cannot be sent$",
+        ),
+        NoMatch(text="httpx.LocalProtocolError: Illegal header value b'Bearer abc\\n'"),
         NoMatch(text="ValueError: Repo id must be given"),
         NoMatch(text="ValueError: Invalid user token."),
         NoMatch(text="requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://example.org/a/b"),
@@ -220,6 +229,8 @@ class RepositoryRefused(Rule):
         seen = evidence[HubCacheProbe.name]
         if "user token" in hit["token"] and not (passes(failure, HUB_CLIENT) or failure.says(_HUB)):
             return None  # another service's token
+        if hit["unsent"]:
+            return self._unsent(failure, seen)
         if hit["closed"] and UNSAID.search(hit.raised.message):
             return None  # the Hub says why it refuses: this was a proxy or gateway on the way (HUB001)
         cause = find_cause(failure.chain[hit.position :])
@@ -229,7 +240,9 @@ class RepositoryRefused(Rule):
         cached = cache_told(seen.facts) if seen.get("complete") or seen.get("nearest") else ""
         folder = str(seen.get("nearest_folder", ""))[:80]
         cached = cached or (f"there is `{folder}`" if folder and not meant else "")
-        fixes: tuple[Fix, ...] = plain_fix(self, hit["path"], meant) or renamed_fix(self, seen.facts)
+        fixes: tuple[Fix, ...] = plain_fix(self, hide_logins(hit["path"] or hit["missing"]), meant) or renamed_fix(
+            self, seen.facts
+        )
         fixes += cache_fixes(self, seen.facts)
         if bad_token and seen.get("token"):
             fixes += anonymous_fix(self, seen.facts)
@@ -240,6 +253,19 @@ class RepositoryRefused(Rule):
             why=why,
             evidence=seen.seen,
             fixes=fixes,
+        )
+
+    def _unsent(self, failure: Failure, seen: Evidence) -> Diagnosis | None:
+        """The token cannot be sent; it is neither looked at nor shown."""
+        if not passes(failure, HUB_CLIENT):
+            return None
+        source, _ = _TOKENS.get(str(seen.get("token", "")), (f"of {seen.get('token')}", ""))
+        return self.found(
+            f"The token {source} has a line break or a blank in it, and cannot be sent",
+            Certainty.CONFIRMED,
+            what="A token goes into one line of the request, and nothing was asked.",
+            why="Read from a file it mostly ends with a line break: pass `token.strip()`.",
+            evidence=seen.seen,
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
@@ -269,13 +295,17 @@ def _told(hit: Hit, status: int, seen: Evidence, bad_token: bool) -> tuple[str, 
         told = lacks.get(status, "this user has no access to it (yet)")
         why = f"Its licence must be accepted on its page by the account of the token.{login}"
         return f"{named} is gated: {told}", why, ""
-    name = hit["missing"] or hit["path"] or hit["absent"] or hit["repo"] or hit["repo5"]
-    wrong = read_name(name) if hit["invalid"] or name == "None" else None
+    name = hide_logins(hit["missing"] or hit["path"] or hit["absent"] or hit["repo"] or hit["repo5"])
+    hosted = name.lower().startswith(("huggingface.co/", "hf.co/"))
+    wrong = read_name(name, str(seen.get("endpoint", ""))) if hit["invalid"] or name == "None" or hosted else None
     if wrong is not None:
         return wrong.told, wrong.why or "Give the name alone.", wrong.meant
     name = name[:100]
     if seen.get("file"):
         return f"`{name}` is a file, and this call takes a folder or a repository's name", "It reads several files.", ""
+    if hit["invalid"] and REPOSITORY.fullmatch(name.rstrip("/")) and name.endswith("/"):
+        title = f"There is no folder `{name}` here, and with a slash at its end it cannot be a repository's name"
+        return title, "For a repository leave the slash out.", ""
     if hit["invalid"] or (hit["missing"] and (not REPOSITORY.fullmatch(name) or name.startswith("."))):
         if seen.get("folder"):
             title = f"`{name}` is a folder, and this call takes a repository's name"
