@@ -119,7 +119,7 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
     holders = None
     if torch is not None:
         holders = Holders(torch, deadline, most)
-        _fill(holders, scene)
+        _fill(holders, scene, asked=thorough)
         for root, name in (("variables", "variables"), ("outputs", "outputs"), ("frames", "frames")):
             facts[name] = tuple(holders.by_name(root)[:SHOWN])
         facts["frame_bytes"] = sum(size for _, size in holders.by_name("frames"))
@@ -144,9 +144,9 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
     return Evidence(MappingProxyType(facts), seen, missing)
 
 
-def _fill(holders: Holders, scene: Scene) -> None:
+def _fill(holders: Holders, scene: Scene, *, asked: bool) -> None:
     names = [pair for pair in scene.namespace.items() if not IPYTHON_NAMES.fullmatch(pair[0])]
-    source = scene.cell.source if scene.cell else ""
+    source = scene.cell.source if scene.cell and not asked else ""  # when a person asks, no step is running
     needed = needed_for_backward(source)
     running = names_used(source)[0] - added_to(source)  # the failing cell's own step: what its graph saved is no leak
     holders.add(

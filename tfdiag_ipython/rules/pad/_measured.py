@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,17 @@ def cured(seen: Mapping[str, Any]) -> float:
     """The largest difference that is left when what is wrong was put right."""
     left = seen[REMEDIES.get(seen["cause"], "with")]
     return float(left)
+
+
+def lacks(source: str, argument: str) -> str:
+    """What a call that was seen lacks: it may well name the argument, and hand on the ``None`` that it was given."""
+    written = re.search(rf"\b{argument}\s*=\s*(?!None\b)", source)
+    return f"hands on an `{argument}` that is None" if written else f"passes no `{argument}`"
+
+
+def by_hand(argument: str) -> str:
+    """How an argument gets into a call that tfdiag cannot edit: most often it stands in a function, under other names."""
+    return f"Give the call `{argument}`; if it stands in a function, hand that through to it."
 
 
 def on_click(seen: Mapping[str, Any]) -> str:
