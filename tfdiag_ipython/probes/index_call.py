@@ -224,7 +224,9 @@ def _becomes(value: Any, tensor: Any) -> bool:
     """Whether the tensor was made of this list, or of this NumPy array, whose memory it shares."""
     kind = type(value)
     if kind is list:
-        return all(type(one) is int for one in value) and value == tensor.tolist()  # others may do anything when compared
+        return (
+            all(type(one) is int for one in value) and value == tensor.tolist()
+        )  # others may do anything when compared
     if (kind.__module__, kind.__name__) != ("numpy", "ndarray"):
         return False
     return bool(value.__array_interface__["data"][0] == tensor.data_ptr())

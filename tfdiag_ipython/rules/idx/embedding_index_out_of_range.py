@@ -225,7 +225,7 @@ class EmbeddingIndexOutOfRange(Rule):
             why=_why(seen, longer),
             evidence=seen.seen,
             fixes=offered,
-            links=self.links if seen["role"] in {"tokens", ""} else (),
+            links=self.links if seen["role"] == "tokens" and values["first"] >= limit else (),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
