@@ -220,6 +220,7 @@ def _carry_out(
 
 
 def _raise(registry: Registry, rule: Rule, case: Reproduce) -> tuple[PlainHost, Diagnosis]:
+    registry.match(Failure.from_text("builds the index"))  # as the shell does: when memory is full it is too late
     host = PlainHost()
     for number, source in enumerate(case.cells, start=1):
         result = host.add(source)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfdiag_ipython.fixes.model_calls import Program, add_mask, calls_on, inputs_written
+from tfdiag_ipython.fixes.model_calls import Program, add_mask, calls_on, inputs_written, replace_mask
 
 PROGRAM = Program("model", "batch", given=True)
 MASK = 'batch["attention_mask"]'
@@ -48,6 +48,26 @@ def test_only_the_unmasked_calls_on_these_inputs_change(before, after):
 )
 def test_only_what_the_source_shows_is_claimed(source, masked):
     assert [call.masked for call in calls_on(source, PROGRAM)] == [masked]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('model(batch["input_ids"], attention_mask=ones)', f'model(batch["input_ids"], attention_mask={MASK})'),
+        ('model(batch["input_ids"].cuda(), ones)', f'model(batch["input_ids"].cuda(), {MASK}.cuda())'),
+        ('model(batch["input_ids"], past, ones)', None),
+        ("model(**batch)", None),
+        ('def ask():\n    return model(batch["input_ids"], ones)', None),
+    ],
+)
+def test_a_wrong_mask_is_replaced_where_one_is_written_and_a_fix_is_said_to_be_possible_only_there(before, after):
+    assert replace_mask(before, PROGRAM, MASK) == (after or before)
+    assert ["contradicted" in call.edits for call in calls_on(before, PROGRAM)] == [after is not None]
+
+
+def test_a_call_over_several_lines_is_one_line_without_its_comments():
+    (call,) = calls_on('scores = model(\n    batch["input_ids"],  # a = "#"\n    labels=None,\n)', PROGRAM)
+    assert call.source == 'model( batch["input_ids"], labels=None, )'
 
 
 def test_a_mask_of_none_is_replaced():

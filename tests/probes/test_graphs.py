@@ -72,9 +72,11 @@ def test_what_is_collected_for_one_backward_pass_is_no_leak():
     assert graphs(look(MODEL, f"{losses}1 / 0\nprint(torch.stack(losses).sum())")) == {"losses": 3 * SAVED}
 
 
-def test_a_thorough_look_says_the_same_of_them():
+def test_a_thorough_look_says_the_same_of_them_whatever_the_last_cell_did_with_them():
     host = PlainHost()
     for source in ("import torch", MODEL, "kept = [model(torch.ones(100, 100)) for step in range(3)]"):
         host.add(source)
     seen = MemoryProbe().ask("", host.scene())
     assert graphs(seen) == {"kept": 3 * SAVED} and seen["ledgers"]["cpu"]["frames"] == 0
+    host.add("kept[0].sum().backward()")
+    assert graphs(MemoryProbe().ask("", host.scene())) == {"kept": 2 * SAVED}

@@ -44,6 +44,7 @@ FOUND = {  # the call: what the index is called, its place and value, and what i
     "x.index_fill_(0, rows, 1.0)": ("rows", (1,), 3, "dimension 0 of `x` has 3 entries"),
     "many = batch['place'] * 9\nx.take(many)": ("many", (1,), 63, "`x` has 12 entries"),
     "x[rows]": ("rows", (1,), 3, "dimension 0 of `x` has 3 entries"),
+    "chosen = [0, 2, 3]\nx[chosen]": ("chosen", (2,), 3, "dimension 0 of `x` has 3 entries"),
     "x[rows] = 1.0": ("rows", (1,), 3, "dimension 0 of `x` has 3 entries"),
     "x[rows] += 1": ("rows", (1,), 3, "dimension 0 of `x` has 3 entries"),
     "x[:, batch['place']]": ("batch['place']", (1,), 7, "dimension 1 of `x` has 4 entries"),  # the message says 0

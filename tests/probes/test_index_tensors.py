@@ -63,6 +63,15 @@ def test_after_an_assertion_the_labels_in_host_memory_are_held_against_the_model
     assert seen["host"]["values"]["first"] == 5 and seen["host"]["origin"] == "config.num_labels"
 
 
+def test_after_an_assertion_a_head_that_was_replaced_says_how_many_classes_there_are():
+    model = (
+        f"{MODEL}model = BertForSequenceClassification(BertConfig({SIZES}))\nmodel.classifier = torch.nn.Linear(8, 5)"
+    )
+    host = look(model, "labels = torch.tensor([1, 2, 4, 5])", ASSERTED)["host"]
+    assert (host["limit"], host["origin"]) == (5, "classifier.out_features")
+    assert (host["values"]["first"], host["values"]["place"], host["values"]["count"]) == (5, (3,), 1)
+
+
 def test_after_an_assertion_the_ids_of_a_batch_are_held_against_the_vocabulary():
     model = f"{MODEL}model = BertModel(BertConfig({SIZES}))"
     seen = look(

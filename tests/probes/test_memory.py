@@ -39,6 +39,18 @@ def test_what_only_the_failed_cell_holds_is_told_apart():
     assert seen["frame_bytes"] == 2000
 
 
+def test_what_a_failing_loop_needs_goes_by_the_name_of_its_loader_whose_batch_is_found():
+    seen = look(
+        "data = torch.utils.data.TensorDataset(torch.zeros(1000))\nold = torch.zeros(500)",
+        "other = torch.utils.data.DataLoader(data, batch_size=8)\nloader = torch.utils.data.DataLoader(data, batch_size=64)",
+        "def train():\n    for (rows,) in loader:\n        raise ValueError\n",
+        "train()",
+    )
+    assert dict(seen["variables"]) == {"loader": 4000, "old": 2000}
+    assert {"train", "loader"} <= set(seen["read"]) and not {"data", "old", "other"} & set(seen["read"])
+    assert seen["loader"] == {"size": 64, "cell": "cell 3"}
+
+
 HOSTILE = """
 class Hostile(torch.nn.Linear):
     @property

@@ -62,6 +62,20 @@ def watched(source, *, patience=60.0, **namespace):
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        'model(\n    input_ids=batch["input_ids"],  # no mask\n)',
+        f'model(batch["input_ids"], output_attentions={" or ".join(["None"] * 20)})',
+    ],
+)
+def test_a_call_over_several_lines_or_a_long_one_is_shown_short_and_can_be_edited(source):
+    (found,) = watched(f"with torch.no_grad():\n    scores = {source}", model=made("bert"))
+    ((_, shown),) = found.facts["unmasked"]
+    assert found.facts["editable"] and len(shown) <= 120 and "#" not in shown
+    assert shown.startswith(("scores = model(input_ids=batch", 'scores = model(batch["input_ids"]'))
+
+
+@pytest.mark.parametrize(
     ("name", "source", "cause"),
     [
         ("bert", "model(ids)", "mask"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tfdiag_ipython.errors import PlanError
+from tfdiag_ipython.fixes.cells import newest_versions
 from tfdiag_ipython.fixes.less_memory import LessMemory, callee, set_training, training_call
+from tfdiag_ipython.fixes.source import python_of
 from tfdiag_ipython.probe import Cell, Scene
 
 SIZE, STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
@@ -28,6 +30,26 @@ def find_batch(cells: Sequence[Cell]) -> dict[str, Any]:
     if given.get("auto_find_batch_size") is not None or size is None or steps is None or size < 2 or size % 2:
         return {}
     return {"call": callee(call), "size": size, "steps": steps, "cell": cell.label}
+
+
+def find_loader(cells: Sequence[Cell], needed: Collection[str]) -> dict[str, Any]:
+    """The newest ``DataLoader`` with a batch of a written size that the last cell makes or needs: its size and cell; else empty."""
+    for cell in reversed(newest_versions(cells)):
+        try:
+            tree = ast.parse(python_of(cell.source) or "")
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        assigned = {node.value: node.targets[0] for node in ast.walk(tree) if isinstance(node, ast.Assign)}
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call) or ast.unparse(call.func).rpartition(".")[2] != "DataLoader":
+                continue
+            target = assigned.get(call)
+            wanted = cell is cells[-1] or (isinstance(target, ast.Name) and target.id in needed)
+            words = {word.arg: word.value for word in call.keywords}
+            size = _number(words.get("batch_size", call.args[1] if len(call.args) > 1 else None), 1)
+            if wanted and size is not None and size >= 2:
+                return {"size": size, "cell": cell.label}
+    return {}
 
 
 def halve_batch(scene: Scene) -> LessMemory:

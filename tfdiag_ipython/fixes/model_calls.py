@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfdiag_ipython.fixes.source import dotted, transform, with_arguments
+from tfdiag_ipython.fixes.source import dotted, one_line, transform, with_arguments
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -20,12 +20,16 @@ _MOVES = ("to", "cuda", "cpu")
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A call of a model; ``masked``: whether it passes an attention mask (``None``: the source does not show it)."""
+    """A call of a model; ``masked``: whether it passes an attention mask (``None``: the source does not show it).
+
+    ``edits``: the causes (``mask``, ``contradicted``, ``positions``) that an edit of this call can put right.
+    """
 
     source: str
     line: int
     masked: bool | None
     generates: bool = False
+    edits: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,21 @@ class Program:
 
 @dataclass(frozen=True)
 class _Look:
-    """What a call shows: whether it passes a mask, whether by name, how it moves the ids, whether it generates."""
+    """What a call shows: whether it passes a mask, whether one is written in it, how it moves the ids, whether it generates.
+
+    ``second``: the mask is the second of two arguments without names.
+    """
 
     masked: bool | None
-    by_name: bool
+    written: bool
     moves: str
     generates: bool
+    second: bool = False
+
+    @property
+    def edits(self) -> frozenset[str]:
+        able = {"mask": self.masked is False, "contradicted": self.written, "positions": not self.generates}
+        return frozenset(cause for cause, possible in able.items() if possible)
 
 
 def inputs_written(source: str, model: str) -> tuple[str, bool] | None:
@@ -99,9 +112,10 @@ def calls_on(source: str, program: Program) -> list[ModelCall]:
         wrapper = MetadataWrapper(tree, unsafe_skip_copy=True)
         places = wrapper.resolve(PositionProvider)
         for call, inner, look in _calls(wrapper.module, program):
-            text = " ".join(tree.code_for_node(call).split())
+            text = one_line(tree.code_for_node(call))
             masked = look.masked if look.masked or not inner else None
-            found.append(ModelCall(text, places[call].start.line, masked, look.generates))
+            edits = look.edits if not inner else frozenset()
+            found.append(ModelCall(text, places[call].start.line, masked, look.generates, edits))
         return tree
 
     transform(source, read)
@@ -113,32 +127,37 @@ def add_mask(source: str, program: Program, mask: str) -> str:
 
     Where the call moves the ids to a device, it moves the mask there, too.
     """
-    return _edit(source, program, {"attention_mask": mask}, lambda look: look.masked is False)
+    return _edit(source, program, {"attention_mask": mask}, "mask")
 
 
 def replace_mask(source: str, program: Program, mask: str) -> str:
-    """The source with another mask in each call outside functions that passes one by name."""
-    return _edit(source, program, {"attention_mask": mask}, lambda look: look.by_name)
+    """The source with another mask in each call outside functions in which one is written."""
+    return _edit(source, program, {"attention_mask": mask}, "contradicted")
 
 
 def add_positions(source: str, program: Program, mask: str) -> str:
     """The source with position ids that skip the padding in each call of the model outside functions, and the mask where it lacks."""
     positions = {"position_ids": f"({mask}.cumsum(-1) - 1).clamp(min=0)"}
-    return _edit(add_mask(source, program, mask), program, positions, lambda look: not look.generates)
+    return _edit(add_mask(source, program, mask), program, positions, "positions")
 
 
-def _edit(source: str, program: Program, arguments: dict[str, str], wanted: Callable[[_Look], bool]) -> str:
-    """The source with these arguments set in the wanted calls outside functions, moved to a device as the ids are."""
+def _edit(source: str, program: Program, arguments: dict[str, str], cause: str) -> str:
+    """The source with these arguments set in the calls outside functions that it puts right, moved to a device as the ids are."""
     import libcst as cst
 
     def edit(tree: cst.Module) -> cst.Module:
-        moves = {id(call): look.moves for call, inner, look in _calls(tree, program) if not inner and wanted(look)}
+        looks = {id(call): look for call, inner, look in _calls(tree, program) if not inner and cause in look.edits}
 
         class Editor(cst.CSTTransformer):
             def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
-                if id(original_node) not in moves:
+                look = looks.get(id(original_node))
+                if look is None:
                     return updated_node
-                moved = {name: f"{value}{moves[id(original_node)]}" for name, value in arguments.items()}
+                moved = {name: f"{value}{look.moves}" for name, value in arguments.items()}
+                if cause == "contradicted" and look.second:
+                    args = [*updated_node.args]
+                    args[1] = args[1].with_changes(value=cst.parse_expression(moved["attention_mask"]))
+                    return updated_node.with_changes(args=args)
                 return with_arguments(updated_node, moved)
 
         return tree.visit(Editor())
@@ -193,6 +212,7 @@ def _look(call: cst.Call, program: Program) -> _Look | None:
     if spread:
         moves = _moves(spread[0].value, (inputs,))
         return _Look(True if program.given and moves is not None else None, by_name, "", generates)
+    second = not by_name and mask is not None and len(positional) == 2
     ids = named.get("input_ids", named.get("inputs", positional[0] if positional else None))
     moves = _moves(ids, (inputs, f'{inputs}["input_ids"]', f"{inputs}.input_ids")) if ids is not None else None
     if moves is None:
@@ -200,7 +220,7 @@ def _look(call: cst.Call, program: Program) -> _Look | None:
     if mask is None or (isinstance(mask, cst.Name) and mask.value == "None" and by_name):
         return _Look(None if generates and program.infers else False, by_name, moves, generates)
     masked = True if re.search(r"mask", cst.Module([]).code_for_node(mask)) else None
-    return _Look(masked, by_name, moves, generates)
+    return _Look(masked, by_name or second, moves, generates, second)
 
 
 def _moves(value: cst.BaseExpression, wanted: tuple[str, ...]) -> str | None:

@@ -6,8 +6,11 @@ Python (``%%bash``, a syntax error) is returned as it is.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import sys
+import tokenize
 import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -51,6 +54,17 @@ def transform(source: str, edit: Callable[[cst.Module], cst.Module]) -> str:
 def python_of(source: str) -> str | None:
     """The cell's Python, with each of IPython's own lines as a harmless name; ``None`` when the cell is not Python."""
     return _mask(source)[1]
+
+
+def one_line(source: str) -> str:
+    """Python in one line, without its comments; the text as it is where Python cannot read it."""
+    lines = source.splitlines()
+    with contextlib.suppress(SyntaxError, tokenize.TokenError):
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                lines[row - 1] = lines[row - 1][:column]
+    return " ".join(" ".join(lines).split())
 
 
 def head_of(source: str) -> str:

@@ -62,8 +62,7 @@ def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
 def on_host(scene: Scene, facts: Mapping[str, Any], model: Any, torch: Any) -> dict[str, Any]:
     """Labels or token ids that the notebook still has in host memory and that are out of range; empty when there are none."""
     config = facts["config"]
-    classifies = "Classification" in type(model).__name__
-    classes = (config.get("num_labels", 0), "config.num_labels") if classifies else (0, "")
+    classes = _classes(model, config, torch) if "Classification" in type(model).__name__ else (0, "")
     words = (config.get("vocab_size", 0), "config.vocab_size")
     if facts["kind"] == "target":
         told = classes if classes[0] == facts["limit"] else (facts["limit"], "")
@@ -86,6 +85,19 @@ def on_host(scene: Scene, facts: Mapping[str, Any], model: Any, torch: Any) -> d
         if "first" in values:
             return {"variable": name, "kind": kind, "limit": limit, "origin": origin, "values": values}
     return {}
+
+
+def _classes(model: Any, config: Mapping[str, Any], torch: Any) -> tuple[int, str]:
+    """How many classes a classifier has, and what says so: its last layer, where the configuration was not changed with it."""
+    told = int(config.get("num_labels", 0))
+    body = f"{getattr(type(model), 'base_model_prefix', '')}."
+    layers = [
+        (name, int(module.weight.shape[0]))  # a shape can be read when the device is dead
+        for name, module in model.named_modules()
+        if type(module) is torch.nn.Linear and not name.startswith(body)
+    ]
+    name, size = layers[-1] if layers else ("", told)
+    return (told, "config.num_labels") if size == told else (size, f"{name}.out_features")
 
 
 def _named_indices(namespace: Mapping[str, Any], torch: Any) -> Iterator[tuple[str, Any]]:

@@ -147,7 +147,7 @@ class _Reader:
         seen = indices_of(index, limit, check.ignore, self._torch, check.low).get("values") or {}
         if "first" not in seen or not self._agrees(check, counts_indices):
             return {}
-        node = next((node for value, node in self._written if value is index or _is_array_of(value, index)), None)
+        node = next((node for value, node in self._written if value is index or _becomes(value, index)), None)
         named = node is not None and not isinstance(node, (ast.Call, ast.List))
         return {
             "argument": check.argument,
@@ -220,9 +220,13 @@ class _Reader:
         return self._torch.empty((1,) * place + (size,), device="meta")
 
 
-def _is_array_of(value: Any, tensor: Any) -> bool:
-    """Whether the tensor was made of this NumPy array, whose memory it shares."""
+def _becomes(value: Any, tensor: Any) -> bool:
+    """Whether the tensor was made of this list, or of this NumPy array, whose memory it shares."""
     kind = type(value)
+    if kind is list:
+        return (
+            all(type(one) is int for one in value) and value == tensor.tolist()
+        )  # others may do anything when compared
     if (kind.__module__, kind.__name__) != ("numpy", "ndarray"):
         return False
     return bool(value.__array_interface__["data"][0] == tensor.data_ptr())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -13,12 +13,13 @@ from tfdiag_ipython import host_memory
 from tfdiag_ipython.bindings import IPYTHON_NAMES
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
-from tfdiag_ipython.fixes.batch_size import find_batch
+from tfdiag_ipython.fixes.batch_size import find_batch, find_loader
 from tfdiag_ipython.fixes.detach import added_to, collecting_cell, needed_for_backward
 from tfdiag_ipython.fixes.less_memory import given_arguments
 from tfdiag_ipython.fixes.names import names_used
 from tfdiag_ipython.probe import Deadline, Evidence, LiveFrame, Probe, Scene
 from tfdiag_ipython.probes._holders import KINDS, OBJECTS, THOROUGH, Holders, by_size, fields_of
+from tfdiag_ipython.probes._needed import names_needed
 from tfdiag_ipython.probes._nvidia_smi import processes
 from tfdiag_ipython.sizes import memory_size
 
@@ -55,7 +56,7 @@ class MemoryProbe(Probe):
     ``outputs`` and ``frames`` (name, bytes; the largest first; each storage under one name only), ``frame_bytes``, ``available``
     (host bytes, ``None`` where unknown), ``limit`` (of the address space), ``resident``, ``batch`` (where the batch size is set, or
     empty), ``given`` (the training's arguments as source), ``trains`` (the Trainer's training loop is in the traceback),
-    ``checkpoints`` (the argument by which its model computes layers again, or empty), ``read`` (names that the failing cell reads), ``precision`` (``bf16`` or
+    ``checkpoints`` (the argument by which its model computes layers again, or empty), ``read`` (names that the failing cell needs), ``loader`` (where its `DataLoader`'s batch size is set, or empty), ``precision`` (``bf16`` or
     ``fp16``: what the device has), ``collected`` (names of tensors, or of lists of nothing else, with graphs → the cell that adds to
     them, and whether it is a list), ``eight_bit`` (optimizers in 8 bits are installed for it), ``cut`` (not everything was looked into). The quick look asks PyTorch's own books, never the driver.
     """
@@ -110,16 +111,18 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
         "given": given_arguments(scene.cells),
         "trains": bool(trainers),
         "checkpoints": _checkpoint_argument(scene) if any(map(_checkpoints, trainers)) else "",
-        "read": tuple(sorted(names_used(scene.cell.source)[1])) if scene.cell else (),
+        "read": (),
         "precision": "",
         "eight_bit": False,
         "collected": {},
         "cut": False,
     }
+    needed = names_needed(scene.cell.source, scene.namespace) if scene.cell else frozenset()
+    facts |= {"read": tuple(sorted(needed)), "loader": find_loader(scene.cells, needed)}
     holders = None
     if torch is not None:
         holders = Holders(torch, deadline, most)
-        _fill(holders, scene)
+        _fill(holders, scene, needed, asked=thorough)
         for root, name in (("variables", "variables"), ("outputs", "outputs"), ("frames", "frames")):
             facts[name] = tuple(holders.by_name(root)[:SHOWN])
         facts["frame_bytes"] = sum(size for _, size in holders.by_name("frames"))
@@ -144,9 +147,12 @@ def _look(scene: Scene, deadline: Deadline, most: int) -> Evidence:
     return Evidence(MappingProxyType(facts), seen, missing)
 
 
-def _fill(holders: Holders, scene: Scene) -> None:
+def _fill(holders: Holders, scene: Scene, read: Collection[str], *, asked: bool) -> None:
     names = [pair for pair in scene.namespace.items() if not IPYTHON_NAMES.fullmatch(pair[0])]
-    source = scene.cell.source if scene.cell else ""
+    names.sort(
+        key=lambda pair: pair[0] not in read
+    )  # a loader's data is the loader's: deleting the other name frees nothing
+    source = scene.cell.source if scene.cell and not asked else ""  # when a person asks, no step is running
     needed = needed_for_backward(source)
     running = names_used(source)[0] - added_to(source)  # the failing cell's own step: what its graph saved is no leak
     holders.add(

@@ -40,6 +40,8 @@ RIGHT = "A decoder-only model goes on from padding."
 CAUSES = {"mask": UNMASKED, "contradicted": CONTRADICTED, "positions": MOVED, "side": LEFT, "generation": RIGHT}
 REMEDIES = {"positions": "positions", "side": "right"}
 """What puts a cause right, where it is not the mask."""
+SHOWN = 120
+"""Characters of a call that are shown."""
 Calls = tuple[tuple[str, str], ...]
 """Calls in the person's cells: the cell's label, and the source."""
 
@@ -55,7 +57,7 @@ class PaddingProbe(Probe):
     put right, whether the answer changes), ``output`` (its name), ``side``, ``model``, ``inputs`` (the expressions), ``mask`` (an expression
     that gives the mask; empty where none does), ``argument`` (that the mask is passed as), ``given`` (whether the inputs hold a mask),
     ``unmasked`` (calls on these inputs in the person's cells that pass no mask: cell and source), ``masked`` (cells with calls
-    that do), ``editable`` (whether such a call stands in a cell's source). Where all calls that it finds pass the mask, there
+    that do), ``lost`` (whether such a call passes none that ``generate`` could not make itself), ``editable`` (whether such a call stands in a cell's source). Where all calls that it finds pass the mask, there
     is no finding.
     """
 
@@ -181,15 +183,23 @@ def measure(
         "argument": _argument(batch),
         "given": batch.holds_mask,
         "model_class": type(model).__name__,
-        "unmasked": observed or unmasked,
+        "unmasked": shown(observed or unmasked),
         "masked": masked,
-        "editable": any(call.source in place for _, call in calls for _, place in observed)
-        if observed
-        else bool(unmasked if cause == "mask" else calls),
+        "lost": not infers and any("mask" in call.edits for _, call in calls),
+        "editable": any(
+            cause in call.edits and (not observed or any(call.source in place for _, place in observed))
+            for _, call in calls
+        ),
     }
     calls_show = bool(facts["unmasked"]) or not masked or subject == "given"
     finding = Failure.from_finding("padding", CAUSES[cause], facts) if cause and calls_show else None
     return Evidence(MappingProxyType(facts), _observations(facts), finding=finding)
+
+
+def shown(calls: Calls) -> Calls:
+    """The calls as they are shown: without the spaces that line breaks left behind brackets, and cut where they are long."""
+    tidy = ((label, re.sub(r"(?<=[(\[{]) | (?=[)\]}])", "", source)) for label, source in calls)
+    return tuple((label, source if len(source) <= SHOWN else f"{source[: SHOWN - 1]}…") for label, source in tidy)
 
 
 def _argument(batch: Batch) -> str:

@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from tfdiag_ipython.failure import Failure
+from tfdiag_ipython.fixes.source import one_line
 from tfdiag_ipython.probe import Scene
 from tfdiag_ipython.probes.own_hooks import has_own_hooks
-from tfdiag_ipython.probes.padding import measure, unwrapped
+from tfdiag_ipython.probes.padding import measure, shown, unwrapped
 from tfdiag_ipython.probes.padding_batch import ARGUMENTS, Batch, extra, infers_mask, padding_of
 from tfdiag_ipython.probes.padding_places import counts_padding
 from tfdiag_ipython.probes.padding_runs import NEW_TOKENS, TooSlow
@@ -201,7 +202,7 @@ class PaddingWatch:
         if prepared is None:
             return None
         model, batch, padding, name, inputs = prepared
-        cells = reversed([cell for cell in scene.cells if call.source in cell.source])
+        cells = reversed([cell for cell in scene.cells if call.source in one_line(cell.source)])
         observed = ((next((cell.label for cell in cells), "a cell"), call.source),)
         generates = call.method == "generate"
         knows = not generates or padding.token in _told(model, call)
@@ -225,7 +226,7 @@ class PaddingWatch:
         if not cause or self._harmless[kind]:
             return None
         rows, padded = len(batch.mask), int((batch.mask == 0).any(dim=1).sum())
-        facts = {"model": name, "inputs": inputs, "unmasked": observed, "rows": rows, "padded": padded}
+        facts = {"model": name, "inputs": inputs, "unmasked": shown(observed), "rows": rows, "padded": padded}
         told = {"method": "generate" if generates else "call", "side": batch.side, "model_class": type(model).__name__}
         edit = {"mask": batch.expression, "given": batch.holds_mask, "editable": False}
         edit["unmeasured"] = "hooks" if hooks else "slow"

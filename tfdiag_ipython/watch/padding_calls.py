@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import linecache
 import re
 import sys
@@ -14,9 +16,12 @@ from random import Random
 from typing import Any
 
 from tfdiag_ipython.failure import CELL_FILE
+from tfdiag_ipython.fixes.source import one_line
 
 PART = 4
 """Calls kept of a line's beginning, of its end, and of what is between."""
+LONGEST = 2000
+"""Characters of a statement that are kept."""
 LINES = 64
 """Lines, and models made anew in one line, of which calls are kept."""
 
@@ -86,13 +91,25 @@ class Samples:
         key = (id(model), method, file, line)
         sample = self._by_line.get(key)
         if sample is None and len(self._by_line) < LINES:
-            sample = self._by_line[key] = Sample(linecache.getline(file, line).strip()[:120] if line else "")
+            sample = self._by_line[key] = Sample(_statement(file, line) if line else "")
         return sample
 
     def end(self) -> list[Call]:
         """All calls kept, line by line, oldest first; from now on none is kept."""
         kept, self._by_line = self._by_line, {}
         return [call for sample in kept.values() for call in sample.calls]
+
+
+def _statement(file: str, line: int) -> str:
+    """The statement that goes over this line, in one line; of several in a line, or of a loop's head, what stands in the line."""
+    text, source = linecache.getline(file, line).strip(), "".join(linecache.getlines(file))
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
+        simple = (node for node in nodes if not {"body", "cases"} & {*node._fields})
+        here = [node for node in simple if node.lineno <= line <= (node.end_lineno or node.lineno)]
+        if len(here) == 1 and here[0].end_lineno != here[0].lineno:
+            text = ast.get_source_segment(source, here[0]) or text
+    return one_line(text)[:LONGEST]
 
 
 @lru_cache(maxsize=1024)

@@ -225,6 +225,7 @@ class EmbeddingIndexOutOfRange(Rule):
             why=_why(seen, longer),
             evidence=seen.seen,
             fixes=offered,
+            links=self.links if seen["role"] == "tokens" and values["first"] >= limit else (),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
@@ -246,5 +247,5 @@ def _why(seen: Evidence, longer: bool) -> str:
             "negative number that is replaced."
         )
     if seen["role"] == "token types":
-        return f"The model knows {seen['limit']} token type(s), and the tokenizer gave more: it belongs to another kind of model."
+        return "The `token_type_ids` were made for another kind of model: by its tokenizer, or by hand for more segments than this one knows."
     return "The ids were not made for this model: its tokenizer or its `vocab_size` is another one."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix
 from tfdiag_ipython.errors import PlanError
@@ -57,6 +57,8 @@ def fixes(rule: Rule, seen: Evidence, cause: Cause) -> tuple[Fix, ...]:
     offered: list[Fix] = []
     if seen.get("trains") and cause.kind != OCCUPIED:
         offered += _training(rule, seen, cause)
+    elif cause.kind == BATCH and seen.get("loader"):
+        offered.append(_loader(rule, seen["loader"]))
     if cause.kind == FRAGMENTED:
         offered.append(
             rule.offer(
@@ -107,6 +109,17 @@ def fixes(rule: Rule, seen: Evidence, cause: Cause) -> tuple[Fix, ...]:
             )
         )
     return tuple(offered)
+
+
+def _loader(rule: Rule, loader: Mapping[str, Any]) -> Fix:
+    """The batch of a training loop of the person's own: where its steps are taken is the person's, so that nothing is edited."""
+    return rule.offer(
+        "halve-batch",
+        "Halve the batch and double the accumulation",
+        f"Set `batch_size={loader['size'] // 2}` for the `DataLoader` in {loader['cell']}. Where you train, call `backward()` on half the loss, "
+        "and the optimizer's `step()` and `zero_grad()` after every second batch: the same gradients from half as much memory.",
+        display=True,
+    )
 
 
 def _training(rule: Rule, seen: Evidence, cause: Cause) -> list[Fix]:

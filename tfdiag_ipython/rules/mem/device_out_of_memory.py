@@ -66,7 +66,7 @@ class DeviceOutOfMemory(Rule):
 
     *Fixes and their safety*
     `halve-batch` (unsafe: the loss agrees up to rounding, random numbers and batch statistics do not) halves
-    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `checkpoint-activations` (safe: the same numbers, a third
+    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`; for a loop of your own it says where. `checkpoint-activations` (safe: the same numbers, a third
     more time) and `half-precision` (unsafe: 16 bits; offered in the kind that the device has) edit the training's arguments, as does
     `smaller-optimizer` (unsafe: training takes another course; in 8 bits where bitsandbytes is installed). `expandable-segments` (safe) writes the allocator's setting for the
     next start. `detach-collected` (unsafe: no gradient can flow back) keeps a list's tensors without their graphs. `free-failed-cell` (safe) clears the failed cell's frames; `delete-variable` (unsafe) deletes one that would make a

@@ -48,7 +48,7 @@ class HostOutOfMemory(Rule):
 
     *Fixes and their safety*
     `halve-batch` (unsafe: the loss agrees up to rounding, random numbers and batch statistics do not) halves
-    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`. `checkpoint-activations` (safe: the same numbers, a third
+    `per_device_train_batch_size` and doubles `gradient_accumulation_steps`; for a loop of your own it says where. `checkpoint-activations` (safe: the same numbers, a third
     more time) sets `gradient_checkpointing`. `smaller-optimizer` (unsafe: training takes another course) sets `optim="adafactor"`.
     `detach-collected` (unsafe: no gradient can flow back) keeps a list's tensors without the graphs of their forward passes.
     `free-failed-cell` (safe) clears the failed cell's frames. `delete-variable` (unsafe) deletes a variable that would make a difference.
@@ -86,6 +86,13 @@ class HostOutOfMemory(Rule):
             certainty=Certainty.LIKELY,
             title=r"86 MiB",
             evidence={"memory": TRAINED},
+            fixes=("halve-batch", "find-largest-batch"),
+        ),
+        Match(
+            text='Traceback (most recent call last):\n  File "/x/torch/nn/modules/linear.py", line 9, in forward\n    f()\nRuntimeError: '
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 90177536 bytes.",
+            title="86 MiB",
+            evidence={"memory": {"loader": {"size": 64, "cell": "cell 2"}}},
             fixes=("halve-batch", "find-largest-batch"),
         ),
         Match(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Fix, Observation, Sta
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan, Preview, Progress
 from tfdiag_ipython.fixes.cells import EditCells, edit_cells
+from tfdiag_ipython.fixes.model_calls import Program, add_mask
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.fixes.statements import insert_before_call
 from tfdiag_ipython.probe import Evidence, Scene
@@ -48,6 +50,24 @@ def cured(seen: Mapping[str, Any]) -> float:
     """The largest difference that is left when what is wrong was put right."""
     left = seen[REMEDIES.get(seen["cause"], "with")]
     return float(left)
+
+
+def of_output(seen: Mapping[str, Any]) -> str:
+    """What was compared: the output's name as code, or words as they are."""
+    return str(seen["output"]) if " " in seen["output"] else f"`{seen['output']}`"
+
+
+def lacks(source: str, model: str, argument: str) -> str:
+    """What a call does that gave the model no such argument: it may name it and hand on ``None``, or only lead to the model's call."""
+    if re.search(rf"\b{argument}\s*=\s*(?!None\b)", source):
+        return f"hands on an `{argument}` that is None"
+    direct = re.search(rf"\b{re.escape(model)}(?:\.generate)?\(", source)
+    return f"passes no `{argument}`" if direct else f"gives the model no `{argument}`"
+
+
+def by_hand(argument: str) -> str:
+    """How an argument gets into a call that tfdiag cannot edit: most often it stands in a function, under other names."""
+    return f"Give the call `{argument}`; if it stands in a function, hand that through to it."
 
 
 def on_click(seen: Mapping[str, Any]) -> str:
@@ -159,13 +179,21 @@ class Remeasured(EditCells):
 
 
 def pad_on(side: str, tokenizer: str, seen: Mapping[str, Any], scene: Scene) -> Plan:
-    """Sets the tokenizer's padding side before the call that pads, runs the cells again, and measures again."""
+    """Sets the tokenizer's padding side before the call that pads, runs the cells again, and measures again.
+
+    A mask that was ``lost`` is passed, too: without it padding on the left is read as text.
+    """
     statement = f'{tokenizer}.padding_side = "{side}"'
+    padding = next((cell.source for cell in reversed(scene.cells) if _pads(cell.source, tokenizer)), None)
+    lost = Program(str(seen["model"]), str(seen["inputs"]), given=False, infers=False) if seen.get("lost") else None
 
     def change(source: str) -> str:
-        return insert_before_call(source, tokenizer, statement) if _pads(source, tokenizer) else source
+        changed = insert_before_call(source, tokenizer, statement) if source == padding else source
+        return add_mask(changed, lost, str(seen["mask"])) if lost is not None else changed
 
-    return Remeasured(edit_cells(scene, change, undoable=False, fails=False), seen, undoable=False)
+    return Remeasured(
+        edit_cells(scene, change, every=lost is not None, undoable=False, fails=False), seen, undoable=False
+    )
 
 
 def _pads(source: str, tokenizer: str) -> bool:

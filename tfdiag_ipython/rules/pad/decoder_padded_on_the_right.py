@@ -18,6 +18,7 @@ from tfdiag_ipython.watch.padding import SUSPECTED
 BATCH = """
 batch = tokenizer(["the film was good", "dull plot"], padding=True, return_tensors="pt", return_token_type_ids=False)
 """
+ENDS = "model.generation_config.eos_token_id = 0\n"
 GENERATED = {**FACTS, "cause": "generation", "method": "generate", "model_class": "GPT2LMHeadModel"}
 
 
@@ -91,6 +92,15 @@ class DecoderPaddedOnTheRight(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("pad-on-the-left"),),
         ),
+        Reproduce(  # padding ends texts, too: on the left it would be read as text without the mask
+            (
+                DECODER + ENDS + BATCH,
+                'out = model.generate(batch["input_ids"], max_new_tokens=4, do_sample=False)',
+            ),
+            probe="padding model batch",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("pad-on-the-left"),),
+        ),
         Reproduce(
             (DECODER + BATCH, "out = model.generate(**batch, max_new_tokens=4, do_sample=False)"),
             finding=Failure.from_finding("padding", SUSPECTED["generation"], {**SUSPICION, "method": "generate"}),
@@ -130,16 +140,23 @@ class DecoderPaddedOnTheRight(Rule):
             what="A decoder-only model generates after the last position of each row; in the shorter rows that is padding.",
             why="Tokenizers pad on the right unless they are told otherwise.",
             evidence=evidence_of(seen),
-            fixes=(self._left(tokenizer, **{key: seen[key] for key in ("model_class",)}, before=seen["asgiven"]),),
+            fixes=(self._measured_left(seen, tokenizer),),
         )
 
-    def _left(self, tokenizer: str, **told: Any) -> Fix:
+    def _measured_left(self, seen: Mapping[str, Any], tokenizer: str) -> Fix:
+        told = {key: seen[key] for key in ("model_class", "model", "inputs", "mask")}
+        lost = bool(seen.get("lost") and seen["mask"])
+        return self._left(tokenizer, lost=lost, before=seen["asgiven"], **told)
+
+    def _left(self, tokenizer: str, *, lost: bool = False, **told: Any) -> Fix:
+        too = " The mask is passed, too: padding and the end of a text are one token here." if lost else ""
         return self.offer(
             "pad-on-the-left",
-            f'Set {tokenizer or "tokenizer"}.padding_side = "left"',
-            "Before the prompts are tokenized; then make the batch again. For training, the right is fine.",
+            f'Set {tokenizer or "tokenizer"}.padding_side = "left"{" and pass the mask" if lost else ""}',
+            f"Before the prompts are tokenized; then make the batch again.{too} For training, the right is fine.",
             display=not tokenizer,
             tokenizer=tokenizer,
+            lost=lost,
             **told,
         )
 

@@ -12,7 +12,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import CONTRADICTED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION
-from tfdiag_ipython.rules.pad._measured import Measure, Remeasured, evidence_of, suspected
+from tfdiag_ipython.rules.pad._measured import Measure, Remeasured, by_hand, evidence_of, of_output, suspected
 from tfdiag_ipython.watch.padding import SUSPECTED
 
 WRONG = {**FACTS, "cause": "contradicted", "mask": "(ids != 0).long()", "inputs": "ids"}
@@ -95,10 +95,12 @@ class MaskCountsPadding(Rule):
         count = len(seen["changed"])
         rows = f"{count} of {seen['rows']} rows {'gives' if count == 1 else 'give'} another answer"
         mask = f" in {cell}" if cell else f" in `{seen['inputs']}`"
+        passed = f"attention_mask={seen['mask']}"
+        told = f"Sets `{passed}` in the call." if seen["editable"] else by_hand(passed)
         replace = self.offer(
             "replace-mask",
             "Pass the mask that the padding asks for",
-            f"Sets `attention_mask={seen['mask']}` in the call." if seen["mask"] else "Use the tokenizer's own mask.",
+            told if seen["mask"] else "Use the tokenizer's own mask.",
             display=not seen["editable"] or not seen["mask"],
             before=seen["asgiven"],
             **{key: seen[key] for key in ("model", "inputs", "mask", "given", "method", "model_class")},
@@ -106,7 +108,7 @@ class MaskCountsPadding(Rule):
         return self.found(
             f"{rows if count else 'Padded rows come out differently'}: the attention mask{mask} counts padding as text",
             Certainty.CONFIRMED,
-            what=f"Each row was compared with the same row alone: the largest difference in `{seen['output']}` is "
+            what=f"Each row was compared with the same row alone: the largest difference in {of_output(seen)} is "
             f"{seen['asgiven']:.2g}, and {size(seen['with'], seen)} with the mask that the padding asks for.",
             why="The mask has a 1 at padding tokens: it was made for other ids, or filled with ones.",
             evidence=evidence_of(seen),

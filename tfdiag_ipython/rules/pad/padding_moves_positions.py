@@ -15,7 +15,16 @@ from tfdiag_ipython.probes.padding_places import BOTH, PLACE, POSITIONS
 from tfdiag_ipython.probes.tokenizers import TokenizersProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import BART, DECODER, FACTS, ROBERTA, SUSPICION
-from tfdiag_ipython.rules.pad._measured import Measure, Remeasured, cured, evidence_of, pad_on, suspected
+from tfdiag_ipython.rules.pad._measured import (
+    Measure,
+    Remeasured,
+    by_hand,
+    cured,
+    evidence_of,
+    of_output,
+    pad_on,
+    suspected,
+)
 from tfdiag_ipython.watch.padding import SUSPECTED
 
 TITLES = {
@@ -162,7 +171,7 @@ class PaddingMovesPositions(Rule):
         return self.found(
             f"{rows if count else 'Padded rows come out differently'}: {TITLES[seen['moved']]}{where}",
             Certainty.CONFIRMED if calls else Certainty.LIKELY,
-            what=f"Each row was compared with the same row alone: the largest difference in `{seen['output']}` is "
+            what=f"Each row was compared with the same row alone: the largest difference in {of_output(seen)} is "
             f"{size(seen['asgiven'], seen)}. The mask leaves {size(seen['with'], seen)}; put right, it is {size(cured(seen), seen)}.",
             why=f"{REASONS[seen['moved']].format(**seen)} {self._cure(seen)}",
             evidence=evidence_of(seen),
@@ -181,11 +190,12 @@ class PaddingMovesPositions(Rule):
         told["before"] = max(seen["asgiven"], seen["without"])
         found = []
         if seen["cause"] == "positions" and seen["mask"]:
+            passed = f"position_ids=({seen['mask']}.cumsum(-1) - 1).clamp(min=0)"
             found.append(
                 self.offer(
                     "pass-position-ids",
                     "Pass positions that skip the padding",
-                    f"Adds `position_ids=({seen['mask']}.cumsum(-1) - 1).clamp(min=0)` to the call.",
+                    f"Adds `{passed}` to the call." if seen["editable"] else by_hand(passed),
                     display=not seen["editable"],
                     **told,
                 )

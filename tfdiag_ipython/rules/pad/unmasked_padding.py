@@ -12,7 +12,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.padding import UNMASKED, size
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import FACTS, SETUP, SUSPICION, TRANSLATOR
-from tfdiag_ipython.rules.pad._measured import Measure, Remeasured, evidence_of, suspected
+from tfdiag_ipython.rules.pad._measured import Measure, Remeasured, by_hand, evidence_of, lacks, of_output, suspected
 from tfdiag_ipython.watch.padding import SUSPECTED
 
 UNSEEN = (
@@ -144,7 +144,9 @@ class UnmaskedPadding(Rule):
         if "tolerance" not in seen:
             cell, source = seen["unmasked"][0]
             rows = f"{seen['padded']} of {seen['rows']} rows look padded"
-            return suspected(self, seen, f"`{source}` in {cell} passes no `attention_mask`, and {rows}")
+            return suspected(
+                self, seen, f"`{source}` in {cell} {lacks(source, seen['model'], 'attention_mask')}, and {rows}"
+            )
         calls, argument = seen["unmasked"], seen["argument"]
         count = len(seen["changed"])
         does = (
@@ -159,9 +161,10 @@ class UnmaskedPadding(Rule):
         cured = seen["with"] <= seen["tolerance"]
         offered: tuple[Fix, ...] = ()
         if cured:
-            told = f"Adds `{argument}={seen['mask']}` to the call."
+            passed = f"{argument}={seen['mask']}"
+            told = f"Adds `{passed}` to the call." if seen["editable"] else by_hand(passed)
             if not seen["mask"]:
-                told = "Pass the `attention_mask` that the tokenizer returns with these ids."
+                told = "Pass the `attention_mask` that the tokenizer returns with these ids; a collator that makes the batch must keep it."
             if argument != "attention_mask":
                 told = f"Add `{argument}`: 1 at the decoder's tokens, 0 at its padding."
             offered = (
@@ -174,11 +177,13 @@ class UnmaskedPadding(Rule):
                     **{key: seen[key] for key in ("model", "inputs", "mask", "given", "method", "model_class")},
                 ),
             )
-        why = f"`{calls[0][1]}` passes no `{argument}`, so padding counts as text." if calls else UNSEEN.format(**seen)
+        why = UNSEEN.format(**seen)
+        if calls:
+            why = f"`{calls[0][1]}` {lacks(calls[0][1], seen['model'], argument)}, so padding counts as text."
         if not cured:
             why += " The mask alone does not cure it here: this model sees the padding in other ways, too."
         return self.found(
-            f"{rows} without `{argument}`{where}: the largest difference in `{seen['output']}` is {seen['without']:.2g}",
+            f"{rows} without `{argument}`{where}: the largest difference in {of_output(seen)} is {seen['without']:.2g}",
             Certainty.CONFIRMED if calls else Certainty.POSSIBLE,
             what=f"Each row was compared with the same row alone. With the mask the largest difference is {size(seen['with'], seen)}.",
             why=why,
