@@ -1,5 +1,8 @@
 """Edits keep everything that is not edited: comments, layout, IPython's own lines."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tfdiag_ipython.fixes.names import names_used
@@ -115,3 +118,25 @@ def test_an_attribute_is_renamed_and_nothing_that_only_reads_alike():
     assert (
         rename_attribute(source, "genrate", "generate") == "genrate = 'genrate'\nids = model . generate(x)  # genrate\n"
     )
+
+
+FULL = """
+import resource
+import libcst
+from tfdiag_ipython.errors import PlanError
+from tfdiag_ipython.fixes.source import replace_symbol
+
+libcst.parse_module("x = 1")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
+try:
+    replace_symbol("from a import b", "b", "c", module="a")
+except PlanError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux refuses memory beyond a process's limit")
+def test_where_memory_is_full_an_edit_is_refused_and_the_program_lives_on():
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "not even memory to edit your code" in done.stdout, done.stderr

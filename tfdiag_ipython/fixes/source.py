@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tfdiag_ipython.errors import PlanError
+
 if TYPE_CHECKING:
     import libcst as cst
 
@@ -41,6 +43,7 @@ def transform(source: str, edit: Callable[[cst.Module], cst.Module]) -> str:
     head, body, lines = _mask(source)
     if body is None:
         return source
+    _leave_room(len(body))
     try:
         tree = cst.parse_module(body)
     except (cst.ParserSyntaxError, RecursionError):
@@ -49,6 +52,14 @@ def transform(source: str, edit: Callable[[cst.Module], cst.Module]) -> str:
     if changed == body:
         return source
     return head + _MARKED.sub(lambda match: lines[int(match[1])], changed)
+
+
+def _leave_room(characters: int) -> None:
+    """LibCST's native parser ends the process where memory is refused to it; raises ``PlanError`` before that."""
+    try:
+        bytearray(2**24 + 1000 * characters)  # measured: about 700 bytes a character
+    except MemoryError:
+        raise PlanError("There is not even memory to edit your code: free what you can spare, and click once more.") from None
 
 
 def python_of(source: str) -> str | None:

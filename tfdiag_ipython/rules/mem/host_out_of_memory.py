@@ -166,7 +166,7 @@ class HostOutOfMemory(Rule):
             isolated=True,
         ),
         Reproduce(
-            (COLLECTS, limit(800), EVALUATES),
+            (COLLECTS, limit(820), EVALUATES),
             needs=("torch",),
             title="`scores` holds .* MiB, most of it for a backward pass",
             fixes=(Try("detach-collected"),),
