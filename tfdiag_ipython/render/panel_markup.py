@@ -37,17 +37,19 @@ def ended(done: str, verification: Verification) -> str:
     return told + (f"<p>{inline(line(done, TEXT_LIMIT))}</p>" if done else "")
 
 
-def preview(preview: Preview) -> str:
-    """What a plan would do, before it does it."""
+def preview(preview: Preview, heading: str = "", *, noted: bool = True) -> str:
+    """What a plan would do, before it does it; ``noted``: and what follows from it."""
     text = clean(preview.text, SHOWN_TEXT_LIMIT)
     body = "".join(map(_diff_line, text.splitlines())) if preview.kind == "diff" else html.escape(text)
-    note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note else ""
-    return f"<p>{HEADINGS[preview.kind]}</p><pre>{body}</pre>{note}"
+    note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note and noted else ""
+    return f"<p>{heading or HEADINGS[preview.kind]}</p><pre>{body}</pre>{note}"
 
 
 def _diff_line(text: str) -> str:
+    if text.startswith("@@"):  # places in a text that is shown in full or nearly so
+        return ""
     if text.startswith(("+++", "---")):
-        return f"{html.escape(text)}\n"
+        return f'<span class="tfdiag-quiet">{html.escape(text)}</span>\n'
     tag = {"+": "ins", "-": "del"}.get(text[:1], "span")
     return f"<{tag}>{html.escape(text)}</{tag}>" + ("\n" if tag == "span" else "")
 
@@ -57,6 +59,11 @@ def written(cells: str) -> str:
     return (
         f'<p role="status" class="tfdiag-quiet">The text of {inline(cells)} now holds the fix; Undo takes it back.</p>'
     )
+
+
+def refused(refusal: str, plan: Plan) -> str:
+    """The fix was not written into the cells: why, and what it is, to be made by hand."""
+    return said(refusal) + preview(plan.preview(), "This is the fix:", noted=False) + sources(plan, folded=True)
 
 
 def sources(plan: Plan, *, folded: bool) -> str:
@@ -71,8 +78,8 @@ def sources(plan: Plan, *, folded: bool) -> str:
 
 
 def copyable(text: str, heading: str) -> str:
-    """Read-only text to select. Without the attribute JupyterLab would take Ctrl+A and Ctrl+C for its own commands."""
+    """Read-only text that one click selects, to be copied. Without the last attribute JupyterLab would take Ctrl+C for its own command."""
     text = clean(text, SHOWN_TEXT_LIMIT)
     head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
     size = f'rows="{min(text.count(chr(10)) + 1, 12)}"'
-    return f'{head}<textarea readonly {size} data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'
+    return f'{head}<textarea readonly {size} onfocus="this.select()" data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'
