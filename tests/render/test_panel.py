@@ -292,6 +292,9 @@ def test_old_panels_are_closed(page):
         page.run("show_panel(Session([first]))")
     roots = [state for state in page.widgets.values() if "tfdiag-panel" in state.get("_dom_classes", ())]
     assert len(roots) == int(page.value("module.LIVE_PANELS"))
+    standing = len(page.widgets)
+    page.run("show_panel(Session([first]))")
+    assert len(page.widgets) == standing  # the closed one left nothing behind
     page.click("Do mend (unsafe)")
     assert "Apply" in page.buttons()
 

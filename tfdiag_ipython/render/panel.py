@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
@@ -106,9 +106,6 @@ class Panel(Acting):
         # what was put into the notebook's cells, whatever came of it there
         self._placed: tuple[Fix, Plan] | None = None
         self._done: tuple[str, float] = ("", 0.0)
-        # of the newest fix that was carried out, with its Undo; what is said since stands above it
-        self._outcome = self._box([])
-        self._aside = self._box([])
         first, *others = session.diagnoses[:SHOWN]
         rows = []
         if _executable(first):
@@ -120,7 +117,18 @@ class Panel(Acting):
         explain = self._tool("Explain this rule", partial(self._explain, first.code))
         report = self._tool("Show report to copy", self._report)
         wrong = self._tool("This diagnosis is wrong", partial(self._reject, first.code))
-        self._stand([*rows, self._stage, self._outcome, self._row([explain, report, wrong]), self._aside])
+        self._tools = self._row([explain, report, wrong])
+        self._stand([*rows, self._stage, self._tools])
+
+    @cached_property
+    def _outcome(self) -> Any:
+        """Of the newest fix that was carried out, with its Undo; what is said since stands above it."""
+        return self._box_below(self._stage)
+
+    @cached_property
+    def _aside(self) -> Any:
+        """The rule's page, or a report."""
+        return self._box_below(self._tools)
 
     def displayed(self) -> None:
         """It stands on the page: have the page say whether it can hold the fix in the notebook's own cell."""
