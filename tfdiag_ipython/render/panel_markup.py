@@ -23,7 +23,7 @@ HEADINGS = {
 
 def wrapped(markup: str) -> str:
     """What a widget of the panel shows, in the panel's own style."""
-    return f'<div class="tfdiag-say">{markup}</div>'
+    return f'<div class="tfdiag-say" dir="auto">{markup}</div>'
 
 
 def said(sentence: str) -> str:
@@ -42,7 +42,7 @@ def preview(preview: Preview, heading: str = "", *, noted: bool = True) -> str:
     text = clean(preview.text, SHOWN_TEXT_LIMIT)
     body = "".join(map(_diff_line, text.splitlines())) if preview.kind == "diff" else html.escape(text)
     note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note and noted else ""
-    return f"<p>{heading or HEADINGS[preview.kind]}</p><pre>{body}</pre>{note}"
+    return f'<p>{heading or HEADINGS[preview.kind]}</p><pre dir="ltr">{body}</pre>{note}'
 
 
 def _diff_line(text: str) -> str:
@@ -82,4 +82,4 @@ def copyable(text: str, heading: str) -> str:
     text = clean(text, SHOWN_TEXT_LIMIT)
     head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
     size = f'rows="{min(text.count(chr(10)) + 1, 12)}"'
-    return f'{head}<textarea readonly {size} onfocus="this.select()" data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'
+    return f'{head}<textarea readonly dir="ltr" {size} onfocus="this.select()" data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'
