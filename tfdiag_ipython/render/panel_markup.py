@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from tfdiag_ipython.diagnosis import Verification
 from tfdiag_ipython.fix import Plan, Preview
+from tfdiag_ipython.fixes.cells import CellEdit
 from tfdiag_ipython.render.html import inline
 from tfdiag_ipython.render.text import OUTCOMES, TEXT_LIMIT, clean, line
 
 SHOWN_TEXT_LIMIT = 20_000
 """Characters of a preview, a new source or a report that are sent to the front end."""
-KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
+KEEP = "The text of {cell} is as it was. To keep the fix, copy this into it:"
 AS_IT_WAS = "Your cells' text was not changed."
 HEADINGS = {
     "diff": "This is what would change:",
@@ -71,15 +73,18 @@ def sources(plan: Plan, *, folded: bool) -> str:
     sources: tuple[str, ...] = getattr(plan, "sources", ())
     if not sources:
         return ""
+    edits: Sequence[CellEdit] = getattr(plan, "edits", ())
+    labels = [edit.cell.label for edit in edits] if len(edits) == len(sources) > 1 else ["your cell"] * len(sources)
     if folded:
-        fields = "".join(copyable(source, "") for source in sources)
+        fields = "".join(map(copyable, sources, (f"For {label}:" if edits[1:] else "" for label in labels)))
         return f"<details><summary class='tfdiag-quiet'>The new source, to copy</summary>{fields}</details>"
-    return "".join(copyable(source, KEEP) for source in sources)
+    return "".join(copyable(source, KEEP.format(cell=label)) for source, label in zip(sources, labels, strict=True))
 
 
 def copyable(text: str, heading: str) -> str:
     """Read-only text that one click selects, to be copied. Without the last attribute JupyterLab would take Ctrl+C for its own command."""
     text = clean(text, SHOWN_TEXT_LIMIT)
     head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
-    size = f'rows="{min(text.count(chr(10)) + 1, 12)}"'
-    return f'{head}<textarea readonly dir="ltr" {size} onfocus="this.select()" data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'
+    field = f'readonly dir="ltr" rows="{min(text.count(chr(10)) + 1, 12)}" aria-label="{heading or "To copy"}"'
+    reach = 'onfocus="this.select()" data-lm-suppress-shortcuts="true"'
+    return f"{head}<textarea {field} {reach}>{html.escape(text)}</textarea>"
