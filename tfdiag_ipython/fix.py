@@ -109,7 +109,9 @@ class Plan(ABC):
     def then_runs(self) -> str:
         """The sentence of the preview that says what :meth:`verify` will run."""
         names = ", ".join(cell.label for cell in self.reruns)
-        return f"Then runs again, in this order: {names}." if names else ""
+        if len(self.reruns) < 2:
+            return f"Then runs {names} again." if names else ""
+        return f"Then runs again, in this order: {names}."
 
     def put_back(self, made_anew: Collection[str] = ()) -> str:
         """Bind what the cells bound that :meth:`verify` ran to what it was before, and say so, but of ``made_anew``."""
@@ -145,7 +147,7 @@ class Plan(ABC):
 
     def _run_again(self, progress: Progress) -> Verification:
         for number, cell in enumerate(self.reruns):
-            progress.report(f"Running {cell.label} …", number / len(self.reruns))
+            progress.report(f"Running {cell.label} …", number / len(self.reruns) if self.reruns[1:] else None)
             result = self.run(cell)
             if result.deferred:
                 return Verification(Status.PENDING, result.deferred)

@@ -51,7 +51,7 @@ def failed(page: Any, address: str, name: str, source: str = WRONG) -> Any:
     lab.open_notebook(page, address, name)
     page.evaluate(SET, [FAILS, source])
     panel = lab.run_to_first_panel(page)
-    panel.get_by_text("an edit in your cell itself").wait_for()
+    panel.get_by_text("goes into your cell itself").wait_for()
     return panel
 
 
@@ -151,12 +151,13 @@ TEXTS = "() => [...window.notebook.cells].map(cell => cell.sharedModel.getSource
 
 
 def refuses(page: Any, panel: Any, change: str, told: str) -> None:
-    """After this change of the notebook a click on the fix leaves its text alone, says why, and offers the fix to copy."""
+    """After this change of the notebook a click on the fix leaves its text alone, says why, shows the fix, and offers it to copy."""
     page.evaluate(f"() => {{ const model = window.notebook; {change} }}")
     before = page.evaluate(TEXTS)
     panel.get_by_role("button", name="Write AutoTokenizer").click()
     panel.get_by_text(told).wait_for()
     assert page.evaluate(TEXTS) == before
+    assert f"+{RIGHT}" in panel.inner_text()
     assert panel.locator("textarea").input_value() == RIGHT
 
 
@@ -214,6 +215,13 @@ def test_two_pages_of_one_notebook_are_both_written_and_the_one_with_the_click_r
         tried(panel)
         seen.get_by_text("The text of cell 2 now holds the fix").wait_for()
         assert sources(page)[FAILS] == sources(other)[FAILS] == TWICE + RIGHT
+        page.evaluate(SET, [FAILS, "mine = 1"])
+        seen.get_by_role("button", name="Undo").click()
+        seen.get_by_text("The text of cell 2 is as it was").wait_for()  # what the other page has is no refusal here
+        assert sources(page)[FAILS] == "mine = 1" and sources(other)[FAILS] == TWICE + WRONG
+        page.evaluate(SET, [FAILS, TWICE + WRONG])
+        tried(panel)
+        seen.get_by_text("The text of cell 2 now holds the fix").wait_for()
         seen.get_by_role("button", name="Run cell 2 in the notebook").click()
         other.get_by_text(VERIFIED).wait_for()
         other.wait_for_timeout(2000)

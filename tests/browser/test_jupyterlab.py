@@ -107,3 +107,8 @@ def test_a_failing_cell_is_diagnosed_fixed_and_verified(page):
 
     panel.get_by_role("button", name="Undo").click()
     panel.get_by_text("Put back").wait_for()
+
+    panel.get_by_role("button", name="This diagnosis is wrong").click()
+    page.get_by_text("you called CFG001 wrong here").wait_for()
+    assert page.locator(".tfdiag-answer").count() == 0
+    panel.get_by_text("CFG001 stays silent").wait_for()

@@ -10,7 +10,9 @@ from tests.browser import lab
 from tests.browser.test_jupyterlab import CONTRASTS, OVERFLOWING
 from tests.render.examples import DIAGNOSIS
 from tfdiag_ipython.diagnosis import Observation
+from tfdiag_ipython.fix import Preview
 from tfdiag_ipython.render.html import render_html, resource
+from tfdiag_ipython.render.panel_markup import copyable, preview, wrapped
 
 pytestmark = pytest.mark.browser
 PATH = "/home/me/" + "a-very-long-folder-name/" * 30 + "model.safetensors"
@@ -58,6 +60,15 @@ def test_the_bar_stands_where_the_line_begins_and_text_runs_its_own_way(page):
             assert page.locator(part).evaluate(sides) == expected
         assert page.locator(".tfdiag-answer").evaluate("one => getComputedStyle(one).direction") == "rtl"
         assert page.locator("td").first.evaluate("one => getComputedStyle(one).direction") == "ltr"
+
+
+def test_code_and_english_run_from_the_left_on_a_page_that_does_not(page):
+    shown = preview(Preview("diff", "--- a\n+++ b\n-x = 1\n+x = 2", "Then runs cell 2 again.")) + copyable(
+        "# x", "To copy:"
+    )
+    page.set_content(f'<html dir="rtl"><body>{wrapped(shown)}</body></html>')
+    directions = "[...document.querySelectorAll('pre, textarea, p')].map(one => getComputedStyle(one).direction)"
+    assert set(page.evaluate(directions)) == {"ltr"}
 
 
 @pytest.mark.parametrize("width", [320, 1280])

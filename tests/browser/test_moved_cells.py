@@ -30,7 +30,7 @@ def test_after_insertions_and_moves_the_right_cell_runs_and_the_page_logs_no_err
         page.on("pageerror", lambda error: wrong.append(str(error)))
         lab.open_notebook(page, address, "long.ipynb")
         panel = lab.run_to_first_panel(page)
-        panel.get_by_text("an edit in your cell itself").wait_for()
+        panel.get_by_text("goes into your cell itself").wait_for()
         page.evaluate(MANY)
         panel.get_by_role("button", name="Write AutoTokenizer").click()
         page.get_by_text("tfdiag: Verified: Cell 5 ran without an error.").wait_for()

@@ -12,6 +12,9 @@ CELLS = ("%load_ext tfdiag", "from transformers import AutoTokenizr")
 BARE = ("import sys; sys.modules['anywidget'] = None\n%load_ext tfdiag", *CELLS[1:])
 """Where anywidget is not installed."""
 ANSWER = "AutoTokenizer"
+BROKEN_LINKS = """panel => [panel, ...panel.querySelectorAll('*')].map(one => getComputedStyle(one, '::before'))
+    .filter(before => before.content !== 'none' && before.display !== 'none').length"""
+"""Signs that ipywidgets puts before each widget of a former kernel."""
 
 
 def test_the_diagnosis_is_still_there_and_nothing_looks_broken(tmp_path):
@@ -58,11 +61,12 @@ def test_the_panel_of_a_former_kernel_has_no_dead_button_and_says_what_to_do(tmp
         lab.open_notebook(page, address, "restarted.ipynb")
         panel = lab.run_to_first_panel(page)
         if cells is CELLS:
-            panel.get_by_text("an edit in your cell itself").wait_for()
+            panel.get_by_text("goes into your cell itself").wait_for()
         page.evaluate(f"() => window.jupyterapp.shell.currentWidget.sessionContext.{ends}")
         panel.locator(".tfdiag-row").first.wait_for(state="hidden")
         assert not [button for button in panel.get_by_role("button").all() if button.is_visible()]
         said = panel.evaluate("panel => getComputedStyle(panel, '::after').content")
+        assert panel.evaluate(BROKEN_LINKS) == 0
         assert "run the cell again" in said and page.locator(".tfdiag-answer").is_visible()
 
 

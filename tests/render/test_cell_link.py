@@ -23,10 +23,10 @@ PUT = "Put into the cell"
 class Notebook:
     """The page's side of the link: it answers as `cell_link.js` does."""
 
-    def __init__(self, page, cell: str) -> None:
+    def __init__(self, page, cell: str, source: str = FAILS) -> None:
         self.page, self.cell = page, cell
         page.run("kept = []")
-        page.run(FAILS, cell)
+        page.run(source, cell)
         self.link = next(model for model, state in page.widgets.items() if "owner" in state)
         page.answer(self.link, {"able": True})
 
@@ -87,6 +87,28 @@ def test_after_a_refusal_the_next_run_is_the_persons_own(notebook, outcome, told
     assert told in notebook.page.text() and FIXED in notebook.page.markup()
     shown = notebook.ran("kept = 'mine'")
     assert "Verified" not in shown and not notebook.page.button("Undo")
+
+
+def test_a_fix_that_leads_to_another_failure_in_its_cell_can_be_taken_back_there(page):
+    notebook = Notebook(page, "fails-on", FAILS + "\nundefined")
+    notebook.put("replaced")
+    assert "Another failure" in notebook.ran(FIXED + "\nundefined")
+    notebook.page.click("Undo")
+    assert notebook.request["changes"][0]["after"] == FAILS + "\nundefined"
+
+
+def test_a_run_that_was_stopped_proves_nothing_and_the_check_stays_due(notebook):
+    notebook.put("replaced")
+    assert "you stopped" in notebook.ran("raise KeyboardInterrupt")
+    assert "Verified" in notebook.ran(FIXED)
+
+
+def test_a_run_that_fails_while_tfdiag_is_off_is_not_called_verified(notebook):
+    notebook.put("replaced")
+    notebook.page.run("%tfdiag off")
+    shown = notebook.ran(FAILS)
+    notebook.page.run("%tfdiag on")
+    assert "Still failing" in shown and "misspelt" not in shown
 
 
 def test_of_a_cell_that_the_person_edited_once_more_nothing_is_taken_back(notebook):

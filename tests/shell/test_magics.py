@@ -17,7 +17,12 @@ def test_it_shows_the_last_diagnosis_again(run):
     assert SPOKEN in run("%tfdiag")
     shown = run("1/0", "%tfdiag")
     assert "knows nothing about the last failure (ZeroDivisionError in cell 5)" in shown
-    assert SPOKEN in shown
+    assert "This was found in cell 3:" in shown and SPOKEN in shown
+
+
+def test_it_names_what_the_settings_keep_silent(run):
+    assert "There is no rule TST999." in run("%tfdiag config ignored=TST001,TST999")
+    assert "no rule that may speak (TST001, TST999: ignored) fits it" in run(ASSEMBLE, FAILS, "%tfdiag")
 
 
 def test_a_mistyped_magic_is_not_the_last_failure(run):

@@ -302,6 +302,6 @@ def _affected(cells: Sequence[Cell], edits: Sequence[CellEdit], fails: bool) -> 
 def diff(before: str, after: str, label: str) -> str:
     """A unified diff of a cell's source."""
     lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"{label}, now", f"{label}, fixed", lineterm="", n=2
+        before.splitlines(), after.splitlines(), f"{label}, as it ran", f"{label}, fixed", lineterm="", n=2
     )
     return "\n".join(lines)

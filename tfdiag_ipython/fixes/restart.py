@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Host, Plan, Preview, Progress, RunResult
 from tfdiag_ipython.fixes.cells import that_ended_well
@@ -46,7 +47,10 @@ class RestartKernel(Plan):
 
     def execute(self, progress: Progress) -> str:
         self.host.restart(self.again)
-        return f"The kernel restarts. {self._then}"
+        return "The kernel restarts."
+
+    def verify(self, progress: Progress) -> Verification:
+        return Verification(Status.PENDING, self._then.removeprefix("Then "))
 
 
 def restart(scene: Scene, *, guarded: bool = False) -> RestartKernel:
@@ -86,7 +90,7 @@ class RunAgain(Plan):
         return Preview("text", listed, "In this order, until one fails; their output stands here. Stop ends it.")
 
     def execute(self, progress: Progress) -> str:
-        return "They run as copies, which the history does not list."
+        return "They ran as copies, which the history does not list."
 
     def run(self, cell: Cell) -> RunResult:
         if not guards(cell.source):

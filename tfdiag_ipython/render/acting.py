@@ -43,7 +43,7 @@ class Acting(View):
             self._say(outcome)
             return
         self._taken_back()
-        TEXT.write_back(outcome, self._say)
+        TEXT.write_back(outcome, self._say, self._pressed)
 
     def _taken_back(self) -> None:
         """Nothing more is to be told of the fix."""

@@ -91,7 +91,7 @@ class CellLink:
         """Whether a page has said that it can write into the notebook."""
         self._when_able: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, tuple[Sequence[Change], Told, bool]] = {}
+        self._waiting: dict[int, tuple[Sequence[Change], Told, bool, bool]] = {}
         self._widget: Any = Link()
         self._widget.on_msg(self._answered)
 
@@ -113,15 +113,15 @@ class CellLink:
     ) -> None:
         """Ask the page to write these texts, all or none, and then to run these cells, in order.
 
-        Every page of the notebook writes; the one in which the button ``pressed`` was clicked runs. ``told`` learns whether it was written
-        and begins to run; ``quietly``, it hears nothing where no page can write.
+        Where the notebook stands in several pages, the one in which the button ``pressed`` was clicked does it, and the others then
+        write the same. ``told`` learns whether it was written and begins to run; ``quietly``, it hears nothing where no page can write.
         """
         number = next(self._numbers)
         asked = [
             {"id": one.id, "now": [one.before, one.earlier or one.before, one.after], "after": one.after}
             for one in changes
         ]
-        self._waiting[number] = (tuple(changes), told, quietly)
+        self._waiting[number] = (tuple(changes), told, quietly, bool(pressed and changes))
         self._widget.request = {"number": number, "changes": asked, "run": list(run), "pressed": pressed}
         kernel = getattr(self._widget.comm, "kernel", None)
         if kernel is not None:
@@ -136,9 +136,11 @@ class CellLink:
         asked = self._waiting.pop(content.get("number"), None)
         if asked is None:  # a second page with the same notebook
             return
-        changes, told, quietly = asked
+        changes, told, quietly, alone = asked
         self._done(content.get("number"))
         outcome = content.get("outcome")
+        if outcome == "replaced" and alone:
+            self.ask(changes, lambda refusal: None, quietly=True)
         refused = next((one.label for one in changes if one.id == content.get("id")), "the cell")
         if outcome == "replaced":
             told("")
@@ -153,7 +155,7 @@ class CellLink:
         if asked is None:
             return
         self._done(number)
-        _, told, quietly = asked
+        _, told, quietly, _ = asked
         if not quietly:
             told(UNANSWERED)
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 from tfdiag_ipython.diagnosis import Applicability, Diagnosis, Fix, Status, Verification
@@ -20,14 +20,15 @@ from tfdiag_ipython.fixes.cells import asks_first
 from tfdiag_ipython.render.acting import RUNNING, Acting, Taken, carry_out
 from tfdiag_ipython.render.cell_link import cell_link, changes_of, scratch_cell
 from tfdiag_ipython.render.panel_cells import TEXT, cells_of, to_run
-from tfdiag_ipython.render.panel_markup import copyable, ended, preview, said, sources, wrapped
+from tfdiag_ipython.render.panel_markup import copyable, ended, preview, refused, said, sources, wrapped
 from tfdiag_ipython.render.text import SAFETY, SHOWN, TITLE_LIMIT, line, silenced
 from tfdiag_ipython.render.view import STOPPED, Teller, View
 
 LIVE_PANELS = 20
 """Panels whose widgets stay open; older ones are closed, so that a long session leaks neither comms nor undo data."""
-AT_ONCE = "A safe fix that can be undone and runs nothing twice is carried out at once; every other is shown first."
-INTO_CELL = "A safe fix that can be undone and runs nothing twice is carried out at once, an edit in your cell itself; every other is shown first."
+SHOWN_FIRST = "One that is unsafe, cannot be undone, or runs something twice is shown first."
+AT_ONCE = f"A safe fix needs one click. {SHOWN_FIRST}"
+INTO_CELL = f"A safe fix needs one click; an edit goes into your cell itself. {SHOWN_FIRST}"
 RUN_IT = "Run it; I will check it then."
 TWICE = 0.3
 """Seconds after a fix in which one more click on its button is the second of a double click, which waited for the kernel meanwhile."""
@@ -101,12 +102,10 @@ class Panel(Acting):
         self._idle: dict[str, Any] = {}  # the buttons that can be clicked while no fix runs
         self._rows: dict[str, Any] = {}  # the fixes of each diagnosis
         self._aside_of = ""
+        self._wrong: dict[str, str] = {}
         # what was put into the notebook's cells, whatever came of it there
         self._placed: tuple[Fix, Plan] | None = None
         self._done: tuple[str, float] = ("", 0.0)
-        # of the newest fix that was carried out, with its Undo; what is said since stands above it
-        self._outcome = self._box([])
-        self._aside = self._box([])
         first, *others = session.diagnoses[:SHOWN]
         rows = []
         if _executable(first):
@@ -118,7 +117,18 @@ class Panel(Acting):
         explain = self._tool("Explain this rule", partial(self._explain, first.code))
         report = self._tool("Show report to copy", self._report)
         wrong = self._tool("This diagnosis is wrong", partial(self._reject, first.code))
-        self._stand([*rows, self._stage, self._outcome, self._row([explain, report, wrong]), self._aside])
+        self._tools = self._row([explain, report, wrong])
+        self._stand([*rows, self._stage, self._tools])
+
+    @cached_property
+    def _outcome(self) -> Any:
+        """Of the newest fix that was carried out, with its Undo; what is said since stands above it."""
+        return self._box_below(self._stage)
+
+    @cached_property
+    def _aside(self) -> Any:
+        """The rule's page, or a report."""
+        return self._box_below(self._tools)
 
     def displayed(self) -> None:
         """It stands on the page: have the page say whether it can hold the fix in the notebook's own cell."""
@@ -163,7 +173,7 @@ class Panel(Acting):
             self._say(f"The text of {cells_of(changes_of(self._placed[1]))} holds this fix already.")
             return
         plan = self.session.plan(diagnosis, fix)
-        cells = TEXT.takes(plan)
+        cells = to_run(plan) if TEXT.takes(plan) else ""
         asks = fix.applicability is not Applicability.SAFE or asks_first(plan)
         if not asks and cells:
             self._put(fix, plan, run=True)
@@ -175,19 +185,21 @@ class Panel(Acting):
             self._fill(self._stage, [shown, self._row([*self._ways(fix, plan, cells), cancel])])
 
     def _ways(self, fix: Fix, plan: Plan, cells: str) -> list[Any]:
-        """The buttons that carry a previewed plan out."""
+        """The buttons that carry a previewed plan out; ``cells`` are those that the page can run for it, in words."""
         here = partial(self._run, plan)
-        if not cells:
+        if not TEXT.takes(plan):
             return [self._button("Apply", here, kind="primary")]
-        several = len(changes_of(plan)) > 1 or len(plan.reruns) > 1
+        put = f"Put into the {'cells' if len(changes_of(plan)) > 1 or len(plan.reruns) > 1 else 'cell'}"
+        if not cells:  # only the person can run them: they ask for input, say
+            return [self._button(put, partial(self._put, fix, plan, run=False), kind="primary")]
         return [
             self._button(
-                f"Put into the {'cells' if several else 'cell'} and run",
+                f"{put} and run",
                 partial(self._put, fix, plan, run=True),
                 kind="primary",
                 tooltip=f"Writes the fix into the notebook and runs {cells} there",
             ),
-            self._button(f"Put into the {'cells' if several else 'cell'}", partial(self._put, fix, plan, run=False)),
+            self._button(put, partial(self._put, fix, plan, run=False)),
             self._button("Try it here first", here, tooltip="Runs an edited copy below these buttons"),
         ]
 
@@ -201,7 +213,7 @@ class Panel(Acting):
         def told(refusal: str) -> None:
             if refusal:
                 self.session.withdraw(plan)
-                self._fill(self._stage, [self._html(said(refusal) + sources(plan, folded=False))])
+                self._fill(self._stage, [self._html(refused(refusal, plan))])
                 return
             runs = to_run(plan)
             then = f"{runs[:1].upper()}{runs[1:]} runs now; what comes of it is said there." if run else RUN_IT
@@ -278,7 +290,7 @@ class Panel(Acting):
         self._fill(self._stage, [captured])
         self._stage.children = ()  # it moves down, and lives on
         self._fill(self._outcome, [self._html(ended(done, verification)), row, text, captured])
-        TEXT.write(plan, verification, text, partial(self._offer_run, plan, row))
+        TEXT.write(plan, verification, text, partial(self._offer_run, plan, row), self._pressed)
 
     def _offer_run(self, plan: Plan, row: Any) -> None:
         """The cells hold the fix: a button runs them in the notebook, so that their output there is the new one."""
@@ -328,11 +340,14 @@ class Panel(Acting):
     def _reject(self, code: str) -> None:
         """The fixes of this diagnosis go; those of the others stay, and so does what was carried out."""
         if self._unfolds(f"wrong {code}"):
-            told = said(silenced(code)) + copyable(self.session.reject(code), SEND)
+            first = self.session.diagnoses[:1]
+            report = self._wrong.get(code) or self.session.reject(code)
+            self._wrong[code] = report  # the session knows no more of it now
+            told = said(silenced(code)) + copyable(report, SEND)
             self._fill(self._aside, [self._html(told)])
             if code in self._rows:
                 self._fill(self._rows.pop(code), [])
-            if code == self.session.diagnoses[0].code:
+            if code in [diagnosis.code for diagnosis in first]:
                 self._note.value = wrapped("")
 
     def _unfolds(self, what: str) -> bool:

@@ -10,7 +10,7 @@ from tfdiag_ipython.diagnosis import Status, Verification
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.render.cell_link import Change, Told, cell_link, changes_of
-from tfdiag_ipython.render.panel_markup import AS_IT_WAS, said, sources, wrapped, written
+from tfdiag_ipython.render.panel_markup import AS_IT_WAS, refused, wrapped, written
 
 WRITES = (Status.VERIFIED, Status.OTHER_FAILURE, Status.PENDING)
 """How a fix ends that belongs into the notebook: the failure is gone (even if the next one came to light), or it shows when the person
@@ -32,12 +32,14 @@ class NotebookText:
         self._changed: dict[str, Change] = {}
         self._held: list[Plan] = []  # those whose text that is, the newest last
 
-    def takes(self, plan: Plan) -> str:
-        """The cells that the page can write and run for this plan, in words; empty where it cannot."""
+    def takes(self, plan: Plan) -> bool:
+        """Whether the page can write this plan into the notebook's cells."""
         link = cell_link() if changes_of(plan) else None
-        return to_run(plan) if link is not None and link.able else ""
+        return link is not None and link.able
 
-    def write(self, plan: Plan, verification: Verification, shown: Any, wrote: Callable[[], None]) -> None:
+    def write(
+        self, plan: Plan, verification: Verification, shown: Any, wrote: Callable[[], None], pressed: str
+    ) -> None:
         """Write a fix into its cells where the page can; until it says so, the new source stands in ``shown`` to be copied.
 
         ``wrote`` is called when the cells hold it.
@@ -48,13 +50,12 @@ class NotebookText:
             return
 
         def told(refusal: str) -> None:
-            kept = said(refusal) + sources(plan, folded=False) if refusal else written(cells_of(changes))
-            shown.value = wrapped(kept)
+            shown.value = wrapped(refused(refusal, plan) if refusal else written(cells_of(changes)))
             if not refusal:
                 self._keep(plan, changes)
                 wrote()
 
-        link.ask(changes, told, quietly=True)
+        link.ask(changes, told, pressed=pressed, quietly=True)
 
     def put(self, plan: Plan, told: Told, *, run: bool, pressed: str) -> None:
         """Write a fix into its cells without having tried it, and have the page ``run`` what the plan runs: their output takes the old one's place."""
@@ -83,7 +84,8 @@ class NotebookText:
             told = plan.undo()
         except PlanError as error:
             if not self.holds(plan):
-                raise
+                by_hand = " Ctrl+Z in a cell takes the fix out of its text." if self.takes(plan) else ""
+                raise PlanError(f"{error}{by_hand}") from None
             told = str(error) if plan.forgotten else ""
         if not any(held is plan for held in self._held):
             return Undone(told, ())
@@ -91,7 +93,7 @@ class NotebookText:
         self._let_go()
         return Undone(told, changes)
 
-    def write_back(self, undone: Undone, say: Callable[[str], None]) -> None:
+    def write_back(self, undone: Undone, say: Callable[[str], None], pressed: str) -> None:
         """Put the cells' text back after an Undo."""
         told, changes = undone.told, undone.changes
         link = cell_link() if changes else None
@@ -104,6 +106,7 @@ class NotebookText:
         link.ask(
             [change.back for change in changes],
             lambda refusal: say(f"{told} {refusal or was}".strip()),
+            pressed=pressed,
             quietly=True,
         )
 

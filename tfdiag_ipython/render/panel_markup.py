@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from tfdiag_ipython.diagnosis import Verification
 from tfdiag_ipython.fix import Plan, Preview
+from tfdiag_ipython.fixes.cells import CellEdit
 from tfdiag_ipython.render.html import inline
 from tfdiag_ipython.render.text import OUTCOMES, TEXT_LIMIT, clean, line
 
 SHOWN_TEXT_LIMIT = 20_000
 """Characters of a preview, a new source or a report that are sent to the front end."""
-KEEP = "The text of your cell is as it was. To keep the fix, copy this into it:"
+KEEP = "The text of {cell} is as it was. To keep the fix, copy this into it:"
 AS_IT_WAS = "Your cells' text was not changed."
 HEADINGS = {
     "diff": "This is what would change:",
@@ -23,7 +25,7 @@ HEADINGS = {
 
 def wrapped(markup: str) -> str:
     """What a widget of the panel shows, in the panel's own style."""
-    return f'<div class="tfdiag-say">{markup}</div>'
+    return f'<div class="tfdiag-say" dir="auto">{markup}</div>'
 
 
 def said(sentence: str) -> str:
@@ -37,17 +39,19 @@ def ended(done: str, verification: Verification) -> str:
     return told + (f"<p>{inline(line(done, TEXT_LIMIT))}</p>" if done else "")
 
 
-def preview(preview: Preview) -> str:
-    """What a plan would do, before it does it."""
+def preview(preview: Preview, heading: str = "", *, noted: bool = True) -> str:
+    """What a plan would do, before it does it; ``noted``: and what follows from it."""
     text = clean(preview.text, SHOWN_TEXT_LIMIT)
     body = "".join(map(_diff_line, text.splitlines())) if preview.kind == "diff" else html.escape(text)
-    note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note else ""
-    return f"<p>{HEADINGS[preview.kind]}</p><pre>{body}</pre>{note}"
+    note = f'<p class="tfdiag-quiet">{inline(line(preview.note, TEXT_LIMIT))}</p>' if preview.note and noted else ""
+    return f'<p>{heading or HEADINGS[preview.kind]}</p><pre dir="ltr">{body}</pre>{note}'
 
 
 def _diff_line(text: str) -> str:
+    if text.startswith("@@"):  # places in a text that is shown in full or nearly so
+        return ""
     if text.startswith(("+++", "---")):
-        return f"{html.escape(text)}\n"
+        return f'<span class="tfdiag-quiet">{html.escape(text)}</span>\n'
     tag = {"+": "ins", "-": "del"}.get(text[:1], "span")
     return f"<{tag}>{html.escape(text)}</{tag}>" + ("\n" if tag == "span" else "")
 
@@ -59,20 +63,28 @@ def written(cells: str) -> str:
     )
 
 
+def refused(refusal: str, plan: Plan) -> str:
+    """The fix was not written into the cells: why, and what it is, to be made by hand."""
+    return said(refusal) + preview(plan.preview(), "This is the fix:", noted=False) + sources(plan, folded=True)
+
+
 def sources(plan: Plan, *, folded: bool) -> str:
     """The new source of each cell that a plan edits, for copying."""
     sources: tuple[str, ...] = getattr(plan, "sources", ())
     if not sources:
         return ""
+    edits: Sequence[CellEdit] = getattr(plan, "edits", ())
+    labels = [edit.cell.label for edit in edits] if len(edits) == len(sources) > 1 else ["your cell"] * len(sources)
     if folded:
-        fields = "".join(copyable(source, "") for source in sources)
+        fields = "".join(map(copyable, sources, (f"For {label}:" if edits[1:] else "" for label in labels)))
         return f"<details><summary class='tfdiag-quiet'>The new source, to copy</summary>{fields}</details>"
-    return "".join(copyable(source, KEEP) for source in sources)
+    return "".join(copyable(source, KEEP.format(cell=label)) for source, label in zip(sources, labels, strict=True))
 
 
 def copyable(text: str, heading: str) -> str:
-    """Read-only text to select. Without the attribute JupyterLab would take Ctrl+A and Ctrl+C for its own commands."""
+    """Read-only text that one click selects, to be copied. Without the last attribute JupyterLab would take Ctrl+C for its own command."""
     text = clean(text, SHOWN_TEXT_LIMIT)
     head = f'<p class="tfdiag-quiet">{heading}</p>' if heading else ""
-    size = f'rows="{min(text.count(chr(10)) + 1, 12)}"'
-    return f'{head}<textarea readonly {size} data-lm-suppress-shortcuts="true">{html.escape(text)}</textarea>'
+    field = f'readonly dir="ltr" rows="{min(text.count(chr(10)) + 1, 12)}" aria-label="{heading or "To copy"}"'
+    reach = 'onfocus="this.select()" data-lm-suppress-shortcuts="true"'
+    return f"{head}<textarea {field} {reach}>{html.escape(text)}</textarea>"

@@ -31,6 +31,7 @@ class View:
         self._on_main_thread = on_main_thread
         self._layout = widgets.Layout()
         self._style = widgets.ButtonStyle()
+        self._text_style: Any = None  # the first text's own: its class differs between ipywidgets 7 and 8
         self._actions: dict[str, Callable[[], None]] = {}
         self._pressed = ""  # the description of the button that was clicked last, by which the page knows where
         self._stage = self._box([])
@@ -51,18 +52,30 @@ class View:
         self._dispose(self.root)
         self._layout.close()
         self._style.close()
+        if self._text_style is not None:
+            self._text_style.close()
 
     def _say(self, sentence: str) -> None:
         self._fill(self._stage, [self._html(said(sentence))])
 
     def _html(self, markup: str) -> Any:
-        return widgets.HTML(wrapped(markup), layout=self._layout)
+        shared = {} if self._text_style is None else {"style": self._text_style}
+        text = widgets.HTML(wrapped(markup), layout=self._layout, **shared)
+        self._text_style = text.style
+        return text
 
     def _output(self, outputs: Sequence[dict[str, Any]] = ()) -> Any:
         return widgets.Output(outputs=tuple(outputs), layout=self._layout)
 
     def _box(self, children: Sequence[Any]) -> Any:
         return widgets.VBox(children, layout=self._layout)
+
+    def _box_below(self, above: Any) -> Any:
+        """A box that is put into the view when something first stands in it: each widget costs messages to open and to close."""
+        box, standing = self._box([]), list(self.root.children)
+        standing.insert(standing.index(above) + 1, box)
+        self.root.children = tuple(standing)
+        return box
 
     def _row(self, children: Sequence[Any]) -> Any:
         return widgets.HBox(children, layout=self._layout, _dom_classes=("tfdiag-row",))

@@ -30,15 +30,21 @@ def has_widgets(shell: Any) -> bool:
     return in_kernel(shell) and importlib.util.find_spec("ipywidgets") is not None
 
 
-def show_diagnoses(shell: Any, diagnoses: Sequence[Diagnosis], *, brief: bool = False) -> None:
-    """The diagnoses as durable output; ``brief`` leaves it at the answer."""
+def show_diagnoses(
+    shell: Any, diagnoses: Sequence[Diagnosis], *, brief: bool = False, name: str = "", again: bool = False
+) -> None:
+    """The diagnoses as durable output; ``brief`` leaves it at the answer.
+
+    ``again`` replaces the output of this ``name``, wherever in the notebook it stands.
+    """
     from tfdiag_ipython.render.text import render_text
 
     found = list(diagnoses)
     if in_kernel(shell):
         from tfdiag_ipython.render.html import render_html
 
-        publish(shell, {"text/html": render_html(found, brief=brief), "text/plain": render_text(found, brief=brief)})
+        shown = {"text/html": render_html(found, brief=brief), "text/plain": render_text(found, brief=brief)}
+        publish(shell, shown, name=name, again=again)
         return
     print()  # the traceback ends above it
     print(render_text(found, width=_width(), color=_color(shell), brief=brief))
@@ -95,9 +101,9 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def publish(shell: Any, data: dict[str, Any]) -> None:
-    """Display a MIME bundle."""
-    shell.display_pub.publish(data=data, metadata={})
+def publish(shell: Any, data: dict[str, Any], *, name: str = "", again: bool = False) -> None:
+    """Display a MIME bundle; ``again`` replaces the one that was displayed under this ``name``."""
+    shell.display_pub.publish(data=data, metadata={}, transient={"display_id": name} if name else {}, update=again)
 
 
 def _width() -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tfdiag_ipython.diagnosis import Certainty, Diagnosis, Status
-from tfdiag_ipython.shell.display import has_widgets, publish, show_diagnoses, show_line
+from tfdiag_ipython.shell.display import has_widgets, in_kernel, publish, show_diagnoses, show_line
 from tfdiag_ipython.shell.handover import Handover
 from tfdiag_ipython.shell.journal import Journal, fault
 from tfdiag_ipython.shell.kernel_words import KernelWords
@@ -178,8 +178,8 @@ class Extension:
 
         failure = self._words.added_to(Failure.from_exception(exception, source=cell.source, cell=cell.label))
         self.cuda_dead = self.cuda_dead or kills_cuda(failure)
-        if failure.top.is_a("IPython.core.error.UsageError"):  # a magic was mistyped: it has said so itself
-            return failure
+        if not self.settings.enabled or failure.top.is_a("IPython.core.error.UsageError"):
+            return failure  # nobody wants to hear of it, or it is a mistyped magic, which has said so itself
         try:
             self.diagnose(failure, exception, cell, seen)
         except BaseException:
@@ -222,7 +222,7 @@ class Extension:
         ``brief`` shows the answer alone, for whoever did not ask.
         """
         if not told:
-            show_diagnoses(self.shell, session.diagnoses, brief=brief)
+            show_diagnoses(self.shell, session.diagnoses, brief=brief, name=session.name_for(brief))
         if brief or not self.settings.panel or not has_widgets(self.shell):
             return
         try:
@@ -256,17 +256,20 @@ class Extension:
         due = [pending for pending in self._pending if pending.is_about(cell)]
         if not due:
             return
-        self._pending = [pending for pending in self._pending if pending not in due]
         label = f"{cell.label[0].upper()}{cell.label[1:]}"
+        if failure is not None and failure.top.is_a("KeyboardInterrupt"):
+            show_line(self.shell, f"tfdiag: Pending: you stopped {cell.label}. Run it again; I will check it then.")
+            return
+        self._pending = [pending for pending in self._pending if pending not in due]
         if failure is None:
-            self._verified(f"tfdiag: Verified: {label} ran without an error.", due[-1])
+            self._settled(f"tfdiag: Verified: {label} ran without an error.", due[-1])
             return
         outcome = compare(due[-1].failure, failure, cell)
         told = "Still failing" if outcome.status is Status.STILL_FAILING else "Another failure"
-        show_line(self.shell, f"tfdiag: {told}: {outcome.detail}")
+        self._settled(f"tfdiag: {told}: {outcome.detail}", due[-1])
 
-    def _verified(self, told: str, pending: Pending) -> None:
-        """The failure is gone; a fix that the notebook's text holds can be taken back until another cell runs."""
+    def _settled(self, told: str, pending: Pending) -> None:
+        """How a fix ended; one that the notebook's text holds can be taken back until another cell runs."""
         ready = pending.undoable()
         if ready is None or not self.settings.panel or not has_widgets(self.shell):
             show_line(self.shell, told)
@@ -299,7 +302,26 @@ class Extension:
     def reject(self, session: ShellSession, code: str) -> str:
         """A person says that this diagnosis is wrong: its rule stays silent from now on; the redacted report to send."""
         self.settings.ignored = {*self.settings.ignored, code}
-        return self.report(session, wrong=code)
+        report = self.report(session, wrong=code)
+        try:
+            self._hide(session, code)
+        except Exception:
+            fault("A diagnosis that was called wrong is still shown.")
+        return report
+
+    def _hide(self, session: ShellSession, code: str) -> None:
+        """Take a guess that was called wrong out of the session, and out of the notebook's outputs."""
+        from tfdiag_ipython.render.html import render_line
+
+        session.diagnoses = [diagnosis for diagnosis in session.diagnoses if diagnosis.code != code]
+        if not session.diagnoses and self.diagnosed is session:
+            self.diagnosed = None
+        for name, brief in session.shown if in_kernel(self.shell) else ():
+            if session.diagnoses:
+                show_diagnoses(self.shell, session.diagnoses, brief=brief, name=name, again=True)
+            else:
+                told = f"tfdiag: you called {code} wrong here."
+                publish(self.shell, {"text/html": render_line(told), "text/plain": told}, name=name, again=True)
 
     def report(self, session: ShellSession | None, *, wrong: str = "") -> str:
         """The redacted report of a failure, or of none; ``wrong`` is the code of a diagnosis that the person calls wrong."""

@@ -124,7 +124,7 @@ class Listener:
         if exception is not None:
             seen = mark(exception)
             self.failed.add(number)
-            failure = self.extension.on_failure(exception, cell, seen) if self.extension.settings.enabled else None
+            failure = self.extension.on_failure(exception, cell, seen)
             del exception
         self.extension.on_settled(cell, failure)
         if observation is not None:

@@ -101,7 +101,12 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             return
         if not last.diagnoses:
             what = f"{last.failure.top.name or 'failure'}{f' in {last.failure.cell}' if last.failure.cell else ''}"
-            self._say(f"tfdiag knows nothing about the last failure ({what}): no rule fits it.")
+            ignored = ", ".join(sorted(self._extension.settings.ignored))
+            silent = f" that may speak ({ignored}: ignored)" if ignored else ""
+            earlier = (
+                f" This was found in {diagnosed.failure.cell or 'an earlier one'}:" if diagnosed is not None else ""
+            )
+            self._say(f"tfdiag knows nothing about the last failure ({what}): no rule{silent} fits it.{earlier}")
         if diagnosed is not None:
             self._extension.show(diagnosed)
 
@@ -257,7 +262,9 @@ class TfdiagMagics(Magics):  # type: ignore[misc]
             if not equals:
                 raise UsageError(f"%tfdiag config takes NAME=VALUE, such as panel=off, not {word!r}.")
             settings.change(name, value)
-        self._say(table(settings.rows()))
+        unknown = sorted(settings.ignored - {rule.code for rule in self._registry()}) if settings.ignored else []
+        told = f"\nThere is no rule {' and no rule '.join(unknown)}." if unknown else ""
+        self._say(table(settings.rows()) + told)
 
     def _registry(self) -> Registry:
         return self._extension.engine().registry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,9 +29,16 @@ class ShellSession:
         self.diagnoses = diagnoses
         self.failure = failure
         self.cell = cell
+        self.shown: list[tuple[str, bool]] = []
+        """The names of the outputs that show the diagnoses, and whether they are brief."""
         self._extension = extension
         self._seen = seen
         self._host = ShellHost(extension, failure, seen)
+
+    def name_for(self, brief: bool) -> str:
+        """A name of its own for an output that is about to show the diagnoses."""
+        self.shown.append((f"tfdiag-{secrets.token_hex(6)}", brief))
+        return self.shown[-1][0]
 
     def plan(self, diagnosis: Diagnosis, fix: Fix) -> Plan:
         """Work a fix out for the program as it is now; raises ``TfdiagError`` with one sentence."""

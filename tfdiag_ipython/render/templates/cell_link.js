@@ -21,9 +21,9 @@ function look(found, changes) {
   });
 }
 
-// Of several pages that show the notebook, the one in which the button was clicked runs the cells.
-let pressed = null;
-const remember = (event) => (pressed = event.target.closest?.(".tfdiag-panel button")?.textContent.trim() ?? pressed);
+// Of several pages that show the notebook, the one in which the button was clicked decides and runs the cells; the others follow.
+const pressed = new Set();
+const remember = (event) => pressed.add(event.target.closest?.(".tfdiag-panel button")?.textContent.trim());
 
 // What JupyterLab's own run does with a cell's model. Its commands are out of a widget's reach, and cells that are scrolled away stand in no
 // DOM. Whoever asks for input is not run here: the kernel would wait for a field that nobody shows.
@@ -56,18 +56,20 @@ async function runs(kernel, cell) {
 async function answer(model) {
   const { number, changes, run, pressed: label } = model.get("request");
   if (!number) return;
+  const here = !label || pressed.has(label);
+  if (label) pressed.clear();
+  if (!here) return;
   const context = model.widget_manager?.context;
-  const here = !run.length || pressed === label;
-  pressed = null;
   const cells = cellsOf(context);
-  if (!cells) return here && model.send({ number, outcome: "unable", id: "" });
+  if (!cells) return model.send({ number, outcome: "unable", id: "" });
   const found = byId(cells);
   const kernel = context.sessionContext?.session?.kernel;
   const seen = [...look(found, changes), ...run.filter((id) => !found.has(id)).map((id) => ({ id, outcome: "gone" }))];
   const refused = seen.find((one) => one.outcome !== "replaced") ?? (run.length && !kernel && { outcome: "unable", id: "" });
-  if (!refused) for (const one of seen) one.cell.sharedModel.setSource(one.after);
-  if (here) model.send({ number, outcome: refused?.outcome ?? "replaced", id: refused?.id ?? "" });
-  if (here && !refused) for (const id of run) if (!(await runs(kernel, found.get(id)))) return;
+  const written = refused ? [] : seen.filter((one) => one.cell.sharedModel.getSource() !== one.after);
+  for (const one of written) one.cell.sharedModel.setSource(one.after);
+  model.send({ number, outcome: refused?.outcome ?? "replaced", id: refused?.id ?? "" });
+  if (!refused) for (const id of run) if (!(await runs(kernel, found.get(id)))) return;
 }
 
 // ipywidgets marks what a restarted kernel left behind; of one that was shut down or changed for another it says nothing.
