@@ -122,11 +122,10 @@ def test_an_attribute_is_renamed_and_nothing_that_only_reads_alike():
 
 FULL = """
 import resource
-import libcst
 from tfdiag_ipython.errors import PlanError
 from tfdiag_ipython.fixes.source import replace_symbol
 
-libcst.parse_module("x = 1")
+replace_symbol("from a import b", "b", "c", module="a")  # loads all that an edit uses
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
 try:

@@ -59,7 +59,9 @@ def _leave_room(characters: int) -> None:
     try:
         bytearray(2**24 + 1000 * characters)  # measured: about 700 bytes a character
     except MemoryError:
-        raise PlanError("There is not even memory to edit your code: free what you can spare, and click once more.") from None
+        raise PlanError(
+            "There is not even memory to edit your code: free what you can spare, and click once more."
+        ) from None
 
 
 def python_of(source: str) -> str | None:
