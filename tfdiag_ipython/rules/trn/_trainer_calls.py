@@ -1,4 +1,4 @@
-"""Edits of the call that makes a Trainer, in the cell where it stands."""
+"""Edits of the calls that make a Trainer or its arguments, in the cell where they stand."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from tfdiag_ipython.fixes.source import calls_to, edit_calls, set_arguments
 from tfdiag_ipython.migrate.edits import add_import
 
+ORDER = ("model", "args", "data_collator", "train_dataset", "eval_dataset")
+"""Trainer's arguments as they can be given by position."""
 
-def replace_dataset(source: str, trainer: str, templates: Mapping[str, str]) -> str:
+
+def wrap_arguments(source: str, trainer: str, templates: Mapping[str, str]) -> str:
     """Write what each named argument's template makes of its value: ``[… for row in {}]``."""
     import libcst as cst
 
     def change(call: cst.Call) -> cst.Call:
         args = list(call.args)
         for number, arg in enumerate(args):
-            template = templates.get(arg.keyword.value) if arg.keyword is not None else None
-            if template is not None:
-                value = template.format(cst.Module([]).code_for_node(arg.value))
+            placed = number < len(ORDER) and not any(one.star for one in args[: number + 1])
+            name = arg.keyword.value if arg.keyword is not None else ORDER[number] if placed else ""
+            if name in templates:
+                value = templates[name].format(cst.Module([]).code_for_node(arg.value))
                 args[number] = arg.with_changes(value=cst.parse_expression(value))
         return call.with_changes(args=args)
 
@@ -28,3 +32,10 @@ def set_imported(source: str, trainer: str, arguments: Mapping[str, str], needs:
     """Set arguments of the call that makes the Trainer; ``needs`` is imported where that changes anything."""
     changed = set_arguments(source, calls_to(trainer), arguments)
     return changed if changed == source else add_import(changed, needs)
+
+
+def renamed_column(rows: bool, old: str, new: str) -> str:
+    """The template of a data set with a column of another name: a list of dictionaries, or a ``datasets.Dataset``."""
+    if rows:
+        return f'[{{{{**row, "{new}": row["{old}"]}}}} for row in {{}}]'
+    return f'{{}}.rename_column("{old}", "{new}")'

@@ -12,7 +12,7 @@ from tfdiag_ipython.probes.trainer import TrainerProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.pad._examples import TOKENIZER
 from tfdiag_ipython.rules.trn._examples import NEEDS, TRAINER
-from tfdiag_ipython.rules.trn._trainer_calls import replace_dataset, set_imported
+from tfdiag_ipython.rules.trn._trainer_calls import renamed_column, set_imported, wrap_arguments
 
 LABEL_LIKE = re.compile(
     r"label|target|class(?!ifier)|categor|score|rating|sentiment|answer|gold|\by\b|(?:^|_)tags?$", re.I
@@ -288,12 +288,7 @@ class NoLossReturned(Rule):
         )
 
     def _rename(self, seen: Evidence, column: str) -> tuple[Fix, ...]:
-        rows = seen["dataset_kind"] == "rows"
-        template = (
-            f'[{{{{**row, "labels": row["{column}"]}}}} for row in {{}}]'
-            if rows
-            else f'{{}}.rename_column("{column}", "labels")'
-        )
+        template = renamed_column(seen["dataset_kind"] == "rows", column, "labels")
         note = f"Trainer then keeps `{column}` as `labels`. Is it what the model is to learn?"
         values = {"template": template, "trainer": seen["trainer"], "both": seen["also_evaluated"]}
         return (self.offer("rename-label-column", f"Pass {column} as labels", note, **values),)
@@ -354,7 +349,7 @@ class NoLossReturned(Rule):
             return edit_cells(scene, lambda source: set_imported(source, trainer, given, needs))
         names = ("train_dataset", "eval_dataset") if fix.parameters["both"] else ("train_dataset",)
         templates = dict.fromkeys(names, str(fix.parameters["template"]))
-        return edit_cells(scene, lambda source: replace_dataset(source, trainer, templates))
+        return edit_cells(scene, lambda source: wrap_arguments(source, trainer, templates))
 
 
 _HEAD = "Its head turns hidden states into answers and computes the loss; it starts untrained."
