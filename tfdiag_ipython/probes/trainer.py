@@ -25,7 +25,8 @@ class TrainerProbe(Probe):
     ``forward`` that Trainer inspects), ``anything`` (that ``forward`` names no inputs, but takes ``*args, **kwargs``), ``labels`` (the label names that
     Trainer looks for), ``dataset`` (its name in the notebook), ``dataset_kind`` (``table`` for ``datasets.Dataset``, ``rows`` for a list of
     dictionaries, else ``own``), ``dataset_class``, ``rows`` (its length, ``None`` where only its own code would tell), ``columns`` (name → ``text``,
-    ``integer``, ``float``, ``list`` or ``other``), ``also_evaluated`` (the evaluation's data set is of the same kind and columns), ``kept`` (plain attributes
+    ``integer``, ``float``, ``list`` or ``other``), ``also_evaluated`` (the evaluation's data set is of the same kind and columns), ``evaluated_columns``, ``splits`` (names of several data sets for
+    evaluation), ``measures`` (the name of `compute_metrics`), ``kept`` (plain attributes
     of an own data set: name → kind of its values), ``batch`` (the keys that reached the model; ``None`` where no frame shows them), ``collator``,
     ``own_collator``, ``removes`` (``remove_unused_columns``), ``tokenizer`` (the name in the notebook of its tokenizer, or of the only one there), ``pads`` and ``masks`` (it has a
     padding and a mask token), ``heads`` (auto class → class for this model type).
@@ -46,7 +47,7 @@ class TrainerProbe(Probe):
             return Evidence(missing="the model does not tell the parameters of its `forward`")
         named = tuple(name for name, one in parameters.items() if name != "self" and one.kind.name[:4] != "VAR_")
         dataset, collator, args = held.get("train_dataset"), held.get("data_collator"), held.get("args")
-        evaluated = held.get("eval_dataset")
+        evaluated, measure = held.get("eval_dataset"), held.get("compute_metrics")
         scene.deadline.check()
         kind, columns = columns_of(dataset)
         tokenizer = held.get("processing_class", held.get("tokenizer")) or _only_tokenizer(scene)
@@ -68,6 +69,9 @@ class TrainerProbe(Probe):
             "rows": _length(dataset, kind),
             "columns": columns,
             "also_evaluated": evaluated is not None and columns_of(evaluated) == (kind, columns),
+            "measures": getattr(measure, "__name__", type(measure).__name__) if measure is not None else "",
+            "splits": tuple(map(str, evaluated)) if type(evaluated).__name__ in ("dict", "DatasetDict") else (),
+            "evaluated_columns": columns_of(evaluated)[1],
             "kept": kept_by(dataset) if kind == "own" else {},
             "batch": _batch(scene),
             "collator": getattr(collator, "__name__", "") or type(collator).__name__,

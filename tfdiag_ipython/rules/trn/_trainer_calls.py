@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from tfdiag_ipython.fixes.source import calls_to, edit_calls, set_arguments
 from tfdiag_ipython.migrate.edits import add_import
+
+if TYPE_CHECKING:
+    import libcst as cst
 
 ORDER = ("model", "args", "data_collator", "train_dataset", "eval_dataset")
 """Trainer's arguments as they can be given by position."""
@@ -39,3 +43,13 @@ def renamed_column(rows: bool, old: str, new: str) -> str:
     if rows:
         return f'[{{{{**row, "{new}": row["{old}"]}}}} for row in {{}}]'
     return f'{{}}.rename_column("{old}", "{new}")'
+
+
+def training_arguments(keyword: str = "") -> Callable[[cst.Call], bool]:
+    """Accepts calls that make training arguments; also those of another library's subclass, where they give this keyword."""
+
+    def accepts(call: cst.Call) -> bool:
+        says = any(arg.keyword is not None and arg.keyword.value == keyword for arg in call.args)
+        return says or calls_to("TrainingArguments", "Seq2SeqTrainingArguments")(call)
+
+    return accepts

@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import calls_to, set_arguments
+from tfdiag_ipython.fixes.source import set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.nearest import guess
 from tfdiag_ipython.probes.trainer import TrainerProbe
@@ -15,7 +15,7 @@ from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TRANSFORMERS, own
 from tfdiag_ipython.rules.pad._examples import TOKENIZER
 from tfdiag_ipython.rules.trn._examples import NEEDS, TRAINER
-from tfdiag_ipython.rules.trn._trainer_calls import renamed_column, wrap_arguments
+from tfdiag_ipython.rules.trn._trainer_calls import renamed_column, training_arguments, wrap_arguments
 
 INPUTS = ("input_ids", "pixel_values", "input_values", "input_features")
 NAMELESS = (
@@ -280,8 +280,8 @@ class DatasetWithoutModelInputs(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "keep-all-columns":
-            wanted = calls_to("TrainingArguments", "Seq2SeqTrainingArguments")
-            return edit_cells(scene, lambda source: set_arguments(source, wanted, {"remove_unused_columns": "False"}))
+            given = {"remove_unused_columns": "False"}
+            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(), given))
         trainer = str(fix.parameters["trainer"])
         if fix.id == "give-inner-model":
             return edit_cells(scene, lambda source: wrap_arguments(source, trainer, {"model": "{}.module"}))
