@@ -117,9 +117,9 @@ class SaveAndEvaluationApart(Rule):
                 certainty,
             )
         if hit["eval_steps"]:
-            saves, evaluates = float(hit["save_steps"]), float(hit["eval_steps"])
-            whole = saves.is_integer() and evaluates.is_integer() and evaluates > 0
-            new = str(math.ceil(saves / evaluates) * int(evaluates)) if whole else ""
+            every, apart = float(hit["save_steps"]), float(hit["eval_steps"])
+            whole = every.is_integer() and apart.is_integer() and apart > 0
+            new = str(math.ceil(every / apart) * int(apart)) if whole else ""
             near = f", such as {new}" if new else ""
             return self._found(
                 f"It saves every {hit['save_steps']} steps, but evaluates every {hit['eval_steps']}: save_steps must be a multiple{near}",
