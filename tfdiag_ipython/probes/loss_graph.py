@@ -32,7 +32,7 @@ class LossGraphProbe(Probe):
     Facts: ``loss`` (the expression that `backward` starts from, empty where a Trainer does it), ``reason`` (``off``: gradients were off where
     it was computed; ``off-here``: they are off where `backward` is called; ``disabled``: off for the whole program; ``cut``: an expression cut the graph;
     ``frozen``: no parameter of the model is trainable; ``checkpointed``: gradient checkpointing whose inputs need no gradient; empty where nothing
-    was found), ``by`` (the expression or context that did it), ``where`` (cell or function and line), ``model`` (its name), ``parameters`` (their number),
+    was found), ``by`` (the expression or context that did it), ``where`` (cell or function and line), ``sure`` (the graph could come through nothing else), ``model`` (its name), ``parameters`` (their number),
     ``trainable`` (how many tensors of them are).
     """
 
@@ -46,7 +46,7 @@ class LossGraphProbe(Probe):
         if not frames:
             return Evidence(missing="no frame of the program is left in this traceback")
         facts: dict[str, Any] = {"loss": "", "reason": "", "by": "", "where": ""}
-        facts |= {"model": "", "parameters": 0, "trainable": 0}
+        facts |= {"model": "", "parameters": 0, "trainable": 0, "sure": True}
         places = [place for frame in frames if (place := _Place.of(frame)) is not None]
         off = next((found for place in places if (found := place.off())), None)
         trainer = trainer_of(scene)
@@ -65,7 +65,7 @@ class LossGraphProbe(Probe):
             tracer = _Tracer(torch, values, [*_scopes(places[0], scene)])
             cut = tracer.follow(loss)
             if cut is not None:
-                facts.update(reason=cut[0], by=cut[1], where=cut[2])
+                facts.update(reason=cut[0], by=cut[1], where=cut[2], sure=tracer.sure)
             else:
                 facts.update(_of_model(scene, torch, tracer.model, ""))
         seen = []
@@ -132,6 +132,7 @@ class _Tracer:
     def __init__(self, torch: Any, values: FrameValues, scopes: list[tuple[list[ast.stmt], int, str]]) -> None:
         self._torch, self._values, self._scopes = torch, values, scopes
         self.model: Any = None
+        self.sure = True
 
     def follow(self, node: ast.expr, depth: int = 0) -> tuple[str, str, str] | None:
         """Reason, expression and place of what cut the graph; ``None`` where nothing is seen to."""
@@ -158,14 +159,21 @@ class _Tracer:
             if any(True for _ in called.parameters()):
                 self.model = called
                 return None
-            return again(node.args[0]) if node.args else None
+            return self._first(node, depth)
         if isinstance(node.func, ast.Attribute):
             if node.func.attr in CUTS:
                 return self._cut(node)
             base = self._values.read(node.func.value)
             if base is UNKNOWN or self._values.is_tensor(base):
                 return again(node.func.value)
-        return again(node.args[0]) if node.args else None
+        return self._first(node, depth)
+
+    def _first(self, node: ast.Call, depth: int) -> tuple[str, str, str] | None:
+        """What cut the first argument off; of several, the graph might have come through another one."""
+        found = self.follow(node.args[0], depth + 1) if node.args else None
+        if found is not None and found[0] == "cut" and len(node.args) > 1:
+            self.sure = False
+        return found
 
     def _cut(self, node: ast.expr) -> tuple[str, str, str]:
         return "cut", ast.unparse(node)[:60], ""

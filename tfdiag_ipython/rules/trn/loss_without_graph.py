@@ -12,6 +12,7 @@ from tfdiag_ipython.fixes.source import dotted, edit_calls, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.loss_graph import OFF, LossGraphProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import own
 from tfdiag_ipython.rules.imp._symbols import older
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class LossWithoutGraph(Rule):
                 "loss-graph": {
                     "loss": "total",
                     "reason": "cut",
+                    "sure": True,
                     "by": "total.detach()",
                     "where": "cell 3, line 2",
                     "model": "",
@@ -171,6 +173,8 @@ class LossWithoutGraph(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[LossGraphProbe.name]
+        if own(failure):
+            return None
         reason = seen["reason"] if seen else ""
         loss = f"`{seen['loss']}`" if seen and seen["loss"] else "the loss"
         where = f" ({seen['where']})" if seen and seen["where"] else ""
@@ -184,7 +188,8 @@ class LossWithoutGraph(Rule):
             note = "Call `backward` on the value itself; take numbers out of it (`.item()`) only to show them."
             fix = self.offer("keep-graph", "Keep the graph", note)
             title = f"`{seen['by']}` cuts {loss} off from its graph{where}"
-            return self._found(title, Certainty.CONFIRMED, seen, note, (fix,))
+            certainty = Certainty.CONFIRMED if seen["sure"] else Certainty.LIKELY
+            return self._found(title, certainty, seen, note, (fix,))
         if reason == "frozen":
             note = f"Unfreeze what is to learn: `{seen['model']}.requires_grad_(True)`, or its last layers only."
             title = f"All {seen['parameters']:,} parameters of `{seen['model']}` are frozen (requires_grad=False): nothing can learn"

@@ -12,6 +12,7 @@ from tfdiag_ipython.fixes.source import dotted, set_arguments, transform
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.overwritten import MESSAGE, OverwrittenProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules._places import own
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -137,6 +138,8 @@ class OverwrittenBeforeBackward(Rule):
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
         seen = evidence[OverwrittenProbe.name]
+        if own(failure):
+            return None
         op = re.sub(r"(?:Backward)?\d*$", "", hit["op"])
         output = f"the output of {op}" if op and op not in ("AsStrided", "T") else ""
         if seen and seen["variable"]:
