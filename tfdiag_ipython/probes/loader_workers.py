@@ -35,7 +35,7 @@ class LoaderWorkersProbe(Probe):
         method = getattr(context, "_name", "") or (processes and processes.get_start_method(True)) or _usual()
         dataset = fields.get("dataset", fields.get("_dataset"))
         needed = [type(dataset), fields.get("collate_fn", fields.get("_collate_fn")), fields.get("worker_init_fn")]
-        local = tuple(str(one.__name__) for one in needed if _of_notebook(one))
+        local = tuple(str(getattr(one, "__name__", "")) for one in needed if _of_notebook(one))
         facts: dict[str, Any] = {
             "workers": workers if isinstance(workers, int) else 0,
             "method": str(method or ""),
