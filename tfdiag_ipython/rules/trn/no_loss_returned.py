@@ -17,6 +17,7 @@ from tfdiag_ipython.rules.trn._trainer_calls import renamed_column, set_imported
 LABEL_LIKE = re.compile(
     r"label|target|class(?!ifier)|categor|score|rating|sentiment|answer|gold|\by\b|(?:^|_)tags?$", re.I
 )
+_COUNTED = re.compile(r"(?:^|_)(?:id|ids|idx|index|number|length|size|len|count|time|level_\d+_*)$", re.I)
 _HIDDEN = {"last_hidden_state", "pooler_output", "hidden_states", "attentions", "past_key_values"}
 LANGUAGE_MODEL = (
     TRAINER
@@ -118,6 +119,16 @@ class NoLossReturned(Rule):
             title="`rows` has no labels for GPT2LMHeadModel: a language model learns its own input_ids",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("collate-language-model"),),
+            needs=NEEDS,
+        ),
+        Reproduce(  # nothing says that these numbers are labels
+            (
+                f"{TRAINER}rows = [{{'input_ids': [1, 2], 'stars': 1, 'idx': 7}}, {{'input_ids': [3, 4], 'stars': 0, 'idx': 8}}]",
+                "Trainer(model, arguments, train_dataset=rows).train()",
+            ),
+            title="`rows` has no `labels`, which BertForSequenceClassification takes: they may stand in `stars`",
+            certainty=Certainty.LIKELY,
+            bare=True,
             needs=NEEDS,
         ),
         Reproduce(
@@ -254,6 +265,8 @@ class NoLossReturned(Rule):
                 else "The model looks for its labels by name.",
                 fixes=self._rename(seen, numbers[0]) if label == "labels" else (),
             )
+        numeric = [one for one in columns if one not in seen["parameters"] and columns[one] in ("integer", "float")]
+        here = here or [one for one in numeric if not _COUNTED.search(one)]
         if here:
             listed = " and ".join(f"`{one}`" for one in here[:3])
             text = all(columns[one] == "text" for one in here)
