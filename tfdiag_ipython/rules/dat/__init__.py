@@ -1,0 +1,1 @@
+"""Rules for data sets and data loading."""
