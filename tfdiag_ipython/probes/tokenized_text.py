@@ -20,8 +20,13 @@ _MOST = 200_000
 """Elements of a list that are looked at; their classes, and nothing else."""
 _FEW = 64
 """Elements read of another library's columns."""
-_COLUMNS = {"pandas": ("Series", "Index"), "numpy": ("ndarray",), "datasets": ("Column",), "polars": ("Series",)}
-"""Classes of other libraries that are sequences of texts, and no lists."""
+_COLUMNS = {
+    "pandas": ("Series", "Index", "Array"),
+    "numpy": ("ndarray",),
+    "datasets": ("Column",),
+    "polars": ("Series",),
+}
+"""How classes of other libraries are called that are sequences of texts, and no lists."""
 
 
 class TokenizedTextProbe(Probe):
@@ -74,7 +79,7 @@ def _facts(value: Any, scene: Scene, split: bool) -> dict[str, Any]:
     """What came: nothing of it is run but the columns of known libraries."""
     kind = type(value)
     module = str(kind.__module__).partition(".")[0]
-    column = module if kind.__name__ in _COLUMNS.get(module, ()) else ""
+    column = module if kind.__name__.endswith(_COLUMNS.get(module, ())) and module in _COLUMNS else ""
     facts: dict[str, Any] = {"kind": kind.__name__, "column": column, "sequence": issubclass(kind, (str, list, tuple))}
     facts |= {"length": 0, "odd": "", "place": "", "value": "", "odds": 0, "words": False}
     if issubclass(kind, str):

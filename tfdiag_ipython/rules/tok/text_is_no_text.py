@@ -218,6 +218,8 @@ def _cure(kind: str, *, whole: bool = False) -> str:
         return ": take the text out of each"
     if kind in ("generator", "map", "filter", "set", "dict_keys", "dict_values", "zip"):
         return ": list(...) makes a list of it"
+    if kind in ("DataFrame", "Dataset", "DatasetDict"):
+        return ": take its column of texts"
     if kind == "dict":
         return ": take the text out of it (messages of a chat go into apply_chat_template)"
     return ": str(...) makes one of it" if kind.startswith("int") else ": give the text itself"
