@@ -158,7 +158,7 @@ class SettingOutOfRange(Rule):
         )
 
     def _remedy(self, setting: str, right: str, greedy: bool, seen: Evidence) -> tuple[Fix, ...]:
-        called = str(seen.get("called", ""))
+        called = str(seen.get("called", "")) if seen.get("model") else ""  # a processor made by hand takes no settings
         display = bool(seen) and (not called or seen["settings"].get("num_return_sequences", 1) > 1)
         if greedy:
             note = "Writes `do_sample=False` in the call: the likeliest token each time, the same text for the same prompt."
