@@ -48,7 +48,8 @@ class Given:
 class ModelCallProbe(Probe):
     """The outermost call of a model of Transformers in the traceback, from the frame that took its arguments; nothing is run.
 
-    Facts: ``model`` (class), ``called`` (the model as the call writes it), ``method`` (empty or ``generate``), ``argument`` (the first
+    Facts: ``model`` (class), ``called`` (the model as the call writes it), ``method`` (empty or ``generate``),
+    ``writes`` (its class has ``generate``), ``encoder_decoder``, ``argument`` (the first
     of its inputs that is no tensor; else ``input_ids``), ``kind`` (its class: ``list``, ``str``, ``BatchEncoding`` …), ``holds`` (what a
     list holds within: ``int``, ``str``, ``Tensor`` …), ``nested`` (it is a list of lists), ``lengths`` (of its rows, each once),
     ``names`` (of all arguments), ``positional`` (how many come without a name), ``dimensions`` (of a tensor, by argument), ``size``, ``dtype``, ``keys`` (of a mapping), ``tensors`` (all its values are), ``unknown`` (keys that
@@ -73,6 +74,9 @@ class ModelCallProbe(Probe):
             "model": type(given.model).__name__,
             "method": given.method,
             "argument": argument,
+            "writes": hasattr(type(given.model), "generate"),
+            "encoder_decoder": getattr(given.model, "__dict__", {}).get("config", None) is not None
+            and given.model.__dict__["config"].__dict__.get("is_encoder_decoder") is True,
             "kind": type(value).__name__,
             "names": tuple(sorted(name for name, one in arguments.items() if one is not None)),
             "positional": len(given.positional),
