@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar
 
@@ -37,30 +38,36 @@ class FloatIndicesProbe(Probe):
         if own is None or torch is None:
             return Evidence(missing="no cell's frame is in this traceback")
         values = FrameValues(own.tb_frame.f_locals, own.tb_frame.f_globals, torch)
-        calls = calls_at(own)
-        if len(calls) != 1:
-            return Evidence(missing="the failing line has several calls")
-        call = calls[0]
+        found = list(_found(own, values, torch))
+        if len(found) != 1:
+            return Evidence(missing="no argument of the failing line alone is a tensor of another type")
+        call, place, keyword, node = found[0]
+        value = values.read(node)
+        scene.deadline.check()
+        facts = {
+            "written": ast.unparse(node)[:60],
+            "variable": node.id if isinstance(node, ast.Name) else "",
+            "called": ast.unparse(call.func),
+            "place": place,
+            "keyword": keyword,
+            "dtype": str(value.dtype).removeprefix("torch."),
+            "empty": value.numel() == 0,
+            "whole": _whole(value, torch),
+        }
+        seen = Observation(f"{facts['written']}.dtype", str(value.dtype), f"frame `{own.tb_frame.f_code.co_name}`")
+        return Evidence(MappingProxyType(facts), (seen,))
+
+
+def _found(own: TracebackType, values: FrameValues, torch: Any) -> Iterator[tuple[ast.Call, int, str, ast.expr]]:
+    """The first such argument of each call in the failing expression, with its place and its name."""
+    for call in calls_at(own):
         given: list[tuple[int, str, ast.expr]] = [(place, "", value) for place, value in enumerate(call.args)]
         given += [(-1, word.arg, word.value) for word in call.keywords if word.arg in _IDS and word.arg]
         for place, keyword, node in given:
             value = values.read(node)
-            if not values.is_tensor(value) or value.dtype in (torch.int64, torch.int32):
-                continue
-            scene.deadline.check()
-            facts = {
-                "written": ast.unparse(node)[:60],
-                "variable": node.id if isinstance(node, ast.Name) else "",
-                "called": ast.unparse(call.func),
-                "place": place,
-                "keyword": keyword,
-                "dtype": str(value.dtype).removeprefix("torch."),
-                "empty": value.numel() == 0,
-                "whole": _whole(value, torch),
-            }
-            seen = Observation(f"{facts['written']}.dtype", str(value.dtype), f"frame `{own.tb_frame.f_code.co_name}`")
-            return Evidence(MappingProxyType(facts), (seen,))
-        return Evidence(missing="no argument of the failing line is a tensor of another type")
+            if values.is_tensor(value) and value.dtype not in (torch.int64, torch.int32):
+                yield call, place, keyword, node
+                break
 
 
 def _whole(value: Any, torch: Any) -> bool | None:

@@ -19,6 +19,7 @@ from transformers import T5Config, T5ForConditionalGeneration, T5Model
 torch.manual_seed(0)
 config = T5Config(vocab_size=10, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
 model = T5ForConditionalGeneration(config).eval()
+model.generation_config.max_new_tokens = 2
 batch = {"input_ids": torch.tensor([[2, 3, 4]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
 """
 DECODER = ("labels", "decoder_input_ids", "decoder_inputs_embeds")

@@ -132,7 +132,7 @@ class ModelGivenNoTensor(Rule):
         ),
         Reproduce(  # columns of a data set whose format was not set
             (BERT, "import torch\nrow = {'input_ids': [torch.tensor([2, 3]), torch.tensor([3, 2])]}", "model(**row)"),
-            title=r"`row` holds lists of tensors, and BertForSequenceClassification takes tensors: set_format\(\"torch\"\)",
+            title=r"`row` holds lists of tensors, and BertForSequenceClassification takes tensors: the data loader needs a collator",
             certainty=Certainty.CONFIRMED,
             bare=True,
         ),
@@ -176,7 +176,8 @@ class ModelGivenNoTensor(Rule):
             what=f"`{seen['argument']}` came as {'an array' if kind == 'ndarray' else f'a {kind}'}.",
             why='A tokenizer returns lists unless return_tensors="pt" asks for tensors.'
             if holds != "Tensor"
-            else 'A data loader puts lists together so; rows of tensors come with `dataset.set_format("torch")`.',
+            else "A data loader puts rows that are lists together column by column. A collator pads and stacks them; for rows of one length "
+            '`dataset.set_format("torch")` does, too.',
             evidence=seen.seen,
             fixes=fixes,
         )
@@ -185,8 +186,11 @@ class ModelGivenNoTensor(Rule):
         """The fix for where these lists come from, and what to do in words."""
         tokenizer, asked = str(seen["tokenizer"]), seen["asked"]
         if holds == "Tensor":
-            return (), 'set_format("torch") of the data set gives them'
-        if not tokenizer or seen["argument"] not in MADE:
+            return (), "the data loader needs a collator (DataCollatorWithPadding)"
+        asked_already = "return_tensors" in asked and kind != "ndarray"  # what it made was turned into lists
+        if seen["argument"] in MADE and seen["mapping"] and not tokenizer:
+            return (), 'ask its tokenizer for return_tensors="pt"'
+        if not tokenizer or asked_already or seen["argument"] not in MADE:
             return (), "torch.tensor(...) makes one" + (" of rows of equal length" if seen["nested"] else "")
         if seen["ignored"]:
             note = "The tokenizer then returns tensors. transformers 5 ignores arguments that it does not know."

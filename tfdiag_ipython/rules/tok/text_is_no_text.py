@@ -49,12 +49,12 @@ class TextIsNoText(Rule):
     name = "text-is-no-text"
     raised = ("builtins.ValueError", "builtins.TypeError")
     message = re.compile(
-        r"text(?:_pair)? input must (?:be )?of type `?str`?"
-        r"|Input [^\n]{0,300}?is not valid\. Should be a string"
+        r"text(?:_pair)? input must (?:be )?of type `str`"
+        r"|Input [^\n]{0,300}?is not valid\. Should be a string, a list/tuple of strings"
         r"|TextEncodeInput must be Union|TextInputSequence must be str|PreTokenizedInputSequence must be"
         r"|PreTokenizedEncodeInput must be Union"
         r"|batch_text_or_text_pairs has to be a list or a tuple"
-        r"|Words must be of type `?List\[str\]"
+        r"|Words must be of type `?[Ll]ist\[str\]"
         r"|(?P<none>You need to specify either `text` or `text_target`)"
     )
     needs = (TokenizedTextProbe,)
@@ -74,7 +74,7 @@ class TextIsNoText(Rule):
             certainty=Certainty.LIKELY,
         ),
         NoMatch(text="ValueError: Input is not valid. Should be a number."),
-        NoMatch(text="TypeError: text input must be bytes"),
+        NoMatch(text="TypeError: text input must be of type str"),
         Reproduce(
             (TOKENIZER, "texts = ['the film', float('nan'), None]\nbatch = tokenizer(texts, padding=True)"),
             title=r"`texts\[1\]` is nan, no text \(2 of 3 are none\): leave such rows out",
