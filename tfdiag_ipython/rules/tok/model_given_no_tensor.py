@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import calls_to, edit_calls, set_arguments, with_renamed
+from tfdiag_ipython.fixes.source import calls_to, dotted, transform, with_arguments, with_renamed
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.model_call import ModelCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.tok._examples import BERT, DISTILBERT, GPT2, MODELING
+
+if TYPE_CHECKING:
+    import libcst as cst
 
 TEXTS = "texts = ['the film was good', 'a film was bad']\n"
 UNEQUAL = "texts = ['the film was good', 'a film']\n"
@@ -83,7 +87,8 @@ class ModelGivenNoTensor(Rule):
         Reproduce(
             (
                 BERT + TEXTS,
-                "batch = tokenizer(texts, padding=True)  # two texts\nshort = [len(row) for row in batch['input_ids']]",
+                "lists = tokenizer(texts).input_ids\nbatch = tokenizer(texts, padding=True)  # two texts\n"
+                "short = [len(row) for row in batch['input_ids']]",
                 "scores = model(**batch).logits",
             ),
             title=r'`batch` holds lists, and BertForSequenceClassification takes tensors: add return_tensors="pt" to the call of `tokenizer`',
@@ -184,7 +189,7 @@ class ModelGivenNoTensor(Rule):
 
     def _remedy(self, seen: Evidence, kind: str, holds: str) -> tuple[tuple[Fix, ...], str]:
         """The fix for where these lists come from, and what to do in words."""
-        tokenizer, asked = str(seen["tokenizer"]), seen["asked"]
+        tokenizer, asked, made = str(seen["tokenizer"]), seen["asked"], str(seen["variable"])
         if holds == "Tensor":
             return (), "the data loader needs a collator (DataCollatorWithPadding)"
         asked_already = "return_tensors" in asked and kind != "ndarray"  # what it made was turned into lists
@@ -196,16 +201,23 @@ class ModelGivenNoTensor(Rule):
             note = "The tokenizer then returns tensors. transformers 5 ignores arguments that it does not know."
             old = str(seen["ignored"])
             return (
-                self.offer("write-return-tensors", "Write return_tensors=", note, tokenizer=tokenizer, old=old),
+                self.offer(
+                    "write-return-tensors", "Write return_tensors=", note, tokenizer=tokenizer, variable=made, old=old
+                ),
             ), ""
         if len(seen["lengths"]) > 1 and "padding" not in asked:
             note = "Adds padding=True as well, since a tensor's rows are equally long; pass the attention mask to the model."
             fix = self.offer(
-                "ask-for-padded-tensors", "Ask for padded tensors", note, display=not seen["pads"], tokenizer=tokenizer
+                "ask-for-padded-tensors",
+                "Ask for padded tensors",
+                note,
+                display=not seen["pads"],
+                tokenizer=tokenizer,
+                variable=made,
             )
             return (fix,), f'add padding=True, return_tensors="pt" to the call of `{tokenizer}`'
         note = f'{"Sets" if "return_tensors" in asked else "Adds"} `return_tensors="pt"` in the tokenizer\'s call.'
-        fix = self.offer("ask-for-tensors", "Ask the tokenizer for tensors", note, tokenizer=tokenizer)
+        fix = self.offer("ask-for-tensors", "Ask the tokenizer for tensors", note, tokenizer=tokenizer, variable=made)
         return (fix,), f'add return_tensors="pt" to the call of `{tokenizer}`'
 
     def _told(self, failure: Failure, hit: Hit) -> Diagnosis | None:
@@ -229,17 +241,37 @@ class ModelGivenNoTensor(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         wanted = calls_to(*(f"{fix.parameters['tokenizer']}{ending}" for ending in ENDINGS))
-        if fix.id == "write-return-tensors":
-            old = str(fix.parameters["old"])
-            return edit_cells(
-                scene,
-                lambda source: edit_calls(source, wanted, lambda call: with_renamed(call, old, "return_tensors")),
-                apart=True,
-            )
-        new = {"padding": "True"} if fix.id == "ask-for-padded-tensors" else {}
-        return edit_cells(
-            scene, lambda source: set_arguments(source, wanted, {**new, "return_tensors": '"pt"'}), apart=True
-        )
+        new = {"return_tensors": '"pt"'} | ({"padding": "True"} if fix.id == "ask-for-padded-tensors" else {})
+
+        def change(call: cst.Call) -> cst.Call:
+            if not wanted(call):
+                return call
+            if fix.id == "write-return-tensors":
+                return with_renamed(call, str(fix.parameters["old"]), "return_tensors")
+            return with_arguments(call, new)
+
+        return edit_cells(scene, lambda source: _made(source, str(fix.parameters["variable"]), change), apart=True)
+
+
+def _made(source: str, variable: str, change: Callable[[cst.Call], cst.Call]) -> str:
+    """The cell with the calls changed that make this variable (empty: all): others may be wanted as lists."""
+    import libcst as cst
+
+    class Editor(cst.CSTTransformer):
+        def __init__(self) -> None:
+            self.inside = not variable
+
+        def visit_Assign(self, node: cst.Assign) -> None:
+            self.inside = not variable or variable in [dotted(target.target) for target in node.targets]
+
+        def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.Assign:
+            self.inside = not variable
+            return updated_node
+
+        def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
+            return change(updated_node) if self.inside else updated_node
+
+    return transform(source, lambda tree: tree.visit(Editor()))
 
 
 def _what(seen: Evidence) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls, with_arguments
+from tfdiag_ipython.migrate.edits import source_of
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.tokenized_text import TokenizedTextProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -189,23 +191,44 @@ class TextIsNoText(Rule):
             return ()
         if seen["words"]:
             note = "Each text is a list of its words, and the tokenizer is told so."
-            return (self.offer("say-split-into-words", "Say that the texts are split", note, tokenizer=tokenizer),)
+            return (
+                self.offer(
+                    "say-split-into-words",
+                    "Say that the texts are split",
+                    note,
+                    tokenizer=tokenizer,
+                    text=str(seen["written"]),
+                ),
+            )
         if seen["column"] and not seen["odd"]:
             note = f"`list(...)` holds the same texts as the {seen['kind']}."
-            return (self.offer("give-a-list", "Give the tokenizer a list", note, tokenizer=tokenizer),)
+            return (
+                self.offer(
+                    "give-a-list", "Give the tokenizer a list", note, tokenizer=tokenizer, text=str(seen["written"])
+                ),
+            )
         return ()
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        tokenizer = str(fix.parameters["tokenizer"])
+        tokenizer, text = str(fix.parameters["tokenizer"]), str(fix.parameters["text"])
+
+        def wanted(call: cst.Call) -> bool:
+            return dotted(call.func) == tokenizer and any(_is(arg, text) for arg in call.args[:3])
 
         def change(call: cst.Call) -> cst.Call:
             if fix.id == "say-split-into-words":
                 return with_arguments(call, {"is_split_into_words": "True"})
-            return _with_list(call)
+            return _with_list(call, text)
 
-        return edit_cells(
-            scene, lambda source: edit_calls(source, lambda call: dotted(call.func) == tokenizer, change), apart=True
-        )
+        return edit_cells(scene, lambda source: edit_calls(source, wanted, change), apart=True)
+
+
+def _is(arg: cst.Arg, text: str) -> bool:
+    """Whether the argument is this expression, however it is laid out."""
+    try:
+        return not arg.star and ast.unparse(ast.parse(source_of(arg.value), mode="eval")) == text
+    except SyntaxError:
+        return False
 
 
 def _cure(kind: str, *, whole: bool = False) -> str:
@@ -225,16 +248,11 @@ def _cure(kind: str, *, whole: bool = False) -> str:
     return ": str(...) makes one of it" if kind.startswith("int") else ": give the text itself"
 
 
-def _with_list(call: cst.Call) -> cst.Call:
+def _with_list(call: cst.Call, text: str) -> cst.Call:
     import libcst as cst
 
-    args, done = [], False
-    for arg in call.args:
-        wanted = (
-            not done
-            and not arg.star
-            and (arg.keyword is None or arg.keyword.value in ("text", "batch_text_or_text_pairs"))
-        )
-        args.append(arg.with_changes(value=cst.Call(cst.Name("list"), [cst.Arg(arg.value)])) if wanted else arg)
-        done = done or wanted
+    args = [
+        arg.with_changes(value=cst.Call(cst.Name("list"), [cst.Arg(arg.value)])) if _is(arg, text) else arg
+        for arg in call.args
+    ]
     return call.with_changes(args=args)
