@@ -66,6 +66,14 @@ def failing_call(exception: BaseException | None) -> FailingCall | None:
     return FailingCall(nodes, source, exact, file.startswith("<cell"), where, frame.f_locals, frame.f_globals)
 
 
+def calls_at(trace: TracebackType) -> tuple[ast.Call, ...]:
+    """The calls in the expression at which a frame of the traceback stands; before Python 3.11, those of its statement."""
+    _, tree, exact = _expression(trace) or _statement(trace) or ("", None, False)
+    if exact and isinstance(tree, ast.Expression):
+        return (tree.body,) if isinstance(tree.body, ast.Call) else ()
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Call)) if tree is not None else ()
+
+
 def _file(frame: FrameType) -> str:
     return CELL_FILE.sub("<cell>", frame.f_code.co_filename).replace("\\", "/")
 
