@@ -1,0 +1,1 @@
+"""Rules about CUDA: the build of torch, the driver and the card."""
