@@ -74,6 +74,23 @@ def calls_at(trace: TracebackType) -> tuple[ast.Call, ...]:
     return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Call)) if tree is not None else ()
 
 
+def operands_at(trace: TracebackType) -> tuple[ast.expr, ...]:
+    """The tensors' places in the operation at which a frame stands: both sides of ``a @ b``, the object and the arguments of a call.
+
+    Empty where the line has more than one that it could be.
+    """
+    _, tree, exact = _expression(trace) or _statement(trace) or ("", None, False)
+    found = [tree.body] if exact and isinstance(tree, ast.Expression) else ast.walk(tree) if tree is not None else ()
+    nodes = [node for node in found if isinstance(node, (ast.Call, ast.BinOp))]
+    if len(nodes) != 1:
+        return ()
+    node = nodes[0]
+    if isinstance(node, ast.BinOp):
+        return (node.left, node.right)
+    owner = [node.func.value] if isinstance(node.func, ast.Attribute) else []
+    return (*owner, *node.args, *(word.value for word in node.keywords if word.arg))
+
+
 def _file(frame: FrameType) -> str:
     return CELL_FILE.sub("<cell>", frame.f_code.co_filename).replace("\\", "/")
 

@@ -93,9 +93,10 @@ class TensorsOnDifferentDevices(Rule):
             "device: cuda:1",
             title="DataParallel.*cuda:0.*cuda:1",
         ),
-        NoMatch(text="RuntimeError: Input type (float) and bias type (c10::Half) should be the same"),
+        NoMatch(text="RuntimeError: Input type (float) and bias type (c10::Half) should be the same", code="DTY001"),
         NoMatch(
-            text="RuntimeError: Input type (torch.cuda.FloatTensor) and weight type (torch.cuda.HalfTensor) should be the same"
+            text="RuntimeError: Input type (torch.cuda.FloatTensor) and weight type (torch.cuda.HalfTensor) should be the same",
+            code="DTY001",
         ),
         NoMatch(text="RuntimeError: Expected all rows to be on the same page"),
         Reproduce(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.arguments import with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.probe import Evidence, Scene
@@ -137,17 +138,7 @@ class IndicesAreNoIntegers(Rule):
         called, keyword, place = (fix.parameters[key] for key in ("called", "keyword", "place"))
 
         def change(call: cst.Call) -> cst.Call:
-            import libcst as cst
-
-            args = []
-            for number, arg in enumerate(call.args):
-                name = arg.keyword.value if arg.keyword is not None else ""
-                wanted = name == keyword if keyword else number == place and not name and not arg.star
-                value = arg.value
-                if not isinstance(value, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)):
-                    value = value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-                args.append(arg.with_changes(value=cst.Call(cst.Attribute(value, cst.Name("long")))) if wanted else arg)
-            return call.with_changes(args=args)
+            return with_behind(call, keyword, place, ".long()")
 
         return edit_cells(
             scene, lambda source: edit_calls(source, lambda call: dotted(call.func) == called, change), apart=True
