@@ -33,7 +33,7 @@ class LossCallProbe(Probe):
 
     Facts: ``loss`` (function), ``scores`` and ``labels`` (shapes; of a model of Transformers as it has them), ``kind`` (dtype of the labels), ``model``
     (class; empty without one), ``problem`` (``problem_type``), ``classes`` (``num_labels``), ``ids`` (shape of the ids; empty: unknown), ``largest``
-    (label, where all are whole numbers from 0 on; -1 otherwise), ``called`` (as written in a cell; empty: not there), ``written`` (the labels there),
+    (label, where all are whole numbers from 0 on; -1 otherwise), ``whole`` (they are whole numbers; ``None``: not looked at), ``called`` (as written in a cell; empty: not there), ``written`` (the labels there),
     ``keyword`` and ``place`` of the labels, ``scored`` (the scores as written) and ``first`` (their place); ``here`` (in the cell that failed).
     """
 
@@ -77,6 +77,7 @@ class LossCallProbe(Probe):
             "labels": tuple(labels.shape),
             "kind": str(labels.dtype).removeprefix("torch."),
             "largest": _largest(labels, torch),
+            "whole": _whole(labels, torch),
         }
         return Evidence(MappingProxyType(facts), _observations(facts))
 
@@ -134,12 +135,19 @@ def _is_it(values: FrameValues, node: ast.expr, wanted: Any) -> bool:
     return not isinstance(node, ast.Call) and values.read(node) is wanted
 
 
-def _largest(labels: Any, torch: Any) -> int:
+def _whole(labels: Any, torch: Any) -> bool | None:
+    """Whether all values are whole numbers; ``None``: not looked at."""
     if labels.device.type != "cpu" or not 0 < labels.numel() <= _MOST or labels.dtype.is_complex:
+        return None
+    with torch.no_grad():
+        return bool((labels == labels.floor()).all()) if labels.dtype.is_floating_point else True
+
+
+def _largest(labels: Any, torch: Any) -> int:
+    if not _whole(labels, torch):
         return -1
     with torch.no_grad():
-        whole = bool((labels == labels.floor()).all()) if labels.dtype.is_floating_point else True
-        return int(labels.max()) if whole and bool((labels >= 0).all()) else -1
+        return int(labels.max()) if bool((labels >= 0).all()) else -1
 
 
 def _observations(facts: Mapping[str, Any]) -> tuple[Observation, ...]:

@@ -73,7 +73,7 @@ class IndicesAreNoIntegers(Rule):
             text="RuntimeError: Expected tensor for argument #1 'indices' to have scalar type Long; but got CPUIntTensor instead",
             certainty=Certainty.LIKELY,
         ),
-        NoMatch(text="RuntimeError: expected scalar type Long but found Float"),
+        NoMatch(text="RuntimeError: expected scalar type Long but found Float", code="DTY002"),
         NoMatch(text="RuntimeError: Expected tensor for argument #1 'weight' to have the same type"),
         Reproduce(
             (BERT + "import torch", "ids = torch.tensor([[2, 3]]).float()", "scores = model(ids)  # cast too much"),
