@@ -8,7 +8,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence
 from tfdiag_ipython.probes.cuda_archs import CudaArchsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Rule
-from tfdiag_ipython.rules._places import raised_by_hand
+from tfdiag_ipython.rules._places import TORCH, own, raised_by_hand
 
 WARNING = (
     "NVIDIA GeForce RTX 5080 with CUDA capability sm_120 is not compatible with the current PyTorch installation.\n"
@@ -49,6 +49,7 @@ class NoKernelsForCard(Rule):
     code = "ENV002"
     name = "no-kernels-for-card"
     kinds = ("exception", "warning")
+    raised = ("builtins.RuntimeError", "torch.AcceleratorError", "builtins.UserWarning")
     message = re.compile(
         r"no kernel image is available for execution on the device"
         r"|with CUDA capability sm_\d+ is not compatible with the current PyTorch installation"
@@ -57,6 +58,7 @@ class NoKernelsForCard(Rule):
     needs = (CudaArchsProbe,)
     links = (Link("Install PyTorch", "https://pytorch.org/get-started/locally/"),)
     CASES = (
+        Match(text=BARE.replace("RuntimeError", "torch.AcceleratorError"), title="has no kernels for this card"),
         Match(text=BARE, certainty=Certainty.LIKELY, title="has no kernels for this card"),
         Match(
             text=f"UserWarning: {WARNING}\n{BARE}",
@@ -79,12 +81,13 @@ class NoKernelsForCard(Rule):
             title="An extension has no kernels for the NVIDIA B200 .sm_100.; torch 2.4.0.cu121 itself has",
         ),
         NoMatch(text="RuntimeError: no kernel image named vmlinuz"),
+        NoMatch(text="xgboost.core.XGBoostError: no kernel image is available for execution on the device"),
         NoMatch(text="RuntimeError: CUDA error: invalid device function in a kernel"),
         NoMatch(text="ImportError: numpy is not compatible with the current PyTorch installation"),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        if raised_by_hand(hit.raised):
+        if own(failure, TORCH) or raised_by_hand(hit.raised):
             return None
         seen = evidence[CudaArchsProbe.name]
         warned = CARD.search(failure.text or hit.raised.message)

@@ -154,7 +154,9 @@ class DeviceSideAssert(Rule):
             certainty=Certainty.LIKELY,
             title=r"`bad\[0, 2\]` is 9, and dimension 1 of `x` has 3 entries \(0 to 2\); .*restart",
         ),
-        NoMatch(text="RuntimeError: CUDA error: no kernel image is available for execution on the device"),
+        NoMatch(
+            text="RuntimeError: CUDA error: no kernel image is available for execution on the device", code="ENV002"
+        ),
         NoMatch(text="AssertionError: index out of bounds"),
         Reproduce(
             (
