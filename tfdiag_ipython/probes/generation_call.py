@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import CELL_FILE, Failure
+from tfdiag_ipython.fixes.source import MOST_WRITTEN
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes.model_call import is_model
@@ -32,7 +33,7 @@ _POSITIONS = ("max_position_embeddings", "n_positions")
 class GenerationCallProbe(Probe):
     """The frames from the last cell's down to the check that refused a setting.
 
-    Facts: ``model`` (class; empty where none is in the traceback), ``called`` (what the cell calls: ``model.generate``, ``pipe``), ``keywords``
+    Facts: ``model`` (class; empty where none is in the traceback), ``called`` (what the cell calls: ``model.generate``, ``pipe``), ``written`` (that call), ``keywords``
     (name → source of the arguments in that call), ``refused`` (setting → class and printed value, of the check's own frame), ``settings`` (plain
     values of the generation configuration that was checked), ``positions`` (places that the model has; 0: not known).
     """
@@ -77,6 +78,7 @@ class GenerationCallProbe(Probe):
         facts = {
             "model": type(model).__name__ if model is not None else "",
             "called": ast.unparse(call.func) if call is not None else "",
+            "written": ast.unparse(call)[:MOST_WRITTEN] if call is not None else "",
             "keywords": keywords,
             "refused": refused,
             "settings": settings,

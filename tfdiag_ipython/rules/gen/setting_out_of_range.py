@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.source import is_written, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generation_call import GenerationCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -164,7 +164,14 @@ class SettingOutOfRange(Rule):
             note = "Writes `do_sample=False` in the call: the likeliest token each time, the same text for the same prompt."
             change: dict[str, str | None] = {"do_sample": "False", "temperature": None}
             return (
-                self.offer("decode-greedily", "Decode greedily", note, display=display, called=called, change=change),
+                self.offer(
+                    "decode-greedily",
+                    "Decode greedily",
+                    note,
+                    display=display,
+                    call=str(seen.get("written", "")),
+                    change=change,
+                ),
             )
         if not right:
             return ()
@@ -174,14 +181,19 @@ class SettingOutOfRange(Rule):
         display = bool(seen) and not called
         return (
             self.offer(
-                "write-a-number", f"Write {setting}={new}", note, display=display, called=called, change={setting: new}
+                "write-a-number",
+                f"Write {setting}={new}",
+                note,
+                display=display,
+                call=str(seen.get("written", "")),
+                change={setting: new},
             ),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called, change = str(fix.parameters["called"]), fix.parameters["change"]
+        written, change = str(fix.parameters["call"]), fix.parameters["change"]
         return edit_cells(
-            scene, lambda source: set_arguments(source, lambda call: dotted(call.func) == called, change), apart=True
+            scene, lambda source: set_arguments(source, lambda call: is_written(call, written), change), apart=True
         )
 
 
