@@ -42,12 +42,15 @@ class OverwrittenProbe(Probe):
         if torch is None or scene.exception is None or told is None or not told["version"]:
             return Evidence(missing="there is no live failure of torch that tells a tensor's version")
         shape = tuple(int(size) for size in told["shape"].split(",") if size.strip())
+        weights = _WEIGHT_OPS.search(told["op"] or "T") is not None
         version, kind = int(told["version"]), str(told["type"]).rpartition(".")[2]
 
         def fits(value: Any, *shapes: tuple[int, ...]) -> bool:
             own = type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_inference()
             same = own and tuple(value.shape) in shapes and value._version == version
-            return same and value.type().rpartition(".")[2] == kind
+            if not same or (told["op"] and not weights and not value.requires_grad):  # no operation's output
+                return False
+            return bool(value.type().rpartition(".")[2] == kind)
 
         facts: dict[str, Any] = {
             "variable": "",
@@ -62,7 +65,6 @@ class OverwrittenProbe(Probe):
         for held in (scene.namespace, *(frame.locals for frame in reversed(frames))):
             names.update({name: value for name, value in list(held.items())[:2000] if not name.startswith("_")})
         scene.deadline.check()
-        weights = _WEIGHT_OPS.search(told["op"] or "T") is not None
         modules = [(name, value) for name, value in names.items() if issubclass(type(value), torch.nn.Module)]
         for name, module in modules:
             named = module.named_parameters() if weights else ()
@@ -155,7 +157,7 @@ def changes(nodes: Iterable[ast.AST], name: str) -> Iterator[tuple[str, ast.stmt
 
 def _base(node: ast.expr) -> str:
     while isinstance(node, (ast.Subscript, ast.Attribute)):
-        if isinstance(node, ast.Attribute) and node.attr.startswith("grad"):
+        if isinstance(node, ast.Attribute) and (node.attr.startswith("grad") or node.attr == "data"):  # not counted
             return ""
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""

@@ -94,6 +94,13 @@ class OverwrittenBeforeBackward(Rule):
             fixes=(Try("write-new-tensor"),),
             needs=("torch",),
         ),
+        Reproduce(  # another of the same shape and as many writes; `.data` counts none
+            (X, "n = torch.ones(3)\nn += 1\nh = torch.sigmoid(x)\nh.data.add_(1)\nh.add_(1)\nh.sum().backward()"),
+            title=r"`h\.add_\(1\)` \(line 5\) overwrites `h`, the output of Sigmoid",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(  # in a forward pass that has returned
             (
                 "import torch\nclass Decoder(torch.nn.Module):\n"
