@@ -152,6 +152,16 @@ class NoLossReturned(Rule):
             bare=True,
             needs=NEEDS,
         ),
+        Reproduce(  # it has a head, and was told other names
+            (
+                f"{TRAINER}arguments.label_names = ['stars']\nrows = [{{'input_ids': [1, 2], 'stars': 1}}] * 2",
+                "Trainer(model, arguments, train_dataset=rows).train()",
+            ),
+            title=r"Trainer looks for labels called `stars` \(label_names\), but BertForSequenceClassification takes `labels`",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=NEEDS,
+        ),
         Reproduce(
             (f"{TRAINER}{OWN_ROWS}", "Trainer(model, arguments, train_dataset=reviews).train()"),
             title="The rows of `reviews` arrive without `labels`; it keeps `targets`",
@@ -199,6 +209,14 @@ class NoLossReturned(Rule):
                 Certainty.CONFIRMED,
                 seen,
                 why="Let the collator add `return_loss`: True to each batch.",
+            )
+        if not wanted and seen["labels"] and "labels" in seen["parameters"]:
+            asked = ", ".join(f"`{name}`" for name in seen["labels"][:3])
+            return self._found(
+                f"Trainer looks for labels called {asked} (label_names), but {model} takes `labels`",
+                Certainty.CONFIRMED,
+                seen,
+                why="`label_names` are arguments of the model's `forward`, not columns: leave it out, and give the column as `labels`.",
             )
         if not wanted and not seen["own"]:
             return self._headless(seen)
