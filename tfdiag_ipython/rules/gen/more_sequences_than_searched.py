@@ -91,7 +91,7 @@ class MoreSequencesThanSearched(Rule):
         asked = int(hit["greedy"] or hit["old"] or hit["asked"] or 0)
         beams = hit["beams"]
         called = str(seen.get("called", ""))
-        display = bool(seen) and not called
+        display = bool(seen) and (not called or seen["opaque"])
         fixes: tuple[Fix, ...] = ()
         if asked:
             note = f"Writes `num_beams={asked}` in the call: the {asked} likeliest texts, for {asked} times the work of one."

@@ -102,7 +102,7 @@ class PromptBeyondMaxLength(Rule):
                 f"the model has {seen['positions']:,} positions, room for {max(room, 0)} new ones: give max_new_tokens="
             )
         note = f"Writes `max_new_tokens={new}` in the call, in the place of max_length."
-        display = bool(seen) and (not called or not fits)
+        display = bool(seen) and (not called or not fits or seen["opaque"])
         fix: Fix = self.offer(
             "count-new-tokens",
             f"Write max_new_tokens={new}",
