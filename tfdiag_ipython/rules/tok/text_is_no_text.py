@@ -134,6 +134,11 @@ class TextIsNoText(Rule):
             title=r"What came as `text_target` is 128, no text\Z",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(  # labels that were given by place
+            (TOKENIZER, "tokenizer(['the film'], [1])"),
+            title=r"Element 0 of `text_pair` is 1, no text\Z",
+            certainty=Certainty.CONFIRMED,
+        ),
         Reproduce(
             (TOKENIZER, "tokenizer(['the film', 7])"),
             title=r"Text 1 of the list is 7, no text",
@@ -185,16 +190,18 @@ class TextIsNoText(Rule):
 
     def _element(self, seen: Evidence, written: str) -> str:
         plain = re.fullmatch(r"[A-Za-z_][\w.\[\]'\"]*", written) is not None
+        text = seen["argument"] in ("text", "batch_text_or_text_pairs")
+        element, whole = ("Text", "the list") if text else ("Element", f"`{seen['argument']}`")
         named = (
             f"`{written}[{seen['place']}]`"
             if plain and not seen["column"]
-            else f"Text {str(seen['place']).replace('][', ', word ')} of the list"
+            else f"{element} {str(seen['place']).replace('][', ', word ')} of {whole}"
         )
         if plain and seen["column"]:
             named = f"Row {seen['place']} of `{written}`"
         is_ = seen["value"] or f"of class {seen['odd']}"
         many = f" ({seen['odds']} of {seen['length']} are none)" if seen["odds"] > 1 and not seen["column"] else ""
-        return f"{named} is {is_}, no text{many}{_cure(seen['odd'])}"
+        return f"{named} is {is_}, no text{many}{_cure(seen['odd']) if text else ''}"
 
     def _remedy(self, seen: Evidence) -> tuple[Fix, ...]:
         tokenizer = str(seen["tokenizer"])
