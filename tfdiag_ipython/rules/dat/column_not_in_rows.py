@@ -196,7 +196,7 @@ class ColumnNotInRows(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "keep-all-columns":
             given = {"remove_unused_columns": "False"}
-            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(), given))
+            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(), given), apart=True)
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
         row = str(fix.parameters["row"])
         return edit_cells(scene, lambda source: _asking_for(source, old, new, row))

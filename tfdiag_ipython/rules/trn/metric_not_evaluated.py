@@ -202,7 +202,7 @@ class MetricNotEvaluated(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         given = {"metric_for_best_model": f'"{fix.parameters["metric"]}"'}
         return edit_cells(
-            scene, lambda source: set_arguments(source, training_arguments("metric_for_best_model"), given)
+            scene, lambda source: set_arguments(source, training_arguments("metric_for_best_model"), given), apart=True
         )
 
 

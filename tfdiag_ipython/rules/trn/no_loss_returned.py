@@ -114,6 +114,16 @@ class NoLossReturned(Rule):
             fixes=(Try("rename-label-column"),),
             needs=NEEDS,
         ),
+        Reproduce(  # another Trainer of the same cell keeps its rows
+            (
+                f"{TRAINER}rows = [{{'input_ids': [1, 2], 'labels': 1}}] * 2\nstars = [{{'input_ids': [1, 2], 'stars_label': 1}}] * 2",
+                "first = Trainer(model, arguments, train_dataset=rows)\nsecond = Trainer(model, arguments, train_dataset=stars)\n"
+                "second.train()",
+            ),
+            title="The labels of `stars` stand in `stars_label`",
+            fixes=(Try("rename-label-column"),),
+            needs=NEEDS,
+        ),
         Reproduce(
             (LANGUAGE_MODEL, "trainer = Trainer(model, arguments, train_dataset=rows)", "trainer.train()"),
             title="`rows` has no labels for GPT2LMHeadModel: a language model learns its own input_ids",
@@ -380,7 +390,7 @@ class NoLossReturned(Rule):
             return edit_cells(scene, lambda source: set_imported(source, trainer, given, needs))
         names = ("train_dataset", "eval_dataset") if fix.parameters["both"] else ("train_dataset",)
         templates = dict.fromkeys(names, str(fix.parameters["template"]))
-        return edit_cells(scene, lambda source: wrap_arguments(source, trainer, templates))
+        return edit_cells(scene, lambda source: wrap_arguments(source, trainer, templates), apart=True)
 
 
 _HEAD = "Its head turns hidden states into answers and computes the loss; it starts untrained."
