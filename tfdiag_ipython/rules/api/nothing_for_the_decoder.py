@@ -126,7 +126,7 @@ class NothingForTheDecoder(Rule):
             remedy, fixes = f"decoder_input_ids={encoder}", ()
         elif called:
             note = f"Calls `{called}.generate` with the same arguments: it gives the ids of the text that is written, no scores."
-            display = bool(_RESULT.search(failure.source))
+            display = bool(_RESULT.search(failure.source)) or seen["inside"]  # a function may be there to train
             fixes = (
                 self.offer("generate-instead", "Generate the text", note, display=display, call=str(seen["written"])),
                 *fixes,

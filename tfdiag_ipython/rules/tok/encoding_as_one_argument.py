@@ -78,6 +78,16 @@ class EncodingAsOneArgument(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("spread-encoding"),),
         ),
+        Reproduce(  # spread as well, the mask would come twice
+            (BERT + BATCH, "scores = model(batch, attention_mask=batch['attention_mask'])"),
+            title="`batch` is the tokenizer's whole output",
+            bare=True,
+        ),
+        Reproduce(
+            (BERT + "batch = tokenizer(['the film'])", "scores = model(batch)"),
+            title="`batch` is the tokenizer's whole output",
+            bare=True,
+        ),
         Reproduce(  # other calls stay as they are
             (BERT + BATCH, "scores = model(batch)\nfirst = model(batch['input_ids'])"),
             title=r"write `model\(\*\*batch\)`",
@@ -126,7 +136,16 @@ class EncodingAsOneArgument(Rule):
         fixes: tuple[Fix, ...] = ()
         if seen["called"] and not unknown and not seen["spread"]:
             note = "What the batch holds becomes the arguments of these names."
-            fixes = (self.offer("spread-encoding", f"Write {called}(**...)", note, call=str(seen["written"])),)
+            twice = set(seen["keys"]) & set(seen["names"]) - {"input_ids"}  # given by name as well
+            fixes = (
+                self.offer(
+                    "spread-encoding",
+                    f"Write {called}(**...)",
+                    note,
+                    display=bool(twice) or not seen["tensors"],
+                    call=str(seen["written"]),
+                ),
+            )
         why = "A model takes token ids and mask as arguments of their own; `**` makes them of the batch."
         if not seen["tensors"]:
             why += ' The batch holds lists as yet: ask the tokenizer for return_tensors="pt", too.'
