@@ -111,6 +111,8 @@ def _bound(name: str, scene: Scene, trace: TracebackType) -> tuple[Cell, ast.exp
             and ast.unparse(node) == name
             and not (late and node.lineno >= trace.tb_lineno)
         ]
+        if inside and len(made) > 1:
+            return None  # which of its methods ran, nothing tells
         if made:
             last = max(made, key=lambda one: (one.lineno, one.col_offset))
             found = [
