@@ -170,7 +170,7 @@ class NoLossReturned(Rule):
             title=r"Trainer looks for labels called `stars` \(label_names\), but BertForSequenceClassification takes `labels`",
             certainty=Certainty.CONFIRMED,
             bare=True,
-            needs=NEEDS,
+            needs=("torch", "transformers>=5", "accelerate"),  # before, forward refuses the column
         ),
         Reproduce(
             (f"{TRAINER}{OWN_ROWS}", "Trainer(model, arguments, train_dataset=reviews).train()"),
