@@ -6,6 +6,7 @@ Python (``%%bash``, a syntax error) is returned as it is.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -22,6 +23,8 @@ from tfdiag_ipython.errors import PlanError
 if TYPE_CHECKING:
     import libcst as cst
 
+MOST_WRITTEN = 400
+"""Characters of a call by which it is told from others of the same function."""
 _MAGIC_LINE = re.compile(r"^(?P<indent>[ \t]*)(?:%(?!%)|[!?,;/]|[\w.]+\?{1,2}\s*$|[\w., ]+=\s*[%!]\s*\S)")
 _RUNS_PYTHON = re.compile(r"%(?:time|prun|memit|lprun)\s+(?=[^\s-])")
 """Line magics that run the Python behind them in the person's namespace."""
@@ -161,6 +164,17 @@ def called(node: cst.BaseExpression) -> str:
     """``a.b.c`` of a name or attribute chain, with what ``a`` stands for in its place where the program imports it."""
     root, dot, rest = dotted(node).partition(".")
     return f"{ALIASES.get().get(root, root)}{dot}{rest}"
+
+
+def is_written(node: cst.BaseExpression, text: str) -> bool:
+    """Whether an expression is this one as ``ast.unparse`` writes it, or begins so where that is long, however it is laid out."""
+    import libcst as cst
+
+    try:
+        found = ast.unparse(ast.parse(cst.Module([]).code_for_node(node), mode="eval"))
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    return found == text or (len(text) >= MOST_WRITTEN and found.startswith(text))
 
 
 def edit_calls(

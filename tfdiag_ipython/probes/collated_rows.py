@@ -22,7 +22,7 @@ class CollatedRowsProbe(Probe):
     """The frames between the data set and the program's function that asked for a column; no row is asked for again.
 
     Facts: ``columns`` (of the first row as the data set gave it), ``removed`` (columns that Trainer took away before the collator), ``function``
-    (of the program, which asked), ``line``, ``maps`` (the rows came from `Dataset.map`).
+    (of the program, which asked), ``line``, ``maps`` (the rows came from `Dataset.map`), ``row`` (what was asked, as it is written; empty: not known).
     """
 
     name: ClassVar[str] = "collated-rows"
@@ -55,7 +55,8 @@ class CollatedRowsProbe(Probe):
             lazy = next(iter(scene.find_frames("__getitem__", file="datasets/formatting/formatting.py")), None)
             data = vars(lazy.locals.get("self")).get("data") if lazy is not None else None
             columns, maps = _keys(data), isinstance(data, Mapping)
-        if not columns or own is None or not (maps or _asked_of_row(scene, columns)):
+        row = _asked_of_row(scene, columns) if columns else ""
+        if not columns or own is None or not (maps or row):
             return Evidence(missing="no frame of this traceback shows the rows of a data set")
         facts = {
             "columns": columns,
@@ -63,6 +64,7 @@ class CollatedRowsProbe(Probe):
             "function": _function(frames),
             "line": own.line,
             "maps": maps,
+            "row": row,
         }
         seen = [Observation("The data set's rows have", ", ".join(columns[:12]), "the first row of the batch")]
         if removed:
@@ -70,12 +72,12 @@ class CollatedRowsProbe(Probe):
         return Evidence(MappingProxyType(facts), tuple(seen))
 
 
-def _asked_of_row(scene: Scene, columns: tuple[str, ...]) -> bool:
-    """Whether what raised is a row that was asked for a column by a literal name, and not some other dictionary."""
+def _asked_of_row(scene: Scene, columns: tuple[str, ...]) -> str:
+    """The row that was asked for a column by a literal name, as it is written; empty where some other dictionary raised."""
     torch: Any = scene.module("torch")
     call = failing_call(scene.exception)
     if call is None or torch is None:
-        return False
+        return ""
     values = FrameValues(call.locals, call.globals, torch)
     for node in call.nodes:
         if (
@@ -85,8 +87,8 @@ def _asked_of_row(scene: Scene, columns: tuple[str, ...]) -> bool:
         ):
             keys = _keys(values.read(node.value))
             if keys and set(keys) <= set(columns) and node.slice.value not in keys:
-                return True
-    return False
+                return ast.unparse(node.value)
+    return ""
 
 
 def _function(frames: list[LiveFrame]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import CELL_FILE, Failure
+from tfdiag_ipython.fixes.source import MOST_WRITTEN
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes.model_call import is_model
@@ -32,7 +33,8 @@ _POSITIONS = ("max_position_embeddings", "n_positions")
 class GenerationCallProbe(Probe):
     """The frames from the last cell's down to the check that refused a setting.
 
-    Facts: ``model`` (class; empty where none is in the traceback), ``called`` (what the cell calls: ``model.generate``, ``pipe``), ``keywords``
+    Facts: ``model`` (class; empty where none is in the traceback), ``called`` (what the cell calls: ``model.generate``, ``pipe``), ``written`` (that call), ``opaque`` (it spreads settings
+    that a function was given or made), ``keywords``
     (name → source of the arguments in that call), ``refused`` (setting → class and printed value, of the check's own frame), ``settings`` (plain
     values of the generation configuration that was checked), ``positions`` (places that the model has; 0: not known).
     """
@@ -77,6 +79,8 @@ class GenerationCallProbe(Probe):
         facts = {
             "model": type(model).__name__ if model is not None else "",
             "called": ast.unparse(call.func) if call is not None else "",
+            "written": ast.unparse(call)[:MOST_WRITTEN] if call is not None else "",
+            "opaque": call is not None and _opaque(call, own),
             "keywords": keywords,
             "refused": refused,
             "settings": settings,
@@ -95,6 +99,14 @@ def _call(trace: TracebackType) -> ast.Call | None:
     sets = [call for call in calls if {word.arg for word in call.keywords} & set(SETTINGS)]
     found = generates or sets
     return found[0] if len(found) == 1 else None
+
+
+def _opaque(call: ast.Call, own: TracebackType) -> bool:
+    """Whether it spreads what is no dictionary of the notebook's by name: which settings that holds, an edit of the call cannot know."""
+    frame = own.tb_frame
+    local = frame.f_locals if frame.f_locals is not frame.f_globals else {}
+    spread = [word.value for word in call.keywords if word.arg is None]
+    return any(not isinstance(one, ast.Name) or one.id in local for one in spread)
 
 
 def _where(facts: Mapping[str, Any]) -> str:

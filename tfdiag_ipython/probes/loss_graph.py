@@ -48,7 +48,8 @@ class LossGraphProbe(Probe):
         facts: dict[str, Any] = {"loss": "", "reason": "", "by": "", "where": ""}
         facts |= {"model": "", "parameters": 0, "trainable": 0, "sure": True}
         places = [place for frame in frames if (place := _Place.of(frame)) is not None]
-        off = next((found for place in places if (found := place.off())), None)
+        nearest = next((place for place in places if place.off() or place.on()), None)
+        off = nearest.off() if nearest is not None and not nearest.on() else None
         trainer = trainer_of(scene)
         if off is not None:
             facts.update(reason="off-here", by=off[0], where=off[1])
@@ -62,7 +63,7 @@ class LossGraphProbe(Probe):
             facts.update(_of_model(scene, torch, vars(trainer).get("model"), facts["reason"]))
         elif loss is not None and not facts["reason"]:
             values = FrameValues(frames[0].locals, frames[0].globals, torch)
-            tracer = _Tracer(torch, values, [*_scopes(places[0], scene)])
+            tracer = _Tracer(torch, values, [*_scopes(places[0], scene)], places[0].parameters)
             cut = tracer.follow(loss)
             if cut is not None:
                 facts.update(reason=cut[0], by=cut[1], where=cut[2], sure=tracer.sure)
@@ -85,6 +86,7 @@ class _Place:
     line: int
     label: str
     decorators: tuple[ast.expr, ...] = ()
+    parameters: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, frame: LiveFrame) -> _Place | None:
@@ -102,7 +104,8 @@ class _Place:
         ]
         label = f"`{frame.function}`, line {frame.line}" if functions or not cell else f"line {frame.line}"
         if functions:
-            return cls(functions[-1].body, frame.line, label, tuple(functions[-1].decorator_list))
+            names = frozenset(one.arg for one in ast.walk(functions[-1].args) if isinstance(one, ast.arg))
+            return cls(functions[-1].body, frame.line, label, tuple(functions[-1].decorator_list), names)
         return cls(tree.body, frame.line, label)
 
     def off(self) -> tuple[str, str] | None:
@@ -111,6 +114,11 @@ class _Place:
         if found:
             return f"@{found}", self.label
         return _off_at(self.body, self.line)
+
+    def on(self) -> bool:
+        """Whether a context or decorator nearest to the line switches gradients on."""
+        inside = [one for one in _around(self.body, self.line) if _switches_off(one) or _switches_on(one)]
+        return bool(_switches_on(inside[-1])) if inside else any(map(_switches_on, self.decorators))
 
     def loss(self) -> ast.expr | None:
         """What `backward` is called on at the line: ``loss`` of ``scaler.scale(loss).backward()``."""
@@ -129,8 +137,15 @@ class _Place:
 class _Tracer:
     """Follows the loss back through the assignments before it, along what a graph would go through."""
 
-    def __init__(self, torch: Any, values: FrameValues, scopes: list[tuple[list[ast.stmt], int, str]]) -> None:
+    def __init__(
+        self,
+        torch: Any,
+        values: FrameValues,
+        scopes: list[tuple[list[ast.stmt], int, str]],
+        parameters: frozenset[str] = frozenset(),
+    ) -> None:
         self._torch, self._values, self._scopes = torch, values, scopes
+        self._body, self._parameters = scopes[0][0], parameters
         self.model: Any = None
         self.sure = True
 
@@ -181,7 +196,11 @@ class _Tracer:
     def _assigned(self, name: str, depth: int) -> tuple[str, str, str] | None:
         """The newest assignment before the line, in the function or cell, then in the cells before."""
         for number, (body, line, label) in enumerate(self._scopes):
-            found = [one for one in _assignments(body, name) if number or one.lineno < line]
+            every = _assignments(body, name)
+            found = [one for one in every or () if number or one.lineno < line]
+            given = body is self._body and name in self._parameters
+            if every is None or (given and not found):
+                return None  # what the name stands for came in another way
             if not found:
                 continue
             newest = found[-1]
@@ -208,18 +227,22 @@ def _scopes(place: _Place, scene: Scene) -> Iterator[tuple[list[ast.stmt], int, 
             continue
 
 
-def _assignments(body: list[ast.stmt], name: str) -> list[ast.Assign]:
-    """Plain assignments to the name, not those of functions inside; nothing where it is also changed in other ways."""
+def _assignments(body: list[ast.stmt], name: str) -> list[ast.Assign] | None:
+    """Plain assignments to the name, not those of functions inside; ``None`` where it is also bound in other ways, as by a loop."""
     found: list[ast.Assign] = []
     queue: list[ast.AST] = list(body)
     while queue:
         node = queue.pop()
         if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.AsyncFunctionDef)):
             continue
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
-            return []
         if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
             found.append(node)
+            queue.append(node.value)
+            continue
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
+            return None
+        if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+            continue  # a scope of its own
         queue += list(ast.iter_child_nodes(node))
     return sorted(found, key=lambda one: one.lineno)
 
@@ -227,16 +250,27 @@ def _assignments(body: list[ast.stmt], name: str) -> list[ast.Assign]:
 def _off_at(body: list[ast.stmt], line: int) -> tuple[str, str] | None:
     """The ``with`` around the line that switches gradients off, unless one inside switches them on."""
     found: tuple[str, str] | None = None
-    around = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.With)]
-    for node in sorted(around, key=lambda one: one.lineno):
-        if node.lineno < line <= (node.end_lineno or 0) or (node.lineno == line == node.end_lineno):
-            for item in node.items:
-                text = ast.unparse(item.context_expr)
-                if _switches_off(item.context_expr):
-                    found = text, f"line {node.lineno}"
-                elif text.endswith(("enable_grad()", "set_grad_enabled(True)")):
-                    found = None
+    for context in _around(body, line):
+        if _switches_off(context):
+            found = ast.unparse(context), f"line {context.lineno}"
+        elif _switches_on(context):
+            found = None
     return found
+
+
+def _around(body: list[ast.stmt], line: int) -> list[ast.expr]:
+    """The contexts of the ``with`` statements around the line, the outermost first."""
+    around = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.With)]
+    inside = [
+        node
+        for node in sorted(around, key=lambda one: one.lineno)
+        if node.lineno < line <= (node.end_lineno or 0) or (node.lineno == line == node.end_lineno)
+    ]
+    return [item.context_expr for node in inside for item in node.items]
+
+
+def _switches_on(node: ast.expr) -> bool:
+    return ast.unparse(node).endswith(("enable_grad()", "enable_grad", "set_grad_enabled(True)"))
 
 
 def _switches_off(node: ast.expr) -> str:

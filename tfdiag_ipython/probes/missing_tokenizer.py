@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
@@ -42,7 +42,7 @@ class MissingTokenizerProbe(Probe):
         if not found:
             return Evidence(missing="what is None is no tokenizer by its name")
         scene.deadline.check()
-        cell, value = next(_bound(found, scene), (None, None))
+        cell, value = _bound(found, scene, trace) or (None, None)
         facts = {
             "name": found,
             "bound": ast.unparse(value)[:80] if value is not None else "",
@@ -80,12 +80,46 @@ def _is_none(name: str, *scopes: Any) -> bool:
     return value is None
 
 
-def _bound(name: str, scene: Scene) -> Iterator[tuple[Cell, ast.expr]]:
+def _bound(name: str, scene: Scene, trace: TracebackType) -> tuple[Cell, ast.expr] | None:
+    """The newest statement that binds the name in its own scope; ``None`` where it comes in another way, as by a call or a loop."""
+    frame = trace.tb_frame
+    first = name.partition(".")[0]
+    inside = frame.f_locals is not frame.f_globals and first in frame.f_locals
+    if inside and first != "self":
+        return None  # given to the function, or made in it
+    classes = [base.__name__ for base in type(frame.f_locals["self"]).__mro__] if inside else []
     for cell in reversed(scene.cells):
         scene.deadline.check()
-        for node in reversed(_nodes(cell)):
-            if isinstance(node, ast.Assign) and any(ast.unparse(target) == name for target in node.targets):
-                yield cell, node.value
+        nodes = _nodes(cell)
+        if inside:
+            nodes = [
+                one
+                for node in nodes
+                if isinstance(node, ast.ClassDef) and node.name in classes
+                for one in ast.walk(node)
+            ]
+        else:
+            hidden = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.GeneratorExp)
+            within = {id(one) for node in nodes if isinstance(node, hidden) for one in ast.walk(node)}
+            nodes = [node for node in nodes if id(node) not in within]
+        late = cell is scene.cells[-1] and frame.f_locals is frame.f_globals
+        made = [
+            node
+            for node in nodes
+            if isinstance(node, (ast.Name, ast.Attribute))
+            and isinstance(node.ctx, (ast.Store, ast.Del))
+            and ast.unparse(node) == name
+            and not (late and node.lineno >= trace.tb_lineno)
+        ]
+        if inside and len(made) > 1:
+            return None  # which of its methods ran, nothing tells
+        if made:
+            last = max(made, key=lambda one: (one.lineno, one.col_offset))
+            found = [
+                node for node in nodes if isinstance(node, ast.Assign) and any(one is last for one in node.targets)
+            ]
+            return (cell, found[0].value) if found else None
+    return None
 
 
 def _returns_nothing(value: ast.expr, scene: Scene) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
-from tfdiag_ipython.failure import CELL_FILE, Failure
-from tfdiag_ipython.fixes.source import python_of
+from tfdiag_ipython.failure import CELL_BODY, CELL_FILE, Failure
+from tfdiag_ipython.fixes.source import MOST_WRITTEN, python_of
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import UNKNOWN, FrameValues
@@ -36,10 +36,11 @@ class Given:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments by name; the first positional one is the ids (``inputs`` of ``generate``)."""
+        """The arguments by name; the first positional one is the model's main input, mostly the ids (``inputs`` of ``generate``)."""
         given = dict(self.named)
-        if self.positional:
-            given["input_ids"] = self.positional[0]
+        if self.positional:  # pictures and sound have names of their own
+            first = getattr(type(self.model), "main_input_name", "input_ids")
+            given[first if isinstance(first, str) else "input_ids"] = self.positional[0]
         elif self.method and "inputs" in given:
             given["input_ids"] = given.pop("inputs")
         return given
@@ -55,7 +56,7 @@ class ModelCallProbe(Probe):
     ``names`` (of all arguments), ``positional`` (how many come without a name), ``dimensions`` (of a tensor, by argument), ``size``, ``dtype``, ``keys`` (of a mapping), ``tensors`` (all its values are), ``unknown`` (keys that
     the model does not take), ``variable`` (that the call takes the input from), ``spread`` (by ``**``), ``mapping`` (it holds the ids),
     ``tokenizer`` (variable whose call made it), ``asked`` (arguments of that call), ``ignored`` (one of them that is almost ``return_tensors``),
-    ``pads`` (the tokenizer has a padding token), ``own`` (the call stands in a cell).
+    ``pads`` (the tokenizer has a padding token), ``own`` (the call stands in a cell), ``written`` (the call), ``inside`` (it stands in a function).
     """
 
     name: ClassVar[str] = "model-call"
@@ -160,7 +161,7 @@ def _mapped(value: Any, model: Any) -> dict[str, Any]:
 def _origin(given: Given, argument: str, scene: Scene, torch: Any) -> dict[str, Any]:
     """Where the program's call takes the input from, and the tokenizer's call that made it."""
     nowhere: dict[str, Any] = {"called": "", "variable": "", "spread": False, "mapping": False, "own": False}
-    nowhere |= {"tokenizer": "", "asked": (), "ignored": "", "pads": False, "written": ""}
+    nowhere |= {"tokenizer": "", "asked": (), "ignored": "", "pads": False, "written": "", "inside": False}
     if given.caller is None:
         return nowhere
     frame = given.caller.tb_frame
@@ -168,19 +169,20 @@ def _origin(given: Given, argument: str, scene: Scene, torch: Any) -> dict[str, 
         return nowhere
     values = FrameValues(frame.f_locals, frame.f_globals, torch)
     call = _call_of(given, given.caller, values)
-    if call is None:
+    if call is None or any(isinstance(arg, ast.Starred) for arg in call.args):  # handed on: another call tells
         return nowhere | {"own": True}
     expression, spread = _given_as(call, argument)
     variable, mapping = _variable(expression, spread)
     facts = nowhere | {
         "own": True,
         "called": ast.unparse(call.func),
-        "written": ast.unparse(call)[:120],
+        "written": ast.unparse(call)[:MOST_WRITTEN],
+        "inside": not CELL_BODY.fullmatch(frame.f_code.co_name),
         "variable": variable,
         "spread": spread,
         "mapping": mapping,
     }
-    made = expression if not variable else next(_assigned(variable, scene), None)
+    made = expression if not variable else _assigned(variable, scene, given.caller)
     scene.deadline.check()
     for node in ast.walk(made) if made is not None else ():
         name = _tokenizer_called(node, values) if isinstance(node, ast.Call) else ""
@@ -233,19 +235,30 @@ def _variable(value: ast.expr | None, spread: bool) -> tuple[str, bool]:
     return (inner.id, True) if isinstance(inner, ast.Name) else ("", False)
 
 
-def _assigned(name: str, scene: Scene) -> Iterator[ast.expr]:
-    """What cells bind a name to, the newest first."""
+def _assigned(name: str, scene: Scene, caller: TracebackType) -> ast.expr | None:
+    """What the newest assignment binds a name to in its own scope: the function that calls, or the notebook."""
+    frame = caller.tb_frame
+    local = frame.f_locals is not frame.f_globals and name in frame.f_locals
+    handed_on = local and frame.f_globals.get(name) is frame.f_locals[name]  # the notebook's, under the same name
     for cell in reversed(scene.cells):
         scene.deadline.check()
         try:
             tree = ast.parse(python_of(cell.source) or "")
         except (SyntaxError, ValueError, RecursionError):
             continue
-        for node in reversed(list(ast.walk(tree))):
-            if isinstance(node, ast.Assign) and any(
-                isinstance(one, ast.Name) and one.id == name for one in node.targets
-            ):
-                yield node.value
+        functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        inside = {id(one) for function in functions for one in ast.walk(function)}
+        own = {id(one) for node in functions if node.name == frame.f_code.co_name for one in ast.walk(node)}
+        found = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(one, ast.Name) and one.id == name for one in node.targets)
+            and ((local and id(node) in own) or ((handed_on or not local) and id(node) not in inside))
+        ]
+        if found:
+            return max(found, key=lambda one: one.lineno).value
+    return None
 
 
 def _tokenizer_called(call: ast.Call, values: FrameValues) -> str:

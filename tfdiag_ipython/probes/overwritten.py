@@ -30,8 +30,8 @@ class OverwrittenProbe(Probe):
     """The variables, parameters and modules that fit the tensor of the message, and the statement that changed one; nothing is run.
 
     Facts: ``variable`` (of the frames or the notebook, whose tensor has this shape, type and version), ``statement``, ``kind`` (``augmented``: ``x += …``,
-    ``item``: ``x[…] = …``, ``method``: ``x.add_(…)``) and ``where`` (cell or function and line) of what changed it, ``sure`` (it stands in the scope of the variable; else it is the only one in a function), ``parameter`` (name of a model's parameter
-    that fits), ``modules`` (those with ``inplace=True``: name and class).
+    ``item``: ``x[…] = …``, ``method``: ``x.add_(…)``) and ``where`` (cell or function and line) of what changed it, ``sure`` (it stands in the scope of the variable; else it is the only one in a function), ``parameters`` (name of a parameter
+    that fits, of each model), ``modules`` (those with ``inplace=True``: name and class).
     """
 
     name: ClassVar[str] = "overwritten"
@@ -42,19 +42,22 @@ class OverwrittenProbe(Probe):
         if torch is None or scene.exception is None or told is None or not told["version"]:
             return Evidence(missing="there is no live failure of torch that tells a tensor's version")
         shape = tuple(int(size) for size in told["shape"].split(",") if size.strip())
+        weights = _WEIGHT_OPS.search(told["op"] or "T") is not None
         version, kind = int(told["version"]), str(told["type"]).rpartition(".")[2]
 
         def fits(value: Any, *shapes: tuple[int, ...]) -> bool:
             own = type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_inference()
             same = own and tuple(value.shape) in shapes and value._version == version
-            return same and value.type().rpartition(".")[2] == kind
+            if not same or (told["op"] and not weights and not value.requires_grad):  # no operation's output
+                return False
+            return bool(value.type().rpartition(".")[2] == kind)
 
         facts: dict[str, Any] = {
             "variable": "",
             "statement": "",
             "kind": "",
             "where": "",
-            "parameter": "",
+            "parameters": (),
             "modules": (),
         }
         frames = [frame for frame in scene.find_frames() if not LIBRARY.search(frame.file)]
@@ -62,12 +65,14 @@ class OverwrittenProbe(Probe):
         for held in (scene.namespace, *(frame.locals for frame in reversed(frames))):
             names.update({name: value for name, value in list(held.items())[:2000] if not name.startswith("_")})
         scene.deadline.check()
-        weights = _WEIGHT_OPS.search(told["op"] or "T") is not None
+        known: set[int] = set()
         modules = [(name, value) for name, value in names.items() if issubclass(type(value), torch.nn.Module)]
         for name, module in modules:
             named = module.named_parameters() if weights else ()
-            found = next((path for path, one in named if fits(one, shape, shape[::-1])), "")
-            facts["parameter"] = facts["parameter"] or (f"{name}.{found}" if found else "")
+            held_by = [(path, one) for path, one in named if fits(one, shape, shape[::-1])]
+            if held_by and not {id(one) for _, one in held_by} & known:  # not the same model by another name
+                facts["parameters"] += (f"{name}.{held_by[0][0]}",)
+            known |= {id(one) for _, one in held_by}
             inner = [(path, one) for path, one in module.named_modules() if vars(one).get("inplace") is True]
             facts["modules"] += tuple((".".join(filter(None, (name, path))), type(one).__name__) for path, one in inner)
             scene.deadline.check()
@@ -80,7 +85,7 @@ class OverwrittenProbe(Probe):
             if found:
                 self._tell(facts, label, *found[0], sure=True)
                 break
-        if not facts["variable"] and not facts["parameter"] and len(inside) == 1:
+        if not facts["variable"] and not facts["parameters"] and len(inside) == 1:
             label, node, way = inside[0]
             self._tell(facts, label, _base(_target(node)), node, way, sure=False)
         seen = []
@@ -90,8 +95,8 @@ class OverwrittenProbe(Probe):
                 told_version = f"expected version {told['expected']}"
                 seen.append(Observation(facts["variable"], f"{sizes}, version {version}", told_version))
             seen.append(Observation("Changed by", facts["statement"], facts["where"]))
-        elif facts["parameter"]:
-            seen.append(Observation(facts["parameter"], f"version {version}", f"expected version {told['expected']}"))
+        for name in () if facts["variable"] else facts["parameters"][:3]:
+            seen.append(Observation(name, f"version {version}", f"expected version {told['expected']}"))
         seen += [Observation(name, f"{kind_}(inplace=True)", "the module") for name, kind_ in facts["modules"][:3]]
         return Evidence(MappingProxyType(facts), tuple(seen))
 
@@ -155,7 +160,7 @@ def changes(nodes: Iterable[ast.AST], name: str) -> Iterator[tuple[str, ast.stmt
 
 def _base(node: ast.expr) -> str:
     while isinstance(node, (ast.Subscript, ast.Attribute)):
-        if isinstance(node, ast.Attribute) and node.attr.startswith("grad"):
+        if isinstance(node, ast.Attribute) and (node.attr.startswith("grad") or node.attr == "data"):  # not counted
             return ""
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""

@@ -150,12 +150,12 @@ def _call(caller: TracebackType | None, argument: str, scene: Scene) -> dict[str
     call = calls[0]
     names = ("text", "batch_text_or_text_pairs") if argument in ("text", "batch_text_or_text_pairs") else (argument,)
     value = next((word.value for word in call.keywords if word.arg in names), None)
-    place = 1 if argument == "text_pair" else 0
+    place = {"text_pair": 1, "text_target": 2}.get(argument, 0)
     if value is None and len(call.args) > place:
         value = call.args[place]
     written = ast.unparse(value) if value is not None else ""
     return {
         "tokenizer": ast.unparse(call.func),
         "written": written if len(written) <= 60 else "",
-        "others": argument == "text_pair" or len(call.args) > 1,
+        "others": argument in ("text_pair", "text_target") or len(call.args) > 1,
     }

@@ -40,7 +40,11 @@ class UnpackedOutputProbe(Probe):
         if own is None or torch is None:
             return Evidence(missing="no cell's frame is in this traceback")
         names = own.tb_frame.f_locals
+        line = linecache.getline(own.tb_frame.f_code.co_filename, own.tb_lineno)
+        used = set(re.findall(r"\w+", line))
         held = {name: value for name, value in list(names.items()) if type(value) is str and FIELDS.fullmatch(value)}
+        if not used & set(held):
+            return Evidence(missing="the failing line takes no text that is the name of a field")
         values = FrameValues(names, own.tb_frame.f_globals, torch)
         scene.deadline.check()
         for node in _assignments(own.tb_frame.f_code):
@@ -51,7 +55,9 @@ class UnpackedOutputProbe(Probe):
                 continue
             model = values.read(node.value.func)
             if is_model(model):
-                name = next((one for one in bound if one != "_"), bound[0])
+                name = next((one for one in bound if one in used), "")
+                if not name:
+                    continue
                 called = ast.unparse(node.value.func)
                 facts = {"variable": name, "field": held[name], "called": called, "model": type(model).__name__}
                 seen = Observation(name, f"the text '{held[name]}'", f"frame `{own.tb_frame.f_code.co_name}`")

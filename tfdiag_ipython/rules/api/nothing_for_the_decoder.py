@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, edit_calls
+from tfdiag_ipython.fixes.source import edit_calls, is_written
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.model_call import ModelCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -77,7 +77,7 @@ class NothingForTheDecoder(Rule):
         NoMatch(text="ValueError: You have to specify either input_ids or inputs_embeds"),
         NoMatch(text="ValueError: You have to specify either decoder or encoder"),
         Reproduce(
-            (T5, "out = model(**batch)"),
+            (T5, "out = model(**batch)\nlogits = model(**batch, labels=batch['input_ids']).logits"),
             title=r"T5ForConditionalGeneration was given attention_mask and input_ids, and nothing for its decoder: "
             r"model\.generate\(\) to write, labels= to train",
             certainty=Certainty.CONFIRMED,
@@ -126,8 +126,11 @@ class NothingForTheDecoder(Rule):
             remedy, fixes = f"decoder_input_ids={encoder}", ()
         elif called:
             note = f"Calls `{called}.generate` with the same arguments: it gives the ids of the text that is written, no scores."
-            display = bool(_RESULT.search(failure.source))
-            fixes = (self.offer("generate-instead", "Generate the text", note, display=display, called=called), *fixes)
+            display = bool(_RESULT.search(failure.source)) or seen["inside"]  # a function may be there to train
+            fixes = (
+                self.offer("generate-instead", "Generate the text", note, display=display, call=str(seen["written"])),
+                *fixes,
+            )
         return self.found(
             f"{model} was given {_and(names)}, and nothing for its decoder: {remedy}",
             Certainty.CONFIRMED,
@@ -144,13 +147,13 @@ class NothingForTheDecoder(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         import libcst as cst
 
-        called = str(fix.parameters["called"])
+        written = str(fix.parameters["call"])
 
         def change(call: cst.Call) -> cst.Call:
             return call.with_changes(func=cst.Attribute(call.func, cst.Name("generate")))
 
         return edit_cells(
-            scene, lambda source: edit_calls(source, lambda call: dotted(call.func) == called, change), apart=True
+            scene, lambda source: edit_calls(source, lambda call: is_written(call, written), change), apart=True
         )
 
 

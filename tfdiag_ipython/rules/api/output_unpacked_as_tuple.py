@@ -78,6 +78,14 @@ class OutputUnpackedAsTuple(Rule):
             certainty=Certainty.LIKELY,
             title=r"linear\(\) was given a model's whole output: take a tensor out of it, `\.last_hidden_state` or `\.pooler_output`",
         ),
+        Match(
+            text="TypeError: dropout(): argument 'input' (position 1) must be Tensor, not SequenceClassifierOutput",
+            title=r"take a tensor out of it, `\.logits`\Z",
+        ),
+        Match(
+            text="TypeError: linear(): argument 'input' (position 1) must be Tensor, not BaseModelOutput",
+            title=r"take a tensor out of it, `\.last_hidden_state`\Z",
+        ),
         NoMatch(text="AttributeError: 'str' object has no attribute 'view'"),
         NoMatch(text="TypeError: linear(): argument 'input' (position 1) must be Tensor, not list"),
         NoMatch(text="TypeError: linear(): argument 'input' (position 1) must be Tensor, not BoilerOutput"),
@@ -99,7 +107,7 @@ class OutputUnpackedAsTuple(Rule):
         seen, given = evidence[UnpackedOutputProbe.name], hit["given"]
         if given and given != "str":
             return self.found(
-                f"{hit['layer']}() was given a model's whole output: take a tensor out of it, `.last_hidden_state` or `.pooler_output`",
+                f"{hit['layer']}() was given a model's whole output: take a tensor out of it, {_fields(given)}",
                 Certainty.LIKELY,
                 what=f"A {given} came where a tensor is expected.",
                 why="A model returns an object with a field for each of its tensors.",
@@ -131,6 +139,14 @@ class OutputUnpackedAsTuple(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         return edit_cells(scene, lambda source: _unpacked(source, str(fix.parameters["called"])))
+
+
+def _fields(output: str) -> str:
+    """The fields that are wanted most, by the name of the output's class."""
+    if output.startswith("Base"):
+        pooled = "" if "Pooling" not in output else " or `.pooler_output`"
+        return f"`.last_hidden_state`{pooled}"
+    return "`.last_hidden_state`" if output.startswith("Seq2SeqModel") else "`.logits`"
 
 
 def _unpacked(source: str, called: str) -> str:

@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import LIBRARY, Failure, Raised
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import set_arguments, transform
+from tfdiag_ipython.fixes.source import is_written, set_arguments, transform
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.collated_rows import CollatedRowsProbe
 from tfdiag_ipython.probes.nearest import guess
@@ -99,6 +99,18 @@ class ColumnNotInRows(Rule):
             fixes=(Try("write-column-name"),),
             needs=("torch",),
         ),
+        Reproduce(  # what the collator makes keeps its name, and another dictionary its own
+            (
+                "import torch\nrows = [{'ids': [1, 2], 'label': 1}, {'ids': [3, 4], 'label': 0}]\nnames = {'labels': 'stars'}",
+                "def stack(rows):\n    made = {}\n    made['labels'] = torch.tensor([row['labels'] for row in rows])\n    return made\n"
+                "said = names['labels']\nloader = torch.utils.data.DataLoader(rows, batch_size=2, collate_fn=stack)\n"
+                "first = next(iter(loader))['labels']",
+            ),
+            title="`stack` asks for `labels`, but the rows have `label`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("write-column-name"),),
+            needs=("torch",),
+        ),
         NoMatch(  # the row has it; another dictionary has not
             text='Traceback (most recent call last):\n  File "/home/me/tune.py", line 9, in <module>\n    trainer.train()\n'
             '  File "/env/lib/python3.10/site-packages/transformers/trainer.py", line 1872, in _inner_training_loop\n    for step, inputs in x:\n'
@@ -134,7 +146,14 @@ class ColumnNotInRows(Rule):
         near = guess(key, seen["columns"])
         if len(near.names) == 1:
             column = near.names[0]
-            fix = self.offer("write-column-name", f"Write {column}", "It is another column.", old=key, new=column)
+            fix = self.offer(
+                "write-column-name",
+                f"Write {column}",
+                "It is another column.",
+                old=key,
+                new=column,
+                row=str(seen["row"]),
+            )
             if not near.sure and near.slips:
                 return self._found(
                     f"{asks}, which the rows do not have: did you mean `{column}`?", Certainty.LIKELY, seen
@@ -177,22 +196,29 @@ class ColumnNotInRows(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "keep-all-columns":
             given = {"remove_unused_columns": "False"}
-            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(), given))
+            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(), given), apart=True)
         old, new = str(fix.parameters["old"]), str(fix.parameters["new"])
-        return edit_cells(scene, lambda source: _asking_for(source, old, new))
+        row = str(fix.parameters["row"])
+        return edit_cells(scene, lambda source: _asking_for(source, old, new, row))
 
 
-def _asking_for(source: str, old: str, new: str) -> str:
-    """``row["new"]`` for ``row["old"]``."""
+def _asking_for(source: str, old: str, new: str, row: str) -> str:
+    """``row["new"]`` for ``row["old"]`` where it is read; an empty ``row``: of whatever."""
     import libcst as cst
 
     class Editor(cst.CSTTransformer):
-        def leave_Index(self, original_node: cst.Index, updated_node: cst.Index) -> cst.Index:
-            value = updated_node.value
+        def visit_AssignTarget(self, node: cst.AssignTarget) -> bool:
+            return False  # what it makes keeps its name
+
+        def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> cst.Subscript:
+            index = original_node.slice[0].slice if len(original_node.slice) == 1 else None
+            value = index.value if isinstance(index, cst.Index) else None
             if not isinstance(value, cst.SimpleString) or value.evaluated_value != old:
                 return updated_node
-            return updated_node.with_changes(
-                value=value.with_changes(value=f"{value.prefix}{value.quote}{new}{value.quote}")
-            )
+            if row and not is_written(original_node.value, row):
+                return updated_node
+            written = value.with_changes(value=f"{value.prefix}{value.quote}{new}{value.quote}")
+            element = updated_node.slice[0]
+            return updated_node.with_changes(slice=[element.with_changes(slice=cst.Index(written))])
 
     return transform(source, lambda tree: tree.visit(Editor()))

@@ -110,11 +110,13 @@ class LoaderWorkerEnded(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.parameters["trainer"]:
             given: dict[str, str | None] = {"dataloader_num_workers": "0"}
-            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(next(iter(given))), given))
+            return edit_cells(
+                scene, lambda source: set_arguments(source, training_arguments(next(iter(given))), given), apart=True
+            )
         alone: dict[str, str | None] = {
             "num_workers": "0",
             "multiprocessing_context": None,
             "persistent_workers": None,
             "prefetch_factor": None,
         }
-        return edit_cells(scene, lambda source: set_arguments(source, calls_to("DataLoader"), alone))
+        return edit_cells(scene, lambda source: set_arguments(source, calls_to("DataLoader"), alone), apart=True)

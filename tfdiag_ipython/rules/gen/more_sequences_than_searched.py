@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.source import is_written, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generation_call import GenerationCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -67,7 +67,11 @@ class MoreSequencesThanSearched(Rule):
         ),
         NoMatch(text="ValueError: `num_beams` has to be an integer strictly greater than 1"),
         Reproduce(
-            (MODEL, "out = model.generate(prompt, max_new_tokens=2, num_return_sequences=3)"),
+            (
+                MODEL,
+                "out = model.generate(prompt, max_new_tokens=2, num_return_sequences=3)\n"
+                "same = model.generate(prompt, max_new_tokens=2) == model.generate(prompt, max_new_tokens=2)\nassert same.all()",
+            ),
             title=r"3 texts are asked for, and greedy decoding has one: do_sample=True, or num_beams=3",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("sample"), Try("search-with-beams")),
@@ -87,7 +91,7 @@ class MoreSequencesThanSearched(Rule):
         asked = int(hit["greedy"] or hit["old"] or hit["asked"] or 0)
         beams = hit["beams"]
         called = str(seen.get("called", ""))
-        display = bool(seen) and not called
+        display = bool(seen) and (not called or seen["opaque"])
         fixes: tuple[Fix, ...] = ()
         if asked:
             note = f"Writes `num_beams={asked}` in the call: the {asked} likeliest texts, for {asked} times the work of one."
@@ -98,7 +102,7 @@ class MoreSequencesThanSearched(Rule):
                     f"Search with {asked} beams",
                     note,
                     display=display,
-                    called=called,
+                    call=str(seen.get("written", "")),
                     change=change,
                 ),
             )
@@ -112,7 +116,14 @@ class MoreSequencesThanSearched(Rule):
             title = f"{asked} texts are asked for, and greedy decoding has one: do_sample=True, or num_beams={asked}"
             note = "Writes `do_sample=True` in the call: tokens are drawn, other ones each time."
             change = {"do_sample": "True"}
-            sample = self.offer("sample", "Draw them by sampling", note, display=display, called=called, change=change)
+            sample = self.offer(
+                "sample",
+                "Draw them by sampling",
+                note,
+                display=display,
+                call=str(seen.get("written", "")),
+                change=change,
+            )
             fixes = (sample, *fixes)
         return self.found(
             title,
@@ -124,7 +135,7 @@ class MoreSequencesThanSearched(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called, change = str(fix.parameters["called"]), fix.parameters["change"]
+        written, change = str(fix.parameters["call"]), fix.parameters["change"]
         return edit_cells(
-            scene, lambda source: set_arguments(source, lambda call: dotted(call.func) == called, change), apart=True
+            scene, lambda source: set_arguments(source, lambda call: is_written(call, written), change), apart=True
         )

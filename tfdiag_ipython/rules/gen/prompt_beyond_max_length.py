@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.source import is_written, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generation_call import GenerationCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -102,9 +102,14 @@ class PromptBeyondMaxLength(Rule):
                 f"the model has {seen['positions']:,} positions, room for {max(room, 0)} new ones: give max_new_tokens="
             )
         note = f"Writes `max_new_tokens={new}` in the call, in the place of max_length."
-        display = bool(seen) and (not called or not fits)
+        display = bool(seen) and (not called or not fits or seen["opaque"])
         fix: Fix = self.offer(
-            "count-new-tokens", f"Write max_new_tokens={new}", note, display=display, called=called, count=new
+            "count-new-tokens",
+            f"Write max_new_tokens={new}",
+            note,
+            display=display,
+            call=str(seen.get("written", "")),
+            count=new,
         )
         ids = "The decoder's prompt" if hit["ids"].startswith("decoder") else "The prompt"
         return self.found(
@@ -119,8 +124,8 @@ class PromptBeyondMaxLength(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called = str(fix.parameters["called"])
+        written = str(fix.parameters["call"])
         change = {"max_new_tokens": str(fix.parameters["count"]), "max_length": None}
         return edit_cells(
-            scene, lambda source: set_arguments(source, lambda call: dotted(call.func) == called, change), apart=True
+            scene, lambda source: set_arguments(source, lambda call: is_written(call, written), change), apart=True
         )

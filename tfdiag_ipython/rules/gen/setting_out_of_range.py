@@ -7,7 +7,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, set_arguments
+from tfdiag_ipython.fixes.source import is_written, set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.generation_call import GenerationCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -113,6 +113,17 @@ class SettingOutOfRange(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("write-a-number"),),
         ),
+        *(
+            Reproduce(  # what the function is given, other callers give otherwise
+                (MODEL, f"def answer(ids, {takes}):\n    return model.generate(ids, do_sample=True, {gives})", call),
+                title="`temperature` is 0.0, and must be a float above 0: do_sample=False",
+                bare=True,
+            )
+            for takes, gives, call in (
+                ("warmth", "temperature=warmth", "out = answer(prompt, 0.0)"),
+                ("**settings", "**settings", "out = answer(prompt, temperature=0.0)"),
+            )
+        ),
         Reproduce(
             (MODEL, "out = model.generate(prompt, repetition_penalty=2, max_new_tokens=2)"),
             title="`repetition_penalty` is 2, and must be a float above 0: write 2.0",
@@ -159,29 +170,43 @@ class SettingOutOfRange(Rule):
 
     def _remedy(self, setting: str, right: str, greedy: bool, seen: Evidence) -> tuple[Fix, ...]:
         called = str(seen.get("called", "")) if seen.get("model") else ""  # a processor made by hand takes no settings
-        display = bool(seen) and (not called or seen["settings"].get("num_return_sequences", 1) > 1)
+        display = bool(seen) and (not called or seen["opaque"])
+        written = str(seen["keywords"].get(setting, "")) if seen else ""
+        number = re.fullmatch(r"['\"]?-?[\d.]+['\"]?", written) is not None
         if greedy:
+            display = display or bool(seen and seen["settings"].get("num_return_sequences", 1) > 1)
+            display = display or bool(written and not number)  # a variable may hold another temperature the next time
             note = "Writes `do_sample=False` in the call: the likeliest token each time, the same text for the same prompt."
             change: dict[str, str | None] = {"do_sample": "False", "temperature": None}
             return (
-                self.offer("decode-greedily", "Decode greedily", note, display=display, called=called, change=change),
+                self.offer(
+                    "decode-greedily",
+                    "Decode greedily",
+                    note,
+                    display=display,
+                    call=str(seen.get("written", "")),
+                    change=change,
+                ),
             )
         if not right:
             return ()
-        written = str(seen["keywords"].get(setting, "")) if seen else ""
-        new = right if not written or re.fullmatch(r"['\"]?-?[\d.]+['\"]?", written) else f"{_type(setting)}({written})"
+        new = right if not written or number else f"{_type(setting)}({written})"
         note = f"Writes `{setting}={new}` in the call."
-        display = bool(seen) and not called
         return (
             self.offer(
-                "write-a-number", f"Write {setting}={new}", note, display=display, called=called, change={setting: new}
+                "write-a-number",
+                f"Write {setting}={new}",
+                note,
+                display=display,
+                call=str(seen.get("written", "")),
+                change={setting: new},
             ),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called, change = str(fix.parameters["called"]), fix.parameters["change"]
+        written, change = str(fix.parameters["call"]), fix.parameters["change"]
         return edit_cells(
-            scene, lambda source: set_arguments(source, lambda call: dotted(call.func) == called, change), apart=True
+            scene, lambda source: set_arguments(source, lambda call: is_written(call, written), change), apart=True
         )
 
 

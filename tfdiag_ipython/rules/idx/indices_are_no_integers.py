@@ -9,7 +9,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.arguments import with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, edit_calls
+from tfdiag_ipython.fixes.source import edit_calls, is_written
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.float_indices import FloatIndicesProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -92,6 +92,25 @@ class IndicesAreNoIntegers(Rule):
             fixes=(Try("make-long"),),
             needs=("torch",),
         ),
+        Reproduce(  # a mask may be of floats, and other calls are left alone
+            (
+                BERT + "import torch\nids, mask, kinds = torch.tensor([[2, 3]]), torch.ones(1, 2), torch.zeros(1, 2)",
+                "model(ids, mask, kinds)\nstates = model(ids, mask)",
+            ),
+            title=r"`kinds` is float32, and an embedding takes int64",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("make-long"),),
+        ),
+        Reproduce(
+            (
+                "import torch\nwords = torch.nn.Embedding(3, 2)\nrows = torch.eye(3)",
+                "words(rows)",
+            ),
+            title=r"`rows` holds one-hot rows \(float32\), and an embedding takes their numbers: `rows.argmax\(-1\)`",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(
             (BERT + "import torch\nrows = torch.tensor([[]])", "model(input_ids=rows)"),
             title="`rows` is empty, and an empty list becomes float32",
@@ -125,21 +144,23 @@ class IndicesAreNoIntegers(Rule):
         fixes: tuple[Fix, ...] = ()
         if seen["empty"]:
             title = f"{name} is empty, and an empty list becomes {kind}: look why there are no ids"
+        elif seen["one_hot"]:
+            title = f"{name} holds one-hot rows ({kind}), and an embedding takes their numbers: `{seen['written']}.argmax(-1)`"
         elif seen["whole"] is False:
             title = f"{name} is {kind} with fractions, and an embedding takes ids: it seems to be another tensor than was meant"
         else:
             title = f"{name} is {kind}, and an embedding takes int64: write `{seen['written']}.long()`"
             note = "The same whole numbers as int64, which ids are."
-            values = {"called": str(seen["called"]), "keyword": str(seen["keyword"]), "place": int(seen["place"])}
+            values = {"call": str(seen["call"]), "keyword": str(seen["keyword"]), "place": int(seen["place"])}
             fixes = (self.offer("make-long", "Make it int64", note, display=seen["whole"] is None, **values),)
         return self.found(title, Certainty.CONFIRMED, what=what, why=why, evidence=seen.seen, fixes=fixes)
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called, keyword, place = (fix.parameters[key] for key in ("called", "keyword", "place"))
+        written, keyword, place = (fix.parameters[key] for key in ("call", "keyword", "place"))
 
         def change(call: cst.Call) -> cst.Call:
             return with_behind(call, keyword, place, ".long()")
 
         return edit_cells(
-            scene, lambda source: edit_calls(source, lambda call: dotted(call.func) == called, change), apart=True
+            scene, lambda source: edit_calls(source, lambda call: is_written(call, written), change), apart=True
         )

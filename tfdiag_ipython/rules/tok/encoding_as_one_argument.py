@@ -8,7 +8,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, edit_calls
+from tfdiag_ipython.fixes.source import edit_calls, is_written
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.model_call import ModelCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -78,6 +78,21 @@ class EncodingAsOneArgument(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("spread-encoding"),),
         ),
+        Reproduce(  # spread as well, the mask would come twice
+            (BERT + BATCH, "scores = model(batch, attention_mask=batch['attention_mask'])"),
+            title="`batch` is the tokenizer's whole output",
+            bare=True,
+        ),
+        Reproduce(
+            (BERT + "batch = tokenizer(['the film'])", "scores = model(batch)"),
+            title="`batch` is the tokenizer's whole output",
+            bare=True,
+        ),
+        Reproduce(  # other calls stay as they are
+            (BERT + BATCH, "scores = model(batch)\nfirst = model(batch['input_ids'])"),
+            title=r"write `model\(\*\*batch\)`",
+            fixes=(Try("spread-encoding"),),
+        ),
         Reproduce(
             (GPT2 + BATCH, "tokens = model.generate(inputs=batch, max_new_tokens=1)"),
             title=r"write `model.generate\(\*\*batch\)`",
@@ -108,20 +123,29 @@ class EncodingAsOneArgument(Rule):
         if "input_ids" not in seen["keys"]:
             return None
         given, unknown = str(seen["variable"]), seen["unknown"]
-        called = f"{seen['called'] or 'model'}"
+        called = str(seen["called"])
         subject = (
             f"`{given}` is the tokenizer's whole output, given as"
             if given
             else "The tokenizer's whole output was given as"
         )
-        remedy = f"write `{called}(**{given or '...'})`"
+        remedy = f"write `{called}(**{given or '...'})`" if called else "spread it into arguments by `**`"
         if unknown:
             names = ", ".join(f"`{name}`" for name in unknown[:3])
             remedy = f"give its tensors one by one by name; {seen['model']} takes no {names}"
         fixes: tuple[Fix, ...] = ()
         if seen["called"] and not unknown and not seen["spread"]:
             note = "What the batch holds becomes the arguments of these names."
-            fixes = (self.offer("spread-encoding", f"Write {called}(**...)", note, called=called),)
+            twice = set(seen["keys"]) & set(seen["names"]) - {"input_ids"}  # given by name as well
+            fixes = (
+                self.offer(
+                    "spread-encoding",
+                    f"Write {called}(**...)",
+                    note,
+                    display=bool(twice) or not seen["tensors"],
+                    call=str(seen["written"]),
+                ),
+            )
         why = "A model takes token ids and mask as arguments of their own; `**` makes them of the batch."
         if not seen["tensors"]:
             why += ' The batch holds lists as yet: ask the tokenizer for return_tensors="pt", too.'
@@ -149,15 +173,15 @@ class EncodingAsOneArgument(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called = str(fix.parameters["called"])
+        written = str(fix.parameters["call"])
         return edit_cells(
-            scene, lambda source: edit_calls(source, lambda call: _one(call, called), _spread), apart=True
+            scene, lambda source: edit_calls(source, lambda call: _one(call, written), _spread), apart=True
         )
 
 
-def _one(call: cst.Call, called: str) -> bool:
-    """A call of the model whose only argument that is not a setting is the batch."""
-    first = call.args[0] if call.args and dotted(call.func) == called else None
+def _one(call: cst.Call, written: str) -> bool:
+    """The call that failed, where its only argument that is not a setting is the batch."""
+    first = call.args[0] if call.args and is_written(call, written) else None
     if first is None or first.star or any(arg.keyword is None for arg in call.args[1:]):
         return False
     return first.keyword is None or first.keyword.value in ("input_ids", "inputs")

@@ -8,7 +8,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, edit_calls
+from tfdiag_ipython.fixes.source import dotted, edit_calls, is_written
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.model_call import INPUTS, ModelCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -81,6 +81,19 @@ class IdsWithoutRows(Rule):
             certainty=Certainty.CONFIRMED,
             fixes=(Try("add-batch-dimension"),),
         ),
+        Reproduce(  # other calls stay as they are
+            (BERT + IDS, "scores = model(ids)\nrows = ids[None]\nagain = model(rows)"),
+            title=r"`ids` has one dimension",
+            fixes=(Try("add-batch-dimension"),),
+        ),
+        Reproduce(  # other callers may give rows
+            (
+                BERT + IDS + "def scores(ids):\n    return model(ids).logits\nrows = scores(ids[None])",
+                "one = scores(ids)",
+            ),
+            title=r"`ids` has one dimension",
+            bare=True,
+        ),
         Reproduce(
             (GPT2 + IDS, "out = model.generate(ids, max_new_tokens=1, do_sample=False)"),
             title=r"`ids` has one dimension \(4 ids\), and GPT2LMHeadModel\.generate takes",
@@ -120,11 +133,15 @@ class IdsWithoutRows(Rule):
         if called and alike and seen["positional"] < 2 and "labels" not in short:
             note = "One text becomes a batch of one."
             values: dict[str, Any] = {
-                "called": called,
+                "call": str(seen["written"]),
                 "names": tuple(short),
                 "spread": variable if seen["spread"] else "",
             }
-            fixes = (self.offer("add-batch-dimension", "Make it a batch of one", note, **values),)
+            fixes = (
+                self.offer(
+                    "add-batch-dimension", "Make it a batch of one", note, display=bool(seen["inside"]), **values
+                ),
+            )
         return self.found(
             f"{given} one dimension {count}, and {taker} takes [texts, tokens]: {remedy}",
             Certainty.CONFIRMED,
@@ -149,12 +166,12 @@ class IdsWithoutRows(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called, names = str(fix.parameters["called"]), fix.parameters["names"]
+        written, names = str(fix.parameters["call"]), fix.parameters["names"]
         spread = str(fix.parameters["spread"])
         return edit_cells(
             scene,
             lambda source: edit_calls(
-                source, lambda call: dotted(call.func) == called, lambda call: _with_rows(call, names, spread)
+                source, lambda call: is_written(call, written), lambda call: _with_rows(call, names, spread)
             ),
             apart=True,
         )

@@ -124,6 +124,21 @@ class TextIsNoText(Rule):
             title=r"Text 0 of the list is of class list, no text.*: take the text out of each",
             certainty=Certainty.CONFIRMED,
         ),
+        Reproduce(  # a length that was given by place
+            (TOKENIZER, "tokenizer(['the film'], 128)"),
+            title=r"What came as `text_pair` is 128, no text\Z",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(
+            (TOKENIZER, "tokenizer('the film', None, 128)"),
+            title=r"What came as `text_target` is 128, no text\Z",
+            certainty=Certainty.CONFIRMED,
+        ),
+        Reproduce(  # labels that were given by place
+            (TOKENIZER, "tokenizer(['the film'], [1])"),
+            title=r"Element 0 of `text_pair` is 1, no text\Z",
+            certainty=Certainty.CONFIRMED,
+        ),
         Reproduce(
             (TOKENIZER, "tokenizer(['the film', 7])"),
             title=r"Text 1 of the list is 7, no text",
@@ -152,7 +167,7 @@ class TextIsNoText(Rule):
                 why="An empty cell of a table is NaN, no text. Columns of pandas, numpy or datasets become lists by `list(...)`.",
             )
         written = str(seen["written"])
-        subject = f"`{written}`" if written else f"What came as `{seen['argument']}`"
+        subject = f"`{written}`" if written and written != seen["value"] else f"What came as `{seen['argument']}`"
         what, fixes = "Tokenizers take a string or a list of strings.", self._remedy(seen)
         if seen["words"]:
             title = f"{subject} holds lists of words: add is_split_into_words=True"
@@ -162,7 +177,8 @@ class TextIsNoText(Rule):
             title = f"{subject} is a {seen['column']} {seen['kind']}, and a tokenizer takes a list: write `list({written or '...'})`"
         else:
             is_ = seen["value"] or f"of class {seen['kind']}"
-            title = f"{subject} is {is_}, no text{_cure(seen['kind'], whole=True)}"
+            cure = _cure(seen["kind"], whole=True) if seen["argument"] in ("text", "batch_text_or_text_pairs") else ""
+            title = f"{subject} is {is_}, no text{cure}"
         return self.found(
             title[:200],
             Certainty.CONFIRMED,
@@ -174,16 +190,18 @@ class TextIsNoText(Rule):
 
     def _element(self, seen: Evidence, written: str) -> str:
         plain = re.fullmatch(r"[A-Za-z_][\w.\[\]'\"]*", written) is not None
+        text = seen["argument"] in ("text", "batch_text_or_text_pairs")
+        element, whole = ("Text", "the list") if text else ("Element", f"`{seen['argument']}`")
         named = (
             f"`{written}[{seen['place']}]`"
             if plain and not seen["column"]
-            else f"Text {str(seen['place']).replace('][', ', word ')} of the list"
+            else f"{element} {str(seen['place']).replace('][', ', word ')} of {whole}"
         )
         if plain and seen["column"]:
             named = f"Row {seen['place']} of `{written}`"
         is_ = seen["value"] or f"of class {seen['odd']}"
         many = f" ({seen['odds']} of {seen['length']} are none)" if seen["odds"] > 1 and not seen["column"] else ""
-        return f"{named} is {is_}, no text{many}{_cure(seen['odd'])}"
+        return f"{named} is {is_}, no text{many}{_cure(seen['odd']) if text else ''}"
 
     def _remedy(self, seen: Evidence) -> tuple[Fix, ...]:
         tokenizer = str(seen["tokenizer"])

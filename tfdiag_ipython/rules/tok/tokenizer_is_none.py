@@ -97,6 +97,32 @@ class TokenizerIsNone(Rule):
             certainty=Certainty.CONFIRMED,
             needs=(),
         ),
+        Reproduce(  # two methods bind it, and one ran
+            (
+                "class Reader:\n    def __init__(self):\n        self.tokenizer = None\n"
+                "    def load(self):\n        self.tokenizer = object()\n"
+                "    def read(self, text):\n        return self.tokenizer(text)\nreader = Reader()",
+                "reader.read('the film')",
+            ),
+            title=r"`self\.tokenizer` is None\Z",
+            certainty=Certainty.CONFIRMED,
+            needs=(),
+        ),
+        Reproduce(  # the function's own, not the notebook's
+            (
+                "tokenizer = 'made'\ndef read(tokenizer, text):\n    return tokenizer.encode(text)",
+                "read(None, 'the film')\ntokenizer = 'made later'",
+            ),
+            title=r"`tokenizer` is None\Z",
+            certainty=Certainty.CONFIRMED,
+            needs=(),
+        ),
+        Reproduce(
+            ("tokenizer = 'made'", "for tokenizer in ('a', None):\n    tokenizer.encode('utf8')"),
+            title=r"`tokenizer` is None\Z",
+            certainty=Certainty.CONFIRMED,
+            needs=(),
+        ),
         Reproduce(
             ("tokenizer = None", "print(tokenizer.pad_token_id)"),
             title="`tokenizer` is None: cell 1 bound it to None",

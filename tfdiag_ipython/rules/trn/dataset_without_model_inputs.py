@@ -281,13 +281,13 @@ class DatasetWithoutModelInputs(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         if fix.id == "keep-all-columns":
             given = {"remove_unused_columns": "False"}
-            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(), given))
+            return edit_cells(scene, lambda source: set_arguments(source, training_arguments(), given), apart=True)
         trainer = str(fix.parameters["trainer"])
         if fix.id == "give-inner-model":
-            return edit_cells(scene, lambda source: wrap_arguments(source, trainer, {"model": "{}.module"}))
+            return edit_cells(scene, lambda source: wrap_arguments(source, trainer, {"model": "{}.module"}), apart=True)
         names = ("train_dataset", "eval_dataset") if fix.parameters["both"] else ("train_dataset",)
         templates = dict.fromkeys(names, str(fix.parameters["template"]))
-        return edit_cells(scene, lambda source: wrap_arguments(source, trainer, templates))
+        return edit_cells(scene, lambda source: wrap_arguments(source, trainer, templates), apart=True)
 
 
 def _same(column: str, main: str) -> bool:

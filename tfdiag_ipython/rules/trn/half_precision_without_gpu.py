@@ -106,5 +106,5 @@ class HalfPrecisionWithoutGpu(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         argument = str(fix.parameters["argument"])
         return edit_cells(
-            scene, lambda source: set_arguments(source, training_arguments(argument), {argument: "False"})
+            scene, lambda source: set_arguments(source, training_arguments(argument), {argument: "False"}), apart=True
         )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import called, edit_calls, with_arguments
+from tfdiag_ipython.fixes.source import called, dotted, edit_calls, transform, with_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.half_weights import HalfWeightsProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -88,6 +88,15 @@ class HalfWeightsScaled(Rule):
             fixes=(Try("weights-in-float32"),),
             needs=("torch>=2.3", "transformers>=5"),
         ),
+        Reproduce(  # another model, and data, stay in half precision
+            (
+                "import torch\nteacher = torch.nn.Linear(2, 2).half()\nnet = torch.nn.Linear(2, 2)\nnet.to(torch.float16)",
+                f"kind = teacher.weight.dtype\n{SCALED}\nassert kind is torch.float16",
+            ),
+            title="`net.weight` is float16",
+            fixes=(Try("weights-in-float32"),),
+            needs=("torch>=2.3",),
+        ),
         Reproduce(  # an adapter's case: the frozen weights may stay small
             (
                 "import torch\nnet = torch.nn.Linear(2, 2).half()\nnet.bias.requires_grad_(False)",
@@ -110,14 +119,22 @@ class HalfWeightsScaled(Rule):
         named = f"{seen['model']}.{seen['weight']}" if seen["weight"] else ""
         count = f"{seen['half']:,} of {seen['trained']:,} trained weights are"
         title = f"`{named}` is float16, as {count}" if named else f"{count} float16"
-        fix = self._cast(seen["model"] or "model") if seen["frozen"] or not named else self._load(failure)
+        fix = (
+            self._cast(seen["model"] or "model")
+            if seen["frozen"] or not named
+            else self._load(failure, str(seen["model"]))
+        )
         return self._found(f"{title}: fp16 mixed precision wants float32", Certainty.CONFIRMED, seen, (fix,))
 
-    def _load(self, failure: Failure) -> Fix:
+    def _load(self, failure: Failure, model: str) -> Fix:
         note = "The weights take twice the memory; mixed precision still computes in float16. With bf16 they may stay half."
         version = failure.versions.get("transformers", "")
         return self.offer(
-            "weights-in-float32", "Weights in float32", note, by_default=bool(version) and not older(version, "5")
+            "weights-in-float32",
+            "Weights in float32",
+            note,
+            by_default=bool(version) and not older(version, "5"),
+            model=model,
         )
 
     def _cast(self, model: str) -> Fix:
@@ -138,7 +155,41 @@ class HalfWeightsScaled(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         by_default = bool(fix.parameters["by_default"])
         change = partial(_in_float32, by_default=by_default)
-        return edit_cells(scene, lambda source: edit_calls(source, lambda call: True, change))
+        model = str(fix.parameters["model"])
+        return edit_cells(scene, lambda source: _of_model(source, model, change))
+
+
+def _of_model(source: str, model: str, change: Callable[[cst.Call], cst.BaseExpression]) -> str:
+    """The cell with the calls changed that make or cast this model; where none is known by its name, the only one of the cell."""
+    import libcst as cst
+
+    class Editor(cst.CSTTransformer):
+        inside = 0
+
+        def visit_Assign(self, node: cst.Assign) -> None:
+            self.inside += model in [dotted(target.target) for target in node.targets]
+
+        def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.Assign:
+            self.inside -= model in [dotted(target.target) for target in original_node.targets]
+            return updated_node
+
+        def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
+            func = original_node.func
+            casts = isinstance(func, cst.Attribute) and dotted(func.value) == model
+            return change(updated_node) if self.inside or casts else updated_node
+
+    found = transform(source, lambda tree: tree.visit(Editor()))
+    if found != source:
+        return found
+    count: list[bool] = []
+
+    def counted(call: cst.Call) -> cst.BaseExpression:
+        new = change(call)
+        count.append(new is not call)
+        return new
+
+    changed = edit_calls(source, lambda call: True, counted)
+    return changed if sum(count) == 1 else source
 
 
 def _in_float32(call: cst.Call, by_default: bool) -> cst.BaseExpression:

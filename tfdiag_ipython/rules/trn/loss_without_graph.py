@@ -149,6 +149,23 @@ class LossWithoutGraph(Rule):
             bare=True,
             needs=("torch",),
         ),
+        Reproduce(  # a parameter of the name that the notebook gives to another value
+            (f"{LAYER}\nloss = torch.tensor(0.0)\ndef back(loss):\n    loss.backward()", "back((x * 2).sum())"),
+            title="The loss has no graph",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(  # gradients are on where it matters
+            (
+                f"{LAYER}\nlayer.requires_grad_(False)",
+                "with torch.no_grad():\n    with torch.enable_grad():\n        layer(x).sum().backward()",
+            ),
+            title="All 2 parameters of `layer` are frozen",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(
             (
                 f"{LAYER}\nlayer.requires_grad_(False)",

@@ -114,6 +114,16 @@ class NoLossReturned(Rule):
             fixes=(Try("rename-label-column"),),
             needs=NEEDS,
         ),
+        Reproduce(  # another Trainer of the same cell keeps its rows
+            (
+                f"{TRAINER}rows = [{{'input_ids': [1, 2], 'labels': 1}}] * 2\nstars = [{{'input_ids': [1, 2], 'stars_label': 1}}] * 2",
+                "first = Trainer(model, arguments, train_dataset=rows)\nsecond = Trainer(model, arguments, train_dataset=stars)\n"
+                "second.train()",
+            ),
+            title="The labels of `stars` stand in `stars_label`",
+            fixes=(Try("rename-label-column"),),
+            needs=NEEDS,
+        ),
         Reproduce(
             (LANGUAGE_MODEL, "trainer = Trainer(model, arguments, train_dataset=rows)", "trainer.train()"),
             title="`rows` has no labels for GPT2LMHeadModel: a language model learns its own input_ids",
@@ -151,6 +161,16 @@ class NoLossReturned(Rule):
             certainty=Certainty.CONFIRMED,
             bare=True,
             needs=NEEDS,
+        ),
+        Reproduce(  # it has a head, and was told other names
+            (
+                f"{TRAINER}arguments.label_names = ['stars']\nrows = [{{'input_ids': [1, 2], 'stars': 1}}] * 2",
+                "Trainer(model, arguments, train_dataset=rows).train()",
+            ),
+            title=r"Trainer looks for labels called `stars` \(label_names\), but BertForSequenceClassification takes `labels`",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch", "transformers>=5", "accelerate"),  # before, forward refuses the column
         ),
         Reproduce(
             (f"{TRAINER}{OWN_ROWS}", "Trainer(model, arguments, train_dataset=reviews).train()"),
@@ -199,6 +219,14 @@ class NoLossReturned(Rule):
                 Certainty.CONFIRMED,
                 seen,
                 why="Let the collator add `return_loss`: True to each batch.",
+            )
+        if not wanted and seen["labels"] and "labels" in seen["parameters"]:
+            asked = ", ".join(f"`{name}`" for name in seen["labels"][:3])
+            return self._found(
+                f"Trainer looks for labels called {asked} (label_names), but {model} takes `labels`",
+                Certainty.CONFIRMED,
+                seen,
+                why="`label_names` are arguments of the model's `forward`, not columns: leave it out, and give the column as `labels`.",
             )
         if not wanted and not seen["own"]:
             return self._headless(seen)
@@ -362,7 +390,7 @@ class NoLossReturned(Rule):
             return edit_cells(scene, lambda source: set_imported(source, trainer, given, needs))
         names = ("train_dataset", "eval_dataset") if fix.parameters["both"] else ("train_dataset",)
         templates = dict.fromkeys(names, str(fix.parameters["template"]))
-        return edit_cells(scene, lambda source: wrap_arguments(source, trainer, templates))
+        return edit_cells(scene, lambda source: wrap_arguments(source, trainer, templates), apart=True)
 
 
 _HEAD = "Its head turns hidden states into answers and computes the loss; it starts untrained."

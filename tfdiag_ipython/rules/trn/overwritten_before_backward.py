@@ -94,6 +94,13 @@ class OverwrittenBeforeBackward(Rule):
             fixes=(Try("write-new-tensor"),),
             needs=("torch",),
         ),
+        Reproduce(  # another of the same shape and as many writes; `.data` counts none
+            (X, "n = torch.ones(3)\nn += 1\nh = torch.sigmoid(x)\nh.data.add_(1)\nh.add_(1)\nh.sum().backward()"),
+            title=r"`h\.add_\(1\)` \(line 5\) overwrites `h`, the output of Sigmoid",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(  # in a forward pass that has returned
             (
                 "import torch\nclass Decoder(torch.nn.Module):\n"
@@ -134,6 +141,17 @@ class OverwrittenBeforeBackward(Rule):
             bare=True,
             needs=("torch",),
         ),
+        Reproduce(  # weights of two models fit
+            (
+                f"{TWICE}\nother = torch.nn.Sequential(torch.nn.Linear(2, 2))\nother(x).sum().backward()\n"
+                "torch.optim.SGD(other.parameters(), lr=0.1).step()",
+                "loss = layer(first(x)).sum()\nloss.backward(retain_graph=True)\noptimizer.step()\nloss.backward()",
+            ),
+            title="`layer.weight` or `other.0.weight` was changed",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
@@ -149,11 +167,13 @@ class OverwrittenBeforeBackward(Rule):
             )
             certainty = Certainty.CONFIRMED if seen["sure"] else Certainty.LIKELY
             return self._found(title, certainty, seen, _WHY, (self._fix(seen),))
-        if seen and seen["parameter"]:
-            title = f"`{seen['parameter']}` was changed, as by an optimizer's step, between the forward pass and this backward"
+        if seen and seen["parameters"]:
+            names = " or ".join(f"`{name}`" for name in seen["parameters"][:3])
+            certainty = Certainty.CONFIRMED if len(seen["parameters"]) == 1 else Certainty.LIKELY
+            title = f"{names} was changed, as by an optimizer's step, between the forward pass and this backward"
             note = "Run the model forward again after `optimizer.step()`, or call all `backward()` before any `step()`."
             fix = self.offer("keep-forward-values", "Go forward again after a step", note)
-            return self._found(title, Certainty.CONFIRMED, seen, note, (fix,))
+            return self._found(title, certainty, seen, note, (fix,))
         if seen and len(seen["modules"]) == 1:
             name, kind = seen["modules"][0]
             title = f"`{kind}(inplace=True)` ({name}) overwrites {output or 'a tensor'}, which backward needs"

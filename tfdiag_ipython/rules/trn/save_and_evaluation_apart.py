@@ -165,5 +165,5 @@ class SaveAndEvaluationApart(Rule):
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         given = {str(fix.parameters["argument"]): str(fix.parameters["value"])}
         return edit_cells(
-            scene, lambda source: set_arguments(source, training_arguments("load_best_model_at_end"), given)
+            scene, lambda source: set_arguments(source, training_arguments("load_best_model_at_end"), given), apart=True
         )
