@@ -54,7 +54,7 @@ class EndpointNoAddress(Rule):
     code = "HUB009"
     name = "endpoint-no-address"
     message = re.compile(
-        r"(?P<sure>missing an 'http://' or 'https://' protocol|unsupported protocol '|No scheme supplied|No connection adapters were found for ')"
+        r"(?P<sure>missing an 'http://' or 'https://' protocol|unsupported protocol '|No scheme supplied|No connection adapters were found for ['\"])"
         r"|Port could not be cast to integer value|Port out of range|\AInvalid port: '|'idna' codec failed|[Nn]ame resolution|Name or service not known"
         r"|nodename nor servname|getaddrinfo failed|Failed to resolve '|Failed to parse: "
     )

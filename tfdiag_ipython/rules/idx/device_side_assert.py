@@ -165,7 +165,7 @@ class DeviceSideAssert(Rule):
             ),
             certainty=Certainty.LIKELY,
             title="restart",
-            fixes=(Try("restart-kernel", Status.NOT_CHECKED),),
+            fixes=(Try("restart-kernel", Status.PENDING),),
             needs=("torch",),
             isolated=True,
             gpu=True,

@@ -155,7 +155,7 @@ class MissingBackend(Rule):
             ),
             title="accelerate .* is installed, .* restart the kernel",
             certainty=Certainty.CONFIRMED,
-            fixes=(Try("restart-kernel", status=Status.NOT_CHECKED),),
+            fixes=(Try("restart-kernel", Status.PENDING),),
             needs=("torch", "transformers", "accelerate"),
             isolated=True,
         ),

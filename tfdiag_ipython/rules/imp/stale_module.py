@@ -66,7 +66,7 @@ class StaleModule(Rule):
             ),
             title="This kernel still holds transformers .*, installed is 99.0: restart",
             certainty=Certainty.CONFIRMED,
-            fixes=(Try("restart-kernel", Status.NOT_CHECKED),),
+            fixes=(Try("restart-kernel", Status.PENDING),),
             isolated=True,
         ),
     )

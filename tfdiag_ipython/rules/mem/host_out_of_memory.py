@@ -156,9 +156,9 @@ class HostOutOfMemory(Rule):
         Reproduce(
             (
                 STACK,
-                limit(550),
+                limit(750),
                 ARGUMENTS.format(batch=1),
-                "Trainer(Stack(3200), arguments, train_dataset=data).train()",
+                "Trainer(Stack(5120), arguments, train_dataset=data).train()",
             ),
             needs=("torch", "transformers", "accelerate"),
             title="optimizer's state",
