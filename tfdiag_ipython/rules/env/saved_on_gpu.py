@@ -53,7 +53,7 @@ class SavedOnGpu(Rule):
         r"|CUDA device (?P<device>\d+) but torch\.cuda\.device_count\(\) is (?P<count>\d+))"
     )
     needs = (CudaSetupProbe,)
-    fixes = (Offer("map-to-cpu", Applicability.UNSAFE, always=True),)
+    fixes = (Offer("map-to-cpu", Applicability.UNSAFE),)
     links = (Link("torch.load", "https://docs.pytorch.org/docs/stable/generated/torch.load.html"),)
     CASES = (
         Match(
@@ -76,6 +76,19 @@ class SavedOnGpu(Rule):
             fixes=(Try("map-to-cpu"),),
             needs=("torch", "without triton"),
         ),
+        Reproduce(  # the file is not to blame
+            (SAVED, "weights = torch.load(made, map_location='cuda')"),
+            title='The call puts it on "cuda", and torch sees no GPU here: pass map_location="cpu"',
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("map-to-cpu"),),
+            needs=("torch", "without triton"),
+        ),
+        Reproduce(  # as pickle does it
+            (SAVED + "stored = open(path, 'rb').read()", "torch.storage._load_from_bytes(stored)"),
+            title="The file was saved from a GPU, and torch sees none here$",
+            bare=True,
+            needs=("torch", "without triton"),
+        ),
         Reproduce(  # another function loads it
             (SAVED, "load = torch.load\nweights = load(path)"),
             title="The file was saved from a GPU",
@@ -89,21 +102,31 @@ class SavedOnGpu(Rule):
             return None
         seen = evidence[CudaSetupProbe.name]
         title = "The file was saved from a GPU, and torch sees none here"
+        if seen.get("mapped"):
+            title = f'The call puts it on "{seen["mapped"]}", and torch sees no GPU here'
         if hit["count"]:
             verb = "is" if hit["count"] == "1" else "are"
-            title = f"The file was saved from GPU {hit['device']}, and there {verb} {hit['count']} here"
+            title = (
+                f'The call puts it on "{seen["mapped"]}"'
+                if seen.get("mapped")
+                else f"The file was saved from GPU {hit['device']}"
+            )
+            title += f", and there {verb} {hit['count']} here"
         called = any(frame.file.startswith("<cell") and "torch.load(" in frame.source for frame in failure.frames)
         why = "torch.load puts each tensor on the device that it was saved from, unless it is told another one."
         if seen and not seen["build"]:
             why += f" This torch ({seen['version']}) is built for the CPU only."
-        told = 'Adds `map_location="cpu"` to the call of torch.load; `load_state_dict` copies from there to wherever the model is.'
+        pickled = any(frame.function == "_load_from_bytes" for frame in hit.raised.frames)
+        if pickled:
+            why = "pickle, unlike torch.load, cannot be told another place: move the tensors to the CPU before they are pickled, or use torch.save."
+        told = 'Writes `map_location="cpu"` into the call of torch.load; `load_state_dict` copies from there to wherever the model is.'
         return self.found(
-            f'{title}: pass map_location="cpu"',
+            title if pickled else f'{title}: pass map_location="cpu"',
             Certainty.LIKELY if failure.stored else Certainty.CONFIRMED,
             what="torch.save notes the device of each tensor.",
             why=why,
             evidence=seen.seen,
-            fixes=(self.offer("map-to-cpu", "Load it to the CPU", told, display=not called),),
+            fixes=() if pickled else (self.offer("map-to-cpu", "Load it to the CPU", told, display=not called),),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:

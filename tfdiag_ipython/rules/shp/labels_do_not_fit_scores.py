@@ -109,7 +109,7 @@ class LabelsDoNotFitScores(Rule):
         ),
         Reproduce(
             (SEQUENCES + "y = torch.tensor([1.0, 0.0])", "model(ids, labels=y)  # from a CSV"),
-            title="`y` is float32, so that the model takes it for several labels a row: one class a row is a whole number",
+            title="`y` is float32, which the model takes for several labels a row: one class a row is a whole number",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("labels-as-classes"),),
         ),
