@@ -24,7 +24,7 @@ WINDOWS_BELOW = Path("/dev/dxg")
 _GPU = r"[\"']cuda(?::0)?[\"']"
 WRITTEN = re.compile(
     r"\.cuda\(\s*0?\s*\)|\bpipeline\([^\n]*\bdevice\s*=\s*0\b"
-    rf"|\b(?:to|device|set_default_device|Generator)\(\s*{_GPU}|\bdevice(?:_map)?[\"']?\s*[=:]\s*{_GPU}"
+    rf"|\b(?:to|device|set_default_device|Generator)\(\s*{_GPU}|\bdevice(?:_map)?(?:\s*=|[\"']\s*:)\s*{_GPU}\s*[,)}}]"
     rf"|^[^\S\n]*[\w.]+(?:[^\S\n]*:[^\n=]+)?[^\S\n]*=[^\S\n]*{_GPU}[^\S\n]*(?:#[^\n]*)?$|^[^\S\n]*(?:async )?def [^\n]*=\s*{_GPU}\s*[,)]",
     re.MULTILINE,
 )

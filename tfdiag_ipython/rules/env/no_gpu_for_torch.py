@@ -136,7 +136,7 @@ class NoGpuForTorch(Rule):
             needs=CPU,
         ),
         Reproduce(  # somebody's own choice
-            ("import torch\nfast = True\nplace = 'cuda' if fast else 'cpu'", "torch.ones(2).to(place)"),
+            ("import torch\nfast = True\ndevice = 'cuda' if fast else 'cpu'", "torch.ones(2).to(device)"),
             title="built for the CPU only",
             bare=True,
             needs=CPU,

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import calls_to, set_arguments
+from tfdiag_ipython.fixes.source import calls_to, edit_calls, with_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.cuda_setup import CudaSetupProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TORCH, own, raised_by_hand
+
+if TYPE_CHECKING:
+    import libcst as cst
 
 SAVED = """import os, tempfile, torch, zipfile
 folder = tempfile.mkdtemp()
@@ -83,6 +87,12 @@ class SavedOnGpu(Rule):
             fixes=(Try("map-to-cpu"),),
             needs=("torch", "without triton"),
         ),
+        Reproduce(
+            (SAVED + "gpu = torch.device('cuda')", "weights = torch.load(made, gpu)"),
+            title='The call puts it on "cuda", and torch sees no GPU here',
+            fixes=(Try("map-to-cpu"),),
+            needs=("torch", "without triton"),
+        ),
         Reproduce(  # as pickle does it
             (SAVED + "stored = open(path, 'rb').read()", "torch.storage._load_from_bytes(stored)"),
             title="The file was saved from a GPU, and torch sees none here$",
@@ -130,6 +140,14 @@ class SavedOnGpu(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        return edit_cells(
-            scene, lambda source: set_arguments(source, calls_to("torch.load"), {"map_location": '"cpu"'}), apart=True
-        )
+        return edit_cells(scene, lambda source: edit_calls(source, calls_to("torch.load"), _to_cpu), apart=True)
+
+
+def _to_cpu(call: cst.Call) -> cst.Call:
+    """The call with its ``map_location``, which is its second argument, on the CPU."""
+    import libcst as cst
+
+    first = [arg for arg in call.args[:2] if not arg.star and arg.keyword is None]
+    if len(first) < 2:
+        return with_arguments(call, {"map_location": '"cpu"'})
+    return call.with_deep_changes(first[1], value=cst.SimpleString('"cpu"'))
