@@ -21,7 +21,7 @@ from tfdiag_ipython.probes.loss_call import sized
 class LayerInputProbe(Probe):
     """The innermost module in the traceback if it is a linear, normalizing or convolving layer; else the operands of a cell's operation.
 
-    Facts: ``layer`` (class; empty: none), ``path`` (in the outermost module), ``model`` (the notebook's name of that), ``kind`` (its class), ``takes``
+    Facts: ``layer`` (PyTorch's class; empty: none), ``path`` (in the outermost module), ``model`` (the notebook's name of that), ``kind`` (its class), ``takes``
     (features or channels), ``given`` (shape), ``attribute`` (that a cell binds to ``nn.Linear(takes, …)``, once in all cells; empty otherwise),
     ``rows`` (first dimension of what the outermost module was given), ``input`` (name in the notebook of what came, if it has one), ``operands`` (as written, shape).
     """
@@ -57,7 +57,7 @@ class LayerInputProbe(Probe):
         path = path_in(outer.module, inner.module)
         scene.deadline.check()
         facts |= {
-            "layer": type(inner.module).__name__,
+            "layer": next(one.__name__ for one in type(inner.module).__mro__ if one.__module__.startswith("torch.nn")),
             "path": path,
             "model": name_of(outer.module, scene),
             "kind": type(outer.module).__name__,

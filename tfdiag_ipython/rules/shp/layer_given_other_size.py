@@ -142,6 +142,17 @@ class LayerGivenOtherSize(Rule):
             bare=True,
             needs=("torch",),
         ),
+        Reproduce(  # the layer itself has what it takes
+            (
+                "import torch\nclass Own(torch.nn.Conv2d):\n    def forward(self, x):\n"
+                "        return torch.conv2d(super().forward(x), torch.ones(2, 9, 1, 1))\nown = Own(3, 5, 1)",
+                "own(torch.ones(2, 3, 4, 4))",
+            ),
+            title="^A layer takes 9 channels and was given 5$",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(
             ("import torch\nq, k = torch.ones(2, 3), torch.ones(4, 5)", "q @ k.T"),
             title="A matrix of 3 columns was multiplied with one of 5 rows",
@@ -162,7 +173,7 @@ class LayerGivenOtherSize(Rule):
         if raised_by_hand(hit.raised):
             return None
         seen = evidence[LayerInputProbe.name]
-        title, why, remake = _of_layer(seen) if seen.get("layer") else ("", "", False)
+        title, why, remake = _of_layer(seen, hit) if seen.get("layer") else ("", "", False)
         if not title and seen.get("operands"):
             title, why = _of_operands(seen, hit)
         certainty = Certainty.CONFIRMED if title else Certainty.LIKELY
@@ -200,13 +211,16 @@ class LayerGivenOtherSize(Rule):
         return edit_cells(scene, lambda source: set_in_features(source, attribute, takes, given))
 
 
-def _of_layer(seen: Evidence) -> tuple[str, str, bool]:
-    """The title, what to do, and whether it is the layer that must be another; no title where the size fits."""
+def _of_layer(seen: Evidence, hit: Hit) -> tuple[str, str, bool]:
+    """The title, what to do, and whether it is the layer that must be another; no title where the message has other sizes."""
     takes, shape = seen["takes"], seen["given"]
     convolves = seen["layer"].startswith("Conv")
     place = max(len(shape) - int(seen["layer"][4:5] or 0) - 1, 0) if convolves else -1
     got = shape[place] if shape else 1
-    if got == takes:
+    given, needs, _ = _sizes(hit)
+    needs = needs or int(hit["channels"] or hit["norm"])
+    given = given or int(hit["got"] or hit["size"].rpartition(",")[2])
+    if (got, takes) != (given, needs):
         return "", "", False  # a layer of one's own, which computes something else
     model = f"`{seen['model']}`" if seen["model"] else f"the {seen['kind']}"
     name = f"Layer `{seen['path']}` of {model}" if seen["path"] else f"Layer {model}" if seen["model"] else "A layer"
