@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,3 +34,19 @@ def with_behind(call: cst.Call, keyword: str, place: int, method: str) -> cst.Ca
             written = f'{{**{code}, "{keyword[2:]}": {code}["{keyword[2:]}"]{method}}}'
         args.append(arg.with_changes(value=cst.parse_expression(written)))
     return call.with_changes(args=args)
+
+
+def gives(call: cst.Call, keyword: str, place: int, written: str) -> bool:
+    """Whether this argument of the call is written so (as ``ast.unparse`` has it, its first 60 characters): another call may give another."""
+    import libcst as cst
+
+    for number, arg in enumerate(call.args):
+        name = arg.keyword.value if arg.keyword is not None else ""
+        if keyword.startswith("**"):
+            wanted = arg.star == "**"
+        else:
+            wanted = name == keyword if keyword else number == place and not name and not arg.star
+        if wanted:
+            code = cst.Module([]).code_for_node(arg.value)
+            return ast.unparse(ast.parse(f"({code})", mode="eval"))[:60] == written
+    return False

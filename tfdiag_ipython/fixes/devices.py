@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tfdiag_ipython.fixes.source import dotted, transform
@@ -14,8 +15,11 @@ _TAKE = ("to", "device", "set_default_device", "Generator")
 """Methods and functions whose first argument is a device."""
 
 
-def choose_device(source: str, *, imports: bool = False) -> str:
-    """The cell with the choice wherever it says ``"cuda"`` for a device or calls ``.cuda()``; ``imports``: with ``import torch`` before it."""
+def choose_device(source: str, *, imports: bool = False, without: Collection[str] = ()) -> str:
+    """The cell with the choice wherever it says ``"cuda"`` for a device or calls ``.cuda()``; ``imports``: with ``import torch`` before it.
+
+    ``without`` names what has no method ``to``: objects of a class of one's own, whose ``cuda`` stays.
+    """
     import libcst as cst
     from libcst.codemod import CodemodContext
     from libcst.codemod.visitors import AddImportsVisitor
@@ -33,6 +37,8 @@ def choose_device(source: str, *, imports: bool = False) -> str:
             func, args = updated_node.func, list(updated_node.args)
             name = func.attr.value if isinstance(func, cst.Attribute) else dotted(func)
             if name == "cuda" and isinstance(func, cst.Attribute) and dotted(func.value) != "torch":
+                if dotted(func.value) in without:
+                    return updated_node
                 if args and not (len(args) == 1 and not args[0].star and first(args[0].value)):
                     return updated_node
                 return updated_node.with_changes(func=func.with_changes(attr=cst.Name("to")), args=[cst.Arg(choice)])
@@ -46,6 +52,17 @@ def choose_device(source: str, *, imports: bool = False) -> str:
 
         def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.Assign:
             return updated_node.with_changes(value=choice) if names_gpu(updated_node.value) else updated_node
+
+        def leave_AnnAssign(self, original_node: cst.AnnAssign, updated_node: cst.AnnAssign) -> cst.AnnAssign:
+            value = updated_node.value
+            return updated_node.with_changes(value=choice) if value and names_gpu(value) else updated_node
+
+        def leave_DictElement(
+            self, original_node: cst.DictElement, updated_node: cst.DictElement
+        ) -> cst.BaseDictElement:
+            key = updated_node.key
+            named = isinstance(key, cst.SimpleString) and key.evaluated_value in ("device", "device_map")
+            return updated_node.with_changes(value=choice) if named and names_gpu(updated_node.value) else updated_node
 
         def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> cst.Param:
             default = updated_node.default

@@ -35,6 +35,16 @@ def in_cell(trace: TracebackType) -> bool:
     return file.startswith("<cell") or CELL_FILE.match(file) is not None
 
 
+def in_failing_cell(trace: TracebackType | None, exception: BaseException | None) -> bool:
+    """Whether this frame of the traceback stands in the cell that was run, not in a function that an earlier one made."""
+    outermost = exception.__traceback__ if exception is not None else None
+    while outermost is not None and not in_cell(outermost):
+        outermost = outermost.tb_next
+    if trace is None or outermost is None:
+        return False
+    return trace.tb_frame.f_code.co_filename == outermost.tb_frame.f_code.co_filename
+
+
 def module_calls(exception: BaseException | None, torch: Any) -> Iterator[ModuleCall]:
     """The calls on the way down to where it was raised; a call of ``generate`` comes before those within."""
     caller: TracebackType | None = None

@@ -21,8 +21,14 @@ from tfdiag_ipython.probe import Evidence, Probe, Scene
 DRIVER = Path("/proc/driver/nvidia")
 WINDOWS_BELOW = Path("/dev/dxg")
 """WSL's way to the cards of Windows."""
-WRITTEN = re.compile(r"\.cuda\(\s*0?\s*\)|[\"']cuda(?::0)?[\"']|\bpipeline\([^\n]*\bdevice\s*=\s*0\b")
-"""How a cell's source asks for the GPU."""
+_GPU = r"[\"']cuda(?::0)?[\"']"
+WRITTEN = re.compile(
+    r"\.cuda\(\s*0?\s*\)|\bpipeline\([^\n]*\bdevice\s*=\s*0\b"
+    rf"|\b(?:to|device|set_default_device|Generator)\(\s*{_GPU}|\bdevice(?:_map)?(?:\s*=|[\"']\s*:)\s*{_GPU}\s*[,)}}]"
+    rf"|^[^\S\n]*[\w.]+(?:[^\S\n]*:[^\n=]+)?[^\S\n]*=[^\S\n]*{_GPU}[^\S\n]*(?:#[^\n]*)?$|^[^\S\n]*(?:async )?def [^\n]*=\s*{_GPU}\s*[,)]",
+    re.MULTILINE,
+)
+"""How a cell's source asks for the GPU, where ``fixes.devices`` can change it: ``"cuda" if fast else "cpu"`` is another's choice."""
 
 
 class CudaSetupProbe(Probe):
@@ -30,7 +36,7 @@ class CudaSetupProbe(Probe):
 
     Facts: ``version`` and ``build`` (of torch; empty for the CPU only), ``driver`` (one is installed), ``cards`` (their names, as far as the
     driver's files tell), ``visible`` (``CUDA_VISIBLE_DEVICES``; ``None`` where it is not set), ``hidden`` (it hides every card), ``mps``,
-    ``place`` (``colab``, ``kaggle`` or empty), ``written`` (a cell asks for the GPU in a way that can be edited), ``imported`` (the name
+    ``place`` (``colab``, ``kaggle`` or empty), ``written`` (a cell asks for the GPU in a way that can be edited), ``mapped`` (the ``map_location`` of a failed ``torch.load``), ``imported`` (the name
     ``torch`` is bound to it).
     """
 
@@ -55,6 +61,7 @@ class CudaSetupProbe(Probe):
             "mps": bool(getattr(getattr(torch.backends, "mps", None), "is_available", bool)()),
             "place": place,
             "written": any(WRITTEN.search(cell.source) for cell in scene.cells),
+            "mapped": _mapped(scene, torch),
             "imported": scene.namespace.get("torch") is torch,
         }
         return Evidence(MappingProxyType(facts), _observations(facts))
@@ -66,6 +73,13 @@ def hides_all(visible: str, cards: int) -> bool:
     if re.fullmatch(r"-?\d+", first) is None:
         return not first  # the name of a card
     return int(first) < 0 or 0 < cards <= int(first)
+
+
+def _mapped(scene: Scene, torch: Any) -> str:
+    """Where a failed ``torch.load`` was told to put the tensors; empty where it was not, or by a function or a mapping."""
+    frame = next(iter(scene.find_frames("load", file="torch/serialization.py")), None)
+    told = frame.locals.get("map_location") if frame is not None else None
+    return str(told) if type(told) in (str, torch.device) else ""
 
 
 def _cards() -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
@@ -13,7 +13,15 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at, operands_at
 from tfdiag_ipython.probes._frame_values import FrameValues
-from tfdiag_ipython.probes._module_calls import MOST_MODULES, ModuleCall, in_cell, module_calls, name_of, path_in
+from tfdiag_ipython.probes._module_calls import (
+    MOST_MODULES,
+    ModuleCall,
+    in_cell,
+    in_failing_cell,
+    module_calls,
+    name_of,
+    path_in,
+)
 
 
 class DtypesProbe(Probe):
@@ -43,15 +51,11 @@ class DtypesProbe(Probe):
             mixed = len(outer) > 1 and given in outer
             chosen, casts = (calls[0], {}) if mixed else next((pair for pair in looked if pair[1]), (calls[0], {}))
             scene.deadline.check()
-            facts["here"] = bool(casts) and _cell_of(calls[0].caller) == _cell_of(chosen.caller)
+            facts["here"] = bool(casts) and in_failing_cell(chosen.caller, scene.exception)
             facts |= _of_module(chosen.module, scene) | _of_layer(chosen, calls[-1], torch) | casts
         if not calls and not facts["operands"]:
             return Evidence(missing="no call of a module and no operation of a cell is in this traceback")
         return Evidence(MappingProxyType(facts), _observations(facts))
-
-
-def _cell_of(caller: TracebackType | None) -> str:
-    return caller.tb_frame.f_code.co_filename if caller is not None else ""
 
 
 def dtype_of(value: Any, torch: Any) -> str:

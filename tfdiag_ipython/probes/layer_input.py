@@ -14,16 +14,16 @@ from tfdiag_ipython.fixes.source import python_of
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import operands_at
 from tfdiag_ipython.probes._frame_values import FrameValues
-from tfdiag_ipython.probes._module_calls import in_cell, module_calls, name_of, path_in
+from tfdiag_ipython.probes._module_calls import ModuleCall, in_cell, module_calls, name_of, path_in
 from tfdiag_ipython.probes.loss_call import sized
 
 
 class LayerInputProbe(Probe):
     """The innermost module in the traceback if it is a linear, normalizing or convolving layer; else the operands of a cell's operation.
 
-    Facts: ``layer`` (class; empty: none), ``path`` (in the outermost module), ``model`` (the notebook's name of that), ``kind`` (its class), ``takes``
+    Facts: ``layer`` (PyTorch's class; empty: none), ``path`` (in the outermost module), ``model`` (the notebook's name of that), ``kind`` (its class), ``takes``
     (features or channels), ``given`` (shape), ``attribute`` (that a cell binds to ``nn.Linear(takes, …)``, once in all cells; empty otherwise),
-    ``input`` (name in the notebook of what came, if it has one), ``operands`` (as written, shape).
+    ``rows`` (first dimension of what the outermost module was given), ``input`` (name in the notebook of what came, if it has one), ``operands`` (as written, shape).
     """
 
     name: ClassVar[str] = "layer-input"
@@ -41,6 +41,7 @@ class LayerInputProbe(Probe):
             "takes": 0,
             "given": (),
             "attribute": "",
+            "rows": 0,
         }
         facts |= {"input": "", "operands": ()}
         if not calls:
@@ -56,13 +57,14 @@ class LayerInputProbe(Probe):
         path = path_in(outer.module, inner.module)
         scene.deadline.check()
         facts |= {
-            "layer": type(inner.module).__name__,
+            "layer": next(one.__name__ for one in type(inner.module).__mro__ if one.__module__.startswith("torch.nn")),
             "path": path,
             "model": name_of(outer.module, scene),
             "kind": type(outer.module).__name__,
             "takes": takes,
             "given": tuple(given.shape),
-            "attribute": _attribute(path, takes, scene) if type(inner.module) is torch.nn.Linear else "",
+            "attribute": _attribute(outer.module, path, takes, scene) if type(inner.module) is torch.nn.Linear else "",
+            "rows": _rows(outer, torch),
             "input": name_of(given, scene),
         }
         return Evidence(MappingProxyType(facts), _observations(facts))
@@ -79,18 +81,29 @@ def _takes(module: Any, torch: Any) -> int:
     return 0
 
 
-def _attribute(path: str, takes: int, scene: Scene) -> str:
-    """The last name of the path, where just one statement of all cells sets ``self.name = nn.Linear(takes, …)``."""
-    last = path.rpartition(".")[2]
-    found = 0
+def _rows(outer: ModuleCall, torch: Any) -> int:
+    """The first dimension of the first tensor that the outermost module was given; 0 without one."""
+    values = (*outer.args, *outer.kwargs.values())
+    shapes = (one.shape for one in values if type(one) in (torch.Tensor, torch.nn.Parameter))
+    return next((int(shape[0]) for shape in shapes if len(shape)), 0)
+
+
+def _attribute(outer: Any, path: str, takes: int, scene: Scene) -> str:
+    """The last name of the path, where just one statement of all cells sets ``self.name = nn.Linear(takes, …)``, in the class that has it."""
+    above, _, last = path.rpartition(".")
+    owners = {base.__name__ for base in type(outer.get_submodule(above)).__mro__}
+    found = inside = 0
     for source in {cell.source for cell in scene.cells if not cell.failed}:
         scene.deadline.check()
         try:
             tree = ast.parse(python_of(source) or "")
         except (SyntaxError, ValueError, RecursionError):
             continue
-        found += sum(makes_linear(node, last, takes) for node in ast.walk(tree))
-    return last if found == 1 else ""
+        for node in ast.walk(tree):
+            found += makes_linear(node, last, takes)
+            if isinstance(node, ast.ClassDef) and node.name in owners:
+                inside += sum(makes_linear(part, last, takes) for part in ast.walk(node))
+    return last if found == inside == 1 else ""
 
 
 def makes_linear(node: ast.AST, attribute: str, takes: int) -> bool:

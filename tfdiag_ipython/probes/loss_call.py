@@ -12,7 +12,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import FrameValues
-from tfdiag_ipython.probes._module_calls import in_cell
+from tfdiag_ipython.probes._module_calls import in_cell, in_failing_cell
 from tfdiag_ipython.probes.model_call import outermost
 
 LOSSES = (
@@ -117,7 +117,6 @@ def _written(caller: TracebackType | None, labels: Any, scores: Any, scene: Scen
             continue
         keyword, place, node_of = same[0]
         first = [one for one in given if scores is not None and _is_it(values, one[2], scores) and not one[0]]
-        cell = scene.cells[-1].source if scene.cells else ""
         return {
             "called": ast.unparse(node.func),
             "written": ast.unparse(node_of)[:60],
@@ -125,7 +124,7 @@ def _written(caller: TracebackType | None, labels: Any, scores: Any, scene: Scen
             "place": place,
             "scored": ast.unparse(first[0][2])[:60] if len(first) == 1 else "",
             "first": first[0][1] if len(first) == 1 else -1,
-            "here": ast.unparse(node_of) in cell and ast.unparse(node.func) in cell,
+            "here": in_failing_cell(caller, scene.exception),
         }
     return {}
 

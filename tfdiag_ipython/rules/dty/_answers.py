@@ -61,14 +61,19 @@ def answer(seen: Evidence) -> tuple[str, str]:
     )
 
 
-def told(hit: Hit) -> str:
-    """The best answer that the message allows."""
+def told(hit: Hit, *, layer: bool) -> str:
+    """The best answer that the message allows; ``layer``: as far as is known, a layer was given the other dtype."""
     pairs = (("one", "two"), ("input", "weight"), ("rnn", "gates"), ("has", "must"))
     for given, weight in pairs:
         if hit[given]:
             one, two = dtype_named(hit[given]), dtype_named(hit[weight])
+            if not layer:
+                return f"{one} and {two} met in one operation"
             return f"A layer in {two} was given {one}: cast the input to the model's dtype"
     for one, two in (("wanted", "found"), ("type", "other"), ("query", "key")):
         if hit[one]:
-            return f"{dtype_named(hit[one])} and {dtype_named(hit[two])} met in one operation: the model's dtype and its input's differ"
+            cause = ": the model's dtype and its input's differ" if layer else ""
+            return f"{dtype_named(hit[one])} and {dtype_named(hit[two])} met in one operation{cause}"
+    if not layer:
+        return "Two dtypes met in one operation"
     return "A layer was given a tensor of another dtype than its weights have: cast the input to the model's dtype"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.arguments import with_behind
+from tfdiag_ipython.fixes.arguments import gives, with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.probe import Evidence, Scene
@@ -15,6 +15,7 @@ from tfdiag_ipython.probes.dtypes import DtypesProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import raised_by_hand
 from tfdiag_ipython.rules.dty._answers import answer, method_for, told
+from tfdiag_ipython.rules.dty._names import DOTTED
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -167,6 +168,40 @@ class DtypesDiffer(Rule):
             needs=("torch",),
         ),
         Reproduce(
+            (
+                NET + "ids, x = torch.ones(1, 2), torch.ones(1, 2).double()",
+                "net(ids)\nnet(x)  # the other is none of it",
+            ),
+            title="`x` is float64, and `net` is float32: write `x.float..`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("cast-input"),),
+            needs=("torch",),
+        ),
+        Reproduce(  # the call stands in an earlier cell
+            (NET + "def predict(x):\n    return net(x)", "predict(torch.ones(1, 2).double())"),
+            title="`x` is float64, and `net` is float32",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
+                "import torch\nw = torch.ones(3).double()",
+                "torch.nn.CrossEntropyLoss(weight=w)(torch.ones(2, 3), torch.tensor([0, 1]))",
+            ),
+            title="^float32 and float64 met in one operation$",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(
+            ("import torch\na = torch.ones(2, 2)\nb = torch.ones(2, 2).half()", "c = a.T @ b"),
+            title="^float32 and float16 met in one operation$",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(
             ("import torch\na = torch.ones(2, 2)\nb = torch.ones(2, 2).half()", "c = a @ b"),
             title="`a` is float32, and `b` is float16",
             certainty=Certainty.CONFIRMED,
@@ -186,7 +221,13 @@ class DtypesDiffer(Rule):
         if seen and seen["casts"]:
             fixes = self._cast(seen)
         if not title:
-            title, why = told(hit), "Cast the input in the call (`x.to(model.dtype)`), or load the model in one dtype."
+            layer = failure.stored or (bool(seen.get("weight")) and "" != seen["given"] != seen["weight"])
+            title, why = (
+                told(hit, layer=layer),
+                "Cast the input in the call (`x.to(model.dtype)`), or load the model in one dtype.",
+            )
+            if not layer:
+                why = "Cast one of the two (`y.to(x.dtype)`): numpy makes float64, torch float32 where nothing says otherwise."
         return self.found(
             title,
             certainty,
@@ -198,8 +239,8 @@ class DtypesDiffer(Rule):
 
     def _cast(self, seen: Evidence) -> tuple[Fix, ...]:
         method = method_for(seen)
-        places = tuple((keyword, place) for keyword, place, _, _ in seen["casts"])
-        spread = any(keyword.startswith("**") for keyword, _ in places)
+        places = tuple((keyword, place, written) for keyword, place, written, _ in seen["casts"])
+        spread = any(keyword.startswith("**") for keyword, _, _ in places)
         amounts = all(dtype.startswith(("float", "bfloat")) for *_, dtype in seen["casts"])
         if not amounts or not method:
             return ()
@@ -208,7 +249,7 @@ class DtypesDiffer(Rule):
                 "cast-input",
                 "Cast it in the call",
                 f"Writes `{method}` behind it in the call: the model computes in its own dtype.",
-                display=not seen["here"] or (spread and len(places) > 1),
+                display=not seen["here"] or not DOTTED.fullmatch(seen["called"]) or (spread and len(places) > 1),
                 called=seen["called"],
                 places=places,
                 method=method,
@@ -219,8 +260,9 @@ class DtypesDiffer(Rule):
         called, places, method = (fix.parameters[key] for key in ("called", "places", "method"))
 
         def change(call: cst.Call) -> cst.Call:
-            for keyword, place in places:
-                call = with_behind(call, keyword, place, method)
+            if all(gives(call, keyword, place, written) for keyword, place, written in places):
+                for keyword, place, _ in places:
+                    call = with_behind(call, keyword, place, method)
             return call
 
         failing = scene.cell.source if scene.cell is not None else ""  # other calls may give the right dtype

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.arguments import with_behind
+from tfdiag_ipython.fixes.arguments import gives, with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.loss_call import LossCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import raised_by_hand
-from tfdiag_ipython.rules.dty._names import dtype_named
+from tfdiag_ipython.rules.dty._names import DOTTED, dtype_named
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -92,6 +92,13 @@ class LabelsOfOtherDtype(Rule):
             fixes=(Try("cast-labels"),),
             needs=("torch",),
         ),
+        Reproduce(  # no call that could be found by a name
+            (SCORES + "y = torch.tensor([1.0, 0.0])", "torch.nn.CrossEntropyLoss()(out, y)"),
+            title=r"`y` is float32, and the loss takes int64: write `y\.long\(\)`",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(
             (SCORES + "y = torch.tensor([1.0, 0.5])", "loss(out, y)"),
             title="`y` is float32 with fractions, and the loss takes the numbers of classes",
@@ -135,7 +142,8 @@ class LabelsOfOtherDtype(Rule):
         else:
             title = f"`{seen['written'] or 'labels'}` is {kind}, {takes}: write `{seen['written'] or 'labels'}{method}`"
             place = {"called": seen["called"], "keyword": seen["keyword"], "place": seen["place"], "method": method}
-            display = not seen["called"] or not seen["here"] or seen["whole"] is None
+            place |= {"written": seen["written"]}
+            display = not DOTTED.fullmatch(seen["called"]) or not seen["here"] or seen["whole"] is None
             fixes = (self.offer("cast-labels", f"Write {method}", "The same numbers.", display=display, **place),)
         return self.found(
             title,
@@ -147,11 +155,14 @@ class LabelsOfOtherDtype(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called, keyword, place, method = (fix.parameters[key] for key in ("called", "keyword", "place", "method"))
+        called, keyword, place, method, written = (
+            fix.parameters[key] for key in ("called", "keyword", "place", "method", "written")
+        )
         failing = scene.cell.source if scene.cell is not None else ""
 
         def change(call: cst.Call) -> cst.Call:
-            return with_behind(call, keyword, place, method)
+            same = gives(call, keyword, place, written)
+            return with_behind(call, keyword, place, method) if same else call
 
         def edit(source: str) -> str:
             return edit_calls(source, lambda call: dotted(call.func) == called, change) if source == failing else source

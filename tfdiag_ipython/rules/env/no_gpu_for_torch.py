@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 
@@ -116,6 +117,30 @@ class NoGpuForTorch(Rule):
             fixes=(Try("choose-device"),),
             needs=CPU,
         ),
+        Reproduce(
+            (
+                "import torch\nfrom dataclasses import dataclass\n@dataclass\nclass Config:\n    device: str = 'cuda'\nmore = {'device': 'cuda'}",
+                "torch.ones(2).to(Config().device).to(more['device'])",
+            ),
+            title="built for the CPU only",
+            fixes=(Try("choose-device"),),
+            needs=CPU,
+        ),
+        Reproduce(  # a class of one's own with a `cuda` and no `to`
+            (
+                "import torch\nclass Box:\n    def cuda(self):\n        return torch.ones(2).cuda()\nbox = Box()",
+                "box.cuda()",
+            ),
+            title="built for the CPU only",
+            fixes=(Try("choose-device"),),
+            needs=CPU,
+        ),
+        Reproduce(  # somebody's own choice
+            ("import torch\nfast = True\ndevice = 'cuda' if fast else 'cpu'", "torch.ones(2).to(device)"),
+            title="built for the CPU only",
+            bare=True,
+            needs=CPU,
+        ),
         Reproduce(  # no cell says it in a way that can be edited
             ("import torch\nname = 'cu' + 'da'", "torch.ones(2).to(name)"),
             title="built for the CPU only",
@@ -148,7 +173,12 @@ class NoGpuForTorch(Rule):
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
         imports = bool(fix.parameters["imports"])
-        return edit_cells(scene, lambda source: choose_device(source, imports=imports), every=True)
+        without = {
+            name
+            for name, value in list(scene.namespace.items())
+            if inspect.getattr_static(type(value), "to", None) is None
+        }
+        return edit_cells(scene, lambda source: choose_device(source, imports=imports, without=without), every=True)
 
 
 def _answer(hit: Hit, seen: Evidence) -> tuple[str, str]:

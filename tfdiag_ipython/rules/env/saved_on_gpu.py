@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import calls_to, set_arguments
+from tfdiag_ipython.fixes.source import calls_to, edit_calls, with_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.cuda_setup import CudaSetupProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TORCH, own, raised_by_hand
+
+if TYPE_CHECKING:
+    import libcst as cst
 
 SAVED = """import os, tempfile, torch, zipfile
 folder = tempfile.mkdtemp()
@@ -53,7 +57,7 @@ class SavedOnGpu(Rule):
         r"|CUDA device (?P<device>\d+) but torch\.cuda\.device_count\(\) is (?P<count>\d+))"
     )
     needs = (CudaSetupProbe,)
-    fixes = (Offer("map-to-cpu", Applicability.UNSAFE, always=True),)
+    fixes = (Offer("map-to-cpu", Applicability.UNSAFE),)
     links = (Link("torch.load", "https://docs.pytorch.org/docs/stable/generated/torch.load.html"),)
     CASES = (
         Match(
@@ -76,6 +80,25 @@ class SavedOnGpu(Rule):
             fixes=(Try("map-to-cpu"),),
             needs=("torch", "without triton"),
         ),
+        Reproduce(  # the file is not to blame
+            (SAVED, "weights = torch.load(made, map_location='cuda')"),
+            title='The call puts it on "cuda", and torch sees no GPU here: pass map_location="cpu"',
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("map-to-cpu"),),
+            needs=("torch", "without triton"),
+        ),
+        Reproduce(
+            (SAVED + "gpu = torch.device('cuda')", "weights = torch.load(made, gpu)"),
+            title='The call puts it on "cuda", and torch sees no GPU here',
+            fixes=(Try("map-to-cpu"),),
+            needs=("torch", "without triton"),
+        ),
+        Reproduce(  # as pickle does it
+            (SAVED + "stored = open(path, 'rb').read()", "torch.storage._load_from_bytes(stored)"),
+            title="The file was saved from a GPU, and torch sees none here$",
+            bare=True,
+            needs=("torch", "without triton"),
+        ),
         Reproduce(  # another function loads it
             (SAVED, "load = torch.load\nweights = load(path)"),
             title="The file was saved from a GPU",
@@ -89,24 +112,42 @@ class SavedOnGpu(Rule):
             return None
         seen = evidence[CudaSetupProbe.name]
         title = "The file was saved from a GPU, and torch sees none here"
+        if seen.get("mapped"):
+            title = f'The call puts it on "{seen["mapped"]}", and torch sees no GPU here'
         if hit["count"]:
             verb = "is" if hit["count"] == "1" else "are"
-            title = f"The file was saved from GPU {hit['device']}, and there {verb} {hit['count']} here"
+            title = (
+                f'The call puts it on "{seen["mapped"]}"'
+                if seen.get("mapped")
+                else f"The file was saved from GPU {hit['device']}"
+            )
+            title += f", and there {verb} {hit['count']} here"
         called = any(frame.file.startswith("<cell") and "torch.load(" in frame.source for frame in failure.frames)
         why = "torch.load puts each tensor on the device that it was saved from, unless it is told another one."
         if seen and not seen["build"]:
             why += f" This torch ({seen['version']}) is built for the CPU only."
-        told = 'Adds `map_location="cpu"` to the call of torch.load; `load_state_dict` copies from there to wherever the model is.'
+        pickled = any(frame.function == "_load_from_bytes" for frame in hit.raised.frames)
+        if pickled:
+            why = "pickle, unlike torch.load, cannot be told another place: move the tensors to the CPU before they are pickled, or use torch.save."
+        told = 'Writes `map_location="cpu"` into the call of torch.load; `load_state_dict` copies from there to wherever the model is.'
         return self.found(
-            f'{title}: pass map_location="cpu"',
+            title if pickled else f'{title}: pass map_location="cpu"',
             Certainty.LIKELY if failure.stored else Certainty.CONFIRMED,
             what="torch.save notes the device of each tensor.",
             why=why,
             evidence=seen.seen,
-            fixes=(self.offer("map-to-cpu", "Load it to the CPU", told, display=not called),),
+            fixes=() if pickled else (self.offer("map-to-cpu", "Load it to the CPU", told, display=not called),),
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        return edit_cells(
-            scene, lambda source: set_arguments(source, calls_to("torch.load"), {"map_location": '"cpu"'}), apart=True
-        )
+        return edit_cells(scene, lambda source: edit_calls(source, calls_to("torch.load"), _to_cpu), apart=True)
+
+
+def _to_cpu(call: cst.Call) -> cst.Call:
+    """The call with its ``map_location``, which is its second argument, on the CPU."""
+    import libcst as cst
+
+    first = [arg for arg in call.args[:2] if not arg.star and arg.keyword is None]
+    if len(first) < 2:
+        return with_arguments(call, {"map_location": '"cpu"'})
+    return call.with_deep_changes(first[1], value=cst.SimpleString('"cpu"'))

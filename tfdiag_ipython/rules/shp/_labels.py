@@ -32,7 +32,7 @@ def of_model(seen: Evidence) -> Answer:
         rows, classes = scores
         if several and labels in ((rows,), (rows, 1)):
             if seen["kind"].startswith(("float", "bfloat")) and 0 <= seen["largest"] < classes:
-                title = f"{name} is {seen['kind']}, so that the model takes it for several labels a row: one class a row is a whole number"
+                title = f"{name} is {seen['kind']}, which the model takes for several labels a row: one class a row is a whole number"
                 method = ".long()" if len(labels) == 1 else ".long().squeeze(1)"
                 return Answer(
                     title, "`labels.long()`, where the data set is made.", method, problem="single_label_classification"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.arguments import with_behind
+from tfdiag_ipython.fixes.arguments import gives, with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.fixes.statements import insert_before_call
@@ -15,6 +15,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.loss_call import LossCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import raised_by_hand
+from tfdiag_ipython.rules.dty._names import DOTTED
 from tfdiag_ipython.rules.shp._labels import Answer, of_loss, of_model, told
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class LabelsDoNotFitScores(Rule):
         ),
         Reproduce(
             (SEQUENCES + "y = torch.tensor([1.0, 0.0])", "model(ids, labels=y)  # from a CSV"),
-            title="`y` is float32, so that the model takes it for several labels a row: one class a row is a whole number",
+            title="`y` is float32, which the model takes for several labels a row: one class a row is a whole number",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("labels-as-classes"),),
         ),
@@ -121,6 +122,16 @@ class LabelsDoNotFitScores(Rule):
         Reproduce(
             (SCORES + "out, y = torch.ones(4, 3), torch.ones(4, 1).long()", "loss(out, y)"),
             title=r"`y` is 4 × 1, and the loss takes 4: write `y\.squeeze\(1\)`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("fit-shape"),),
+            needs=("torch",),
+        ),
+        Reproduce(  # another call in the cell has what it needs
+            (
+                SCORES + "out, y, z = torch.ones(4, 3), torch.ones(4).long(), torch.ones(4, 1).long()",
+                "loss(out, y)\nloss(out, z)",
+            ),
+            title=r"`z` is 4 × 1, and the loss takes 4: write `z\.squeeze\(1\)`",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("fit-shape"),),
             needs=("torch",),
@@ -165,7 +176,8 @@ class LabelsDoNotFitScores(Rule):
         scores = answer.of_scores
         place = {"called": seen["called"], "keyword": "" if scores else seen["keyword"], "method": answer.method}
         place |= {"place": seen["first"] if scores else seen["place"]}
-        display = not seen["called"] or not seen["here"]
+        place |= {"written": seen["scored"] if scores else seen["written"]}
+        display = not DOTTED.fullmatch(seen["called"]) or not seen["here"]
         if answer.problem:
             told = f'Writes `{answer.method}` behind the labels, and `problem_type = "{answer.problem}"` before the call: the model noted the other.'
             return self.offer(
@@ -185,11 +197,14 @@ class LabelsDoNotFitScores(Rule):
         )
 
     def plan(self, diagnosis: Diagnosis, fix: Fix, scene: Scene) -> Plan:
-        called, keyword, place, method = (fix.parameters[key] for key in ("called", "keyword", "place", "method"))
+        called, keyword, place, method, written = (
+            fix.parameters[key] for key in ("called", "keyword", "place", "method", "written")
+        )
         failing = scene.cell.source if scene.cell is not None else ""
 
         def change(call: cst.Call) -> cst.Call:
-            return with_behind(call, keyword, place, method)
+            same = gives(call, keyword, place, written)
+            return with_behind(call, keyword, place, method) if same else call
 
         def edit(source: str) -> str:
             if source != failing:

@@ -15,6 +15,7 @@ from tfdiag_ipython.probes.loss_call import sized
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import raised_by_hand
 
+_MODULE = re.compile(r"torch[/\\]nn[/\\]modules[/\\]")
 HEAD = """import torch
 from transformers import BertConfig, BertModel
 sizes = dict(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
@@ -25,6 +26,14 @@ class Classifier(torch.nn.Module):
         self.score = torch.nn.Linear(16, 3)  # of the larger one
     def forward(self, ids):
         return self.score(self.encoder(ids).pooler_output)
+"""
+IMAGES = """import torch
+class Images(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.score = torch.nn.Linear(12, 2)
+    def forward(self, x):
+        return self.score(x)
 """
 
 
@@ -109,6 +118,48 @@ class LayerGivenOtherSize(Rule):
             bare=True,
             needs=("torch",),
         ),
+        Reproduce(  # not the layer is wrong
+            (IMAGES, "model = Images()", "model(torch.ones(5, 3, 4))"),
+            title="Layer `score` of `model` .Linear. takes 12 features and was given 4",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(  # its batch was flattened with it
+            (IMAGES.replace("(x)", "(x.flatten())"), "model = Images()", "model(torch.ones(5, 3, 4))"),
+            title="Layer `score` of `model` .Linear. takes 12 features and was given 60",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
+                "import torch\nx, w, b = torch.ones(2, 3), torch.ones(5, 4), torch.ones(5)",
+                "torch.nn.functional.linear(x, w, b)",
+            ),
+            title="`x` is 2 × 3 and `w` is 5 × 4: its rows take 4 and were given 3",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(  # the layer itself has what it takes
+            (
+                "import torch\nclass Own(torch.nn.Conv2d):\n    def forward(self, x):\n"
+                "        return torch.conv2d(super().forward(x), torch.ones(2, 9, 1, 1))\nown = Own(3, 5, 1)",
+                "own(torch.ones(2, 3, 4, 4))",
+            ),
+            title="^A layer takes 9 channels and was given 5$",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(
+            ("import torch\nq, k = torch.ones(2, 3), torch.ones(4, 5)", "q @ k.T"),
+            title="A matrix of 3 columns was multiplied with one of 5 rows",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(
             ("import torch\nq, k = torch.ones(2, 3), torch.ones(4, 3)", "q @ k"),
             title=r"`q` is 2 × 3 and `k` is 4 × 3: write `k\.T`",
@@ -122,10 +173,15 @@ class LayerGivenOtherSize(Rule):
         if raised_by_hand(hit.raised):
             return None
         seen = evidence[LayerInputProbe.name]
-        shown = bool(seen.get("layer")) or len(seen.get("operands", ())) > 1
-        title, why = (_of_layer(seen) if seen["layer"] else _of_operands(seen)) if shown else _told(hit)
+        title, why, remake = _of_layer(seen, hit) if seen.get("layer") else ("", "", False)
+        if not title and seen.get("operands"):
+            title, why = _of_operands(seen, hit)
+        certainty = Certainty.CONFIRMED if title else Certainty.LIKELY
+        if not title:
+            inside = failure.stored or any(_MODULE.search(frame.file) for frame in hit.raised.frames)
+            title, why = _told(hit, inside=inside)
         fixes: tuple[Fix, ...] = ()
-        if seen.get("attribute"):
+        if remake and seen["attribute"]:
             given = seen["given"][-1]
             fixes = (
                 self.offer(
@@ -139,7 +195,7 @@ class LayerGivenOtherSize(Rule):
             )
         return self.found(
             title,
-            Certainty.CONFIRMED if shown else Certainty.LIKELY,
+            certainty,
             what="A layer multiplies one dimension of its input with its weights, and takes that size only.",
             why=why,
             evidence=seen.seen,
@@ -155,11 +211,17 @@ class LayerGivenOtherSize(Rule):
         return edit_cells(scene, lambda source: set_in_features(source, attribute, takes, given))
 
 
-def _of_layer(seen: Evidence) -> tuple[str, str]:
+def _of_layer(seen: Evidence, hit: Hit) -> tuple[str, str, bool]:
+    """The title, what to do, and whether it is the layer that must be another; no title where the message has other sizes."""
     takes, shape = seen["takes"], seen["given"]
     convolves = seen["layer"].startswith("Conv")
     place = max(len(shape) - int(seen["layer"][4:5] or 0) - 1, 0) if convolves else -1
     got = shape[place] if shape else 1
+    given, needs, _ = _sizes(hit)
+    needs = needs or int(hit["channels"] or hit["norm"])
+    given = given or int(hit["got"] or hit["size"].rpartition(",")[2])
+    if (got, takes) != (given, needs):
+        return "", "", False  # a layer of one's own, which computes something else
     model = f"`{seen['model']}`" if seen["model"] else f"the {seen['kind']}"
     name = f"Layer `{seen['path']}` of {model}" if seen["path"] else f"Layer {model}" if seen["model"] else "A layer"
     source = f", the last dimension of `{seen['input']}` ({sized(shape)})" if seen["input"] and not convolves else ""
@@ -168,6 +230,7 @@ def _of_layer(seen: Evidence) -> tuple[str, str]:
         return (
             title,
             "The channels are last in this input: move them (`x.permute(0, 3, 1, 2)`, or `channels_first` of the image processor).",
+            False,
         )
     if not convolves:
         for first in range(1, len(shape) - 1):
@@ -175,40 +238,69 @@ def _of_layer(seen: Evidence) -> tuple[str, str]:
                 return (
                     title,
                     f"Its input of {sized(shape)} has {takes:,} values from dimension {first} on: `x.flatten({first})` joins them.",
+                    False,
                 )
         if len(shape) > 1 and shape[-2] == takes:
             return (
                 title,
                 f"The dimension before the last has {takes:,}: is the input transposed (`x.transpose(-1, -2)`)?",
+                False,
+            )
+        if got % takes == 0 and (len(shape) == 1 or (math.prod(shape[:-1]) == 1 and seen["rows"] > 1)):
+            return (
+                title,
+                f"{got:,} is {got // takes:,} × {takes:,}: was the batch flattened, too? `x.flatten(1)` keeps its rows.",
+                False,
             )
     return (
         title,
         "What comes before it makes another size: an encoder's is `config.hidden_size`; write the layer for that size.",
+        True,
     )
 
 
-def _of_operands(seen: Evidence) -> tuple[str, str]:
-    (one, first), (other, second) = seen["operands"][-2:]
-    told = f"`{one}` is {sized(first)}"
-    why = "The last dimension of the first must be the last but one of the second."
-    if len(second) == 2 and first and first[-1] == second[-1]:
-        return f"{told} and `{other}` is {sized(second)}: write `{other}.T`", why
-    return (
-        f"{told} and `{other}` is {sized(second)}: {first[-1] if first else 1} columns do not fit {second[0] if second else 1} rows",
-        why,
-    )
+def _of_operands(seen: Evidence, hit: Hit) -> tuple[str, str]:
+    """The two matrices of the message, if they are found; ``F.linear`` has the second one turned."""
+    given, takes, makes = _sizes(hit)
+    operands = seen["operands"]
+    for place, (one, first) in enumerate(operands):
+        for other, second in operands[place + 1 :]:
+            if not makes or first[-1:] != (given,) or sorted(second) != sorted((takes, makes)):
+                continue
+            told = f"`{one}` is {sized(first)} and `{other}` is {sized(second)}"
+            if second != (takes, makes):
+                return (
+                    f"{told}: its rows take {takes:,} and were given {given:,}",
+                    "The last dimensions of both must be equal.",
+                )
+            why = "The last dimension of the first must be the last but one of the second."
+            if given == makes:
+                return f"{told}: write `{other}.T`", why
+            return f"{told}: {given:,} columns do not fit {takes:,} rows", why
+    return "", ""
 
 
-def _told(hit: Hit) -> tuple[str, str]:
-    """The best answer that the message allows."""
+def _sizes(hit: Hit) -> tuple[int, int, int]:
+    """The columns of the first matrix, and the rows and columns of the second, as the message has them; 0 for none."""
+    names = (("given", "has", "b"), ("takes", "needs", "c"), ("makes", "n", "d"))
+    given, takes, makes = (int(next((hit[name] for name in group if hit[name]), 0)) for group in names)
+    return given, takes, makes
+
+
+def _told(hit: Hit, *, inside: bool) -> tuple[str, str]:
+    """The best answer that the message allows; ``inside``: in a layer, as far as is known."""
     if hit["channels"]:
         title = f"A layer takes {int(hit['channels']):,} channels and was given {int(hit['got']):,}"
         return (
             title,
             "Grey images have one channel, colour images three, and PyTorch wants the channels before height and width.",
         )
-    takes = int(hit["takes"] or hit["needs"] or hit["c"] or hit["norm"])
-    given = int(hit["given"] or hit["has"] or hit["b"] or hit["size"].rpartition(",")[2])
+    given, takes, makes = _sizes(hit)
+    if makes and not inside:
+        title = f"A matrix of {given:,} columns was multiplied with one of {takes:,} rows"
+        return title, "The last dimension of the first must be the last but one of the second."
+    takes = takes or int(hit["norm"])
+    given = given or int(hit["size"].rpartition(",")[2])
     return (
         f"A layer takes {takes:,} features and was given {given:,}",
         "Its weights were made for another size than what comes before it makes (`config.hidden_size` of an encoder), or the parts belong to "
