@@ -99,6 +99,13 @@ class LabelsOfOtherDtype(Rule):
             bare=True,
             needs=("torch",),
         ),
+        Reproduce(  # `y` itself is none of it
+            (SCORES + "y = torch.tensor([1.0, 0.0])", "loss(out, y.int())"),
+            title=r"The labels that the loss was given are int32, and the loss takes int64: give them \.long\(\)",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(
             (SCORES + "y = torch.tensor([1.0, 0.5])", "loss(out, y)"),
             title="`y` is float32 with fractions, and the loss takes the numbers of classes",
@@ -132,17 +139,17 @@ class LabelsOfOtherDtype(Rule):
         takes = "and the loss for several labels a row takes floats" if floats else "and the loss takes int64"
         if hit["has"]:
             takes = f"and the loss computes in {dtype_named(hit['wanted'])}"
+        written = str(seen["written"]) if seen else ""
+        name = f"`{written}` is" if written else "The labels that the loss was given are"
         fixes: tuple[Fix, ...] = ()
         if not seen:
             title = f"The labels are {kind}, {takes}: labels{method}"
         elif not floats and seen["whole"] is False:
-            title = (
-                f"`{seen['written'] or 'labels'}` is {kind} with fractions, and the loss takes the numbers of classes"
-            )
+            title = f"{name} {kind} with fractions, and the loss takes the numbers of classes"
         else:
-            title = f"`{seen['written'] or 'labels'}` is {kind}, {takes}: write `{seen['written'] or 'labels'}{method}`"
+            title = f"{name} {kind}, {takes}: " + (f"write `{written}{method}`" if written else f"give them {method}")
             place = {"called": seen["called"], "keyword": seen["keyword"], "place": seen["place"], "method": method}
-            place |= {"written": seen["written"]}
+            place |= {"written": written}
             display = not DOTTED.fullmatch(seen["called"]) or not seen["here"] or seen["whole"] is None
             fixes = (self.offer("cast-labels", f"Write {method}", "The same numbers.", display=display, **place),)
         return self.found(
