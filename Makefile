@@ -17,10 +17,10 @@ CORE_TESTS = -m "not hf and not kernel and not browser and not gpu"
 
 # Notebooks make models beside themselves: each runs in a folder of its own. $(call run_notebooks,ENVIRONMENT,OPTIONS)
 define run_notebooks
-	rm -rf build/notebooks
-	@for one in notebooks/*.ipynb; do folder=build/notebooks/$$(basename $$one .ipynb); mkdir -p $$folder; \
+	rm -rf .notebooks
+	@for one in notebooks/*.ipynb; do folder=.notebooks/$$(basename $$one .ipynb); mkdir -p $$folder; \
 		cp $$one $$folder; ln -s $(CURDIR)/notebooks/tiny.py $(CURDIR)/notebooks/gpu.json $$folder; done
-	cd build/notebooks && ../../$(1)/bin/python $(PYTEST) -p no:cacheprovider --nbval-current-env $(2) .
+	cd .notebooks && ../$(1)/bin/python $(PYTEST) -p no:cacheprovider --nbval-current-env $(2) .
 endef
 
 # One part after the other, also under -j: the last lines of `make test` are those of the main environment.
@@ -63,7 +63,7 @@ test-colab: $(COLAB)
 
 test-main: $(MAIN)
 	@echo "== transformers 5.23, IPython 9"
-	$(call run_notebooks,.venv,--nbval --nbval-sanitize-with ../../notebooks/sanitize.cfg)
+	$(call run_notebooks,.venv,--nbval --nbval-sanitize-with ../notebooks/sanitize.cfg)
 	.venv/bin/python $(PYTEST)
 
 bench: $(MAIN)
@@ -96,4 +96,4 @@ $(COLAB): pyproject.toml constraints/colab.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venvs build dist .mypy_cache .ruff_cache
+	rm -rf .venv .venvs .notebooks build dist .mypy_cache .ruff_cache

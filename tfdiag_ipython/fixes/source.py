@@ -60,7 +60,7 @@ def transform(source: str, edit: Callable[[cst.Module], cst.Module]) -> str:
 def _leave_room(characters: int) -> None:
     """LibCST's native parser ends the process where memory is refused to it; raises ``PlanError`` before that."""
     try:
-        bytearray(2**24 + 1000 * characters)  # measured: about 700 bytes a character
+        bytearray(2**22 + 1000 * characters)  # measured: about 700 bytes a character
     except MemoryError:
         raise PlanError(
             "There is not even memory to edit your code: free what you can spare, and click once more."

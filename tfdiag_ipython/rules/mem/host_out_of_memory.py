@@ -145,9 +145,9 @@ class HostOutOfMemory(Rule):
         Reproduce(
             (
                 DEEP,
-                limit(2_000),
-                ARGUMENTS.format(batch=15),
-                "Trainer(model(32), arguments, train_dataset=data).train()",
+                limit(1_150),
+                ARGUMENTS.format(batch=8),
+                "Trainer(model(10), arguments, train_dataset=data).train()",
             ),
             needs=("torch", "transformers", "accelerate"),
             fixes=(Try("checkpoint-activations"),),
