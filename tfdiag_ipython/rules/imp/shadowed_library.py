@@ -135,7 +135,7 @@ class ShadowedLibrary(Rule):
             title="datasets` is found in the place of the library datasets",
             certainty=Certainty.CONFIRMED,
             isolated=True,
-            needs=("torch",),
+            needs=("torch", "without datasets"),
         ),
         Reproduce(
             (
