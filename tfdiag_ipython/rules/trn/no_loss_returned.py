@@ -10,35 +10,9 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.trainer import TrainerProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules.pad._examples import TOKENIZER
-from tfdiag_ipython.rules.trn._examples import NEEDS, TRAINER
+from tfdiag_ipython.rules.trn._examples import LANGUAGE_MODEL, NEEDS, OWN_MODEL, OWN_ROWS, TRAINER
+from tfdiag_ipython.rules.trn._labels import HIDDEN, counts, language_model, says_labels, with_head
 from tfdiag_ipython.rules.trn._trainer_calls import renamed_column, set_imported, wrap_arguments
-
-LABEL_LIKE = re.compile(
-    r"label|target|class(?!ifier)|categor|score|rating|sentiment|answer|gold|\by\b|(?:^|_)tags?$", re.I
-)
-_COUNTED = re.compile(r"(?:^|_)(?:id|ids|idx|index|number|length|size|len|count|time|level_\d+_*)$", re.I)
-_HIDDEN = {"last_hidden_state", "pooler_output", "hidden_states", "attentions", "past_key_values"}
-LANGUAGE_MODEL = (
-    TRAINER
-    + TOKENIZER
-    + "from transformers import GPT2Config, GPT2LMHeadModel\n"
-    + "tokenizer.pad_token = tokenizer.eos_token\n"
-    + "model = GPT2LMHeadModel(GPT2Config(vocab_size=4, n_positions=8, n_embd=4, n_layer=1, n_head=1))\n"
-    + "rows = [{'input_ids': [2, 3, 1]}, {'input_ids': [3, 2, 1]}]"
-)
-OWN_ROWS = (
-    "import torch\nclass Reviews(torch.utils.data.Dataset):\n"
-    "    def __init__(self):\n        self.ids = torch.tensor([[1, 2], [3, 4]])\n        self.targets = [1, 0]\n"
-    "    def __len__(self):\n        return 2\n"
-    "    def __getitem__(self, number):\n        return {'input_ids': self.ids[number]}\n"
-    "reviews = Reviews()"
-)
-OWN_MODEL = (
-    "import torch\nclass Scorer(torch.nn.Module):\n"
-    "    def __init__(self):\n        super().__init__()\n        self.line = torch.nn.Linear(2, 2)\n"
-    "    def forward(self, x, labels=None):\n        return {'scores': self.line(x)}"
-)
 
 
 class NoLossReturned(Rule):
@@ -129,6 +103,18 @@ class NoLossReturned(Rule):
             title="`rows` has no labels for GPT2LMHeadModel: a language model learns its own input_ids",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("collate-language-model"),),
+            needs=NEEDS,
+        ),
+        Reproduce(  # a head for masked tokens, under an old name
+            (
+                f"{TRAINER}from transformers import XLMConfig, XLMWithLMHeadModel\n"
+                "model = XLMWithLMHeadModel(XLMConfig(vocab_size=9, emb_dim=8, n_layers=1, n_heads=1))\n"
+                "rows = [{'input_ids': [3, 4]}, {'input_ids': [5, 6]}]",
+                "Trainer(model, arguments, train_dataset=rows).train()",
+            ),
+            title="`rows` has no labels for XLMWithLMHeadModel: a language model learns the tokens that a collator masks",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
             needs=NEEDS,
         ),
         Reproduce(  # nothing says that these numbers are labels
@@ -230,7 +216,7 @@ class NoLossReturned(Rule):
             )
         if not wanted and not seen["own"]:
             return self._headless(seen)
-        if not missing or (not wanted and any(LABEL_LIKE.search(name) for name in batch)):
+        if not missing or (not wanted and any(says_labels(name) for name in batch)):
             got = ", ".join(f"`{name}`" for name in wanted) or "the batch"
             return self._found(
                 f"`{model}.forward` got {got} and returned {returned}, but no `loss`",
@@ -243,9 +229,7 @@ class NoLossReturned(Rule):
         return self._missing(seen, "labels" if "labels" in missing else missing[0], missing)
 
     def _headless(self, seen: Evidence) -> Diagnosis:
-        heads = seen["heads"]
-        writer = "AutoModelForCausalLM" if "AutoModelForMaskedLM" in heads else ""  # of an encoder nobody means it
-        classes = [heads[auto] for auto in _TASKS if auto in heads and auto != writer][:3]
+        classes = with_head(seen["heads"])
         label = f"Use {' or '.join(classes)}" if classes else "Use a class with a head"
         return self._found(
             f"`{seen['model']}` has no head and takes no labels: it returns no loss",
@@ -270,7 +254,7 @@ class NoLossReturned(Rule):
                 seen,
                 why=f"Let the collator hand on {takes}, as DataCollatorWithPadding and default_data_collator do.",
             )
-        language = _language_model(model)
+        language = language_model(model)
         if language and "labels" in missing:
             mlm = language == "masked"
             told = "learns the tokens that a collator masks" if mlm else "learns its own input_ids"
@@ -281,7 +265,7 @@ class NoLossReturned(Rule):
                 why=f"DataCollatorForLanguageModeling(tokenizer, mlm={mlm}) makes them of each batch.",
                 fixes=self._collate(seen, mlm),
             )
-        here = [one for one in columns if one not in seen["parameters"] and LABEL_LIKE.search(one)]
+        here = [one for one in columns if one not in seen["parameters"] and says_labels(one)]
         numbers = [one for one in here if columns[one] in ("integer", "float", "list")]
         if len(numbers) == 1:
             return self._found(
@@ -294,7 +278,7 @@ class NoLossReturned(Rule):
                 fixes=self._rename(seen, numbers[0]) if label == "labels" else (),
             )
         numeric = [one for one in columns if one not in seen["parameters"] and columns[one] in ("integer", "float")]
-        here = here or [one for one in numeric if not _COUNTED.search(one)]
+        here = here or [one for one in numeric if not counts(one)]
         if here:
             listed = " and ".join(f"`{one}`" for one in here[:3])
             text = all(columns[one] == "text" for one in here)
@@ -314,7 +298,7 @@ class NoLossReturned(Rule):
                 why=f"{model} computes its loss from {takes}. A function that tokenizes must hand the labels on, and `remove_columns` must not "
                 "take them away.",
             )
-        kept = next((one for one in seen["kept"] if LABEL_LIKE.search(one)), "")
+        kept = next((one for one in seen["kept"] if says_labels(one)), "")
         if kept:
             return self._found(
                 f"The rows of {name} arrive without {takes}; it keeps `{kept}`: return them in `__getitem__`",
@@ -352,14 +336,14 @@ class NoLossReturned(Rule):
     def _told(self, keys: list[str], hit: Hit) -> Diagnosis:
         received = [name.strip() for name in hit["inputs"].split(",") if name.strip()]
         fixes: tuple[Fix, ...] = ()
-        if keys and set(keys) <= _HIDDEN:
+        if keys and set(keys) <= HIDDEN:
             fixes = (self.offer("use-class-with-head", "Use a class with a head", _HEAD),)
         return self._found(self._words(keys, received), Certainty.LIKELY, Evidence(), fixes=fixes)
 
     def _words(self, keys: list[str], received: list[str]) -> str:
         returned = ", ".join(keys[:4]) or "nothing"
         labels = [name for name in received if "label" in name or name in ("start_positions", "end_positions")]
-        if keys and set(keys) <= _HIDDEN:
+        if keys and set(keys) <= HIDDEN:
             return (
                 f"The model has no head (it returned {returned}), so that it makes no loss: use a class for your task"
             )
@@ -394,24 +378,7 @@ class NoLossReturned(Rule):
 
 
 _HEAD = "Its head turns hidden states into answers and computes the loss; it starts untrained."
-_TASKS = (
-    "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification",
-    "AutoModelForMaskedLM",
-    "AutoModelForCausalLM",
-    "AutoModelForSeq2SeqLM",
-    "AutoModelForImageClassification",
-    "AutoModelForAudioClassification",
-)
-"""Auto classes whose models are trained most, in the order in which they are named."""
 
 
 def _data(seen: Evidence) -> str:
     return f"`{seen['dataset']}`" if seen["dataset"] else "the training data set"
-
-
-def _language_model(model: str) -> str:
-    """``causal`` or ``masked``, by the class's name; empty for other models."""
-    if model.endswith(("ForCausalLM", "LMHeadModel")):
-        return "causal"
-    return "masked" if model.endswith(("ForMaskedLM", "WithLMHeadModel")) else ""
