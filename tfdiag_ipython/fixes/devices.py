@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 CHOICE = '"cuda" if torch.cuda.is_available() else "cpu"'
 _TAKE = ("to", "device", "set_default_device", "Generator")
 """Methods and functions whose first argument is a device."""
+_NAMES_DEVICE = re.compile(r"(?i)dev|gpu|cuda")
+"""Names of variables and parameters that hold a device, not a backend or a color."""
 
 
 def choose_device(source: str, *, imports: bool = False, without: Collection[str] = ()) -> str:
@@ -29,6 +32,9 @@ def choose_device(source: str, *, imports: bool = False, without: Collection[str
     def names_gpu(value: cst.BaseExpression) -> bool:
         return isinstance(value, cst.SimpleString) and value.evaluated_value in ("cuda", "cuda:0")
 
+    def holds_device(target: cst.BaseExpression) -> bool:
+        return _NAMES_DEVICE.search(dotted(target)) is not None
+
     def first(value: cst.BaseExpression) -> bool:
         return names_gpu(value) or (isinstance(value, cst.Integer) and value.evaluated_value == 0)
 
@@ -42,6 +48,8 @@ def choose_device(source: str, *, imports: bool = False, without: Collection[str
                 if args and not (len(args) == 1 and not args[0].star and first(args[0].value)):
                     return updated_node
                 return updated_node.with_changes(func=func.with_changes(attr=cst.Name("to")), args=[cst.Arg(choice)])
+            if dotted(func).startswith("torch.cuda."):
+                return updated_node  # contexts and questions that only CUDA answers
             for number, arg in enumerate(args):
                 word = arg.keyword.value if arg.keyword else ""
                 place = word in ("device", "device_map") or (not word and number == 0 and name in _TAKE)
@@ -51,11 +59,13 @@ def choose_device(source: str, *, imports: bool = False, without: Collection[str
             return updated_node.with_changes(args=args)
 
         def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.Assign:
-            return updated_node.with_changes(value=choice) if names_gpu(updated_node.value) else updated_node
+            named = any(holds_device(target.target) for target in updated_node.targets)
+            return updated_node.with_changes(value=choice) if named and names_gpu(updated_node.value) else updated_node
 
         def leave_AnnAssign(self, original_node: cst.AnnAssign, updated_node: cst.AnnAssign) -> cst.AnnAssign:
             value = updated_node.value
-            return updated_node.with_changes(value=choice) if value and names_gpu(value) else updated_node
+            named = holds_device(updated_node.target)
+            return updated_node.with_changes(value=choice) if named and value and names_gpu(value) else updated_node
 
         def leave_DictElement(
             self, original_node: cst.DictElement, updated_node: cst.DictElement
@@ -66,7 +76,10 @@ def choose_device(source: str, *, imports: bool = False, without: Collection[str
 
         def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> cst.Param:
             default = updated_node.default
-            return updated_node.with_changes(default=choice) if default and names_gpu(default) else updated_node
+            named = holds_device(updated_node.name)
+            return (
+                updated_node.with_changes(default=choice) if named and default and names_gpu(default) else updated_node
+            )
 
     def edit(tree: cst.Module) -> cst.Module:
         changed = tree.visit(Editor())

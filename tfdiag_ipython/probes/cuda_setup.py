@@ -22,10 +22,11 @@ DRIVER = Path("/proc/driver/nvidia")
 WINDOWS_BELOW = Path("/dev/dxg")
 """WSL's way to the cards of Windows."""
 _GPU = r"[\"']cuda(?::0)?[\"']"
+_NAME = r"[\w.]{0,60}(?i:dev|gpu|cuda)[\w.]{0,60}"
 WRITTEN = re.compile(
     r"\.cuda\(\s*0?\s*\)|\bpipeline\([^\n]*\bdevice\s*=\s*0\b"
-    rf"|\b(?:to|device|set_default_device|Generator)\(\s*{_GPU}|\bdevice(?:_map)?(?:\s*=|[\"']\s*:)\s*{_GPU}\s*[,)}}]"
-    rf"|^[^\S\n]*[\w.]+(?:[^\S\n]*:[^\n=]+)?[^\S\n]*=[^\S\n]*{_GPU}[^\S\n]*(?:#[^\n]*)?$|^[^\S\n]*(?:async )?def [^\n]*=\s*{_GPU}\s*[,)]",
+    rf"|\b(?:to|(?<!cuda\.)device|set_default_device|Generator)\(\s*{_GPU}|\bdevice(?:_map)?(?:\s*=|[\"']\s*:)\s*{_GPU}\s*[,)}}]"
+    rf"|^[^\S\n]*{_NAME}(?:[^\S\n]*:[^\n=]+)?[^\S\n]*=[^\S\n]*{_GPU}[^\S\n]*(?:#[^\n]*)?$|^[^\S\n]*(?:async )?def [^\n]*?\b{_NAME}[^=,\n]{{0,60}}=\s*{_GPU}\s*[,)]",
     re.MULTILINE,
 )
 """How a cell's source asks for the GPU, where ``fixes.devices`` can change it: ``"cuda" if fast else "cpu"`` is another's choice."""

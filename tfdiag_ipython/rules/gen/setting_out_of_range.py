@@ -85,6 +85,12 @@ class SettingOutOfRange(Rule):
         ),
         NoMatch(text="ValueError: `temperature` has to be given in kelvin"),
         NoMatch(text="ValueError: `width` has to be a strictly positive integer, but is -1"),
+        Reproduce(  # without samples it would search by beams
+            (MODEL, "out = model.generate(prompt, do_sample=True, num_beams=2, temperature=0.0, max_new_tokens=2)"),
+            title="`temperature` is 0.0",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+        ),
         *(
             Reproduce(
                 (MODEL, f"out = model.generate(prompt, do_sample=True, temperature={zero}, max_new_tokens=2)  # exact"),
@@ -174,7 +180,8 @@ class SettingOutOfRange(Rule):
         written = str(seen["keywords"].get(setting, "")) if seen else ""
         number = re.fullmatch(r"['\"]?-?[\d.]+['\"]?", written) is not None
         if greedy:
-            display = display or bool(seen and seen["settings"].get("num_return_sequences", 1) > 1)
+            searched = ("num_return_sequences", "num_beams")  # another search than the greedy one
+            display = display or bool(seen and any(seen["settings"].get(name, 1) > 1 for name in searched))
             display = display or bool(written and not number)  # a variable may hold another temperature the next time
             note = "Writes `do_sample=False` in the call: the likeliest token each time, the same text for the same prompt."
             change: dict[str, str | None] = {"do_sample": "False", "temperature": None}

@@ -107,11 +107,15 @@ def of_loss(seen: Evidence) -> Answer:
     )
 
 
-def told(hit: Hit) -> Answer:
-    """What the message says."""
+def told(hit: Hit, *, by_model: bool) -> Answer:
+    """What the message says; ``by_model``: the loss was that of a model of Transformers, whose labels are of texts or of tokens."""
     if hit["rows"]:
         rows, labels = int(hit["rows"]), int(hit["labels"])
-        title = f"There are {labels:,} labels for {rows:,} rows of scores"
+        title = f"There {'is' if labels == 1 else 'are'} {labels:,} label{'' if labels == 1 else 's'} for {rows:,} rows of scores"
+        if not by_model:
+            return Answer(
+                title, "Each row of scores needs one label: look where one of the two was flattened, cut or left over."
+            )
         if rows and labels > rows and labels % rows == 0:
             title += f", {labels // rows:,} for each: labels of tokens, given to a classifier of whole texts"
         elif labels > 1 and rows % labels == 0 and rows // labels > 3:

@@ -14,7 +14,7 @@ from tfdiag_ipython.fixes.statements import insert_before_call
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.loss_call import LossCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
-from tfdiag_ipython.rules._places import raised_by_hand
+from tfdiag_ipython.rules._places import TRANSFORMERS, passes, raised_by_hand
 from tfdiag_ipython.rules.dty._names import DOTTED
 from tfdiag_ipython.rules.shp._labels import Answer, of_loss, of_model, told
 
@@ -28,6 +28,7 @@ ids = torch.tensor([[2, 3, 4], [3, 2, 5]])
 """
 SEQUENCES = f"{MODELS}model = BertForSequenceClassification(BertConfig(**sizes, num_labels=3))\n"
 TOKENS = f"{MODELS}model = BertForTokenClassification(BertConfig(**sizes, num_labels=3))\n"
+OF_MODEL = 'Traceback (most recent call last):\n  File "/x/transformers/loss/loss_utils.py", line 9, in fixed_cross_entropy\n    loss()\n'
 SCORES = "import torch\nloss = torch.nn.CrossEntropyLoss()\n"
 
 
@@ -71,12 +72,16 @@ class LabelsDoNotFitScores(Rule):
     links = (Link("CrossEntropyLoss", "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html"),)
     CASES = (
         Match(
-            text="ValueError: Expected input batch_size (4) to match target batch_size (512).",
+            text=f"{OF_MODEL}ValueError: Expected input batch_size (4) to match target batch_size (512).",
             certainty=Certainty.LIKELY,
             title="There are 512 labels for 4 rows of scores, 128 for each: labels of tokens, given to a classifier of whole texts",
         ),
+        Match(  # of a network of one's own it may be a wrong `view`
+            text="ValueError: Expected input batch_size (500) to match target batch_size (1).",
+            title=r"There is 1 label for 500 rows of scores\Z",
+        ),
         Match(
-            text="ValueError: Expected input batch_size (96) to match target batch_size (3).",
+            text=f"{OF_MODEL}ValueError: Expected input batch_size (96) to match target batch_size (3).",
             title="There are 3 labels for 96 rows of scores: one for each text, where each token needs one",
         ),
         Match(
@@ -159,7 +164,11 @@ class LabelsDoNotFitScores(Rule):
         if raised_by_hand(hit.raised):
             return None
         seen = evidence[LossCallProbe.name]
-        answer = (of_model(seen) if seen["model"] else of_loss(seen)) if seen else told(hit)
+        answer = (
+            (of_model(seen) if seen["model"] else of_loss(seen))
+            if seen
+            else told(hit, by_model=passes(failure, TRANSFORMERS))
+        )
         fixes: tuple[Fix, ...] = ()
         if answer.method:
             fixes = (self._offered(seen, answer),)

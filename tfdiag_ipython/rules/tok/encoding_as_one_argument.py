@@ -101,7 +101,7 @@ class EncodingAsOneArgument(Rule):
         ),
         Reproduce(
             (BERT, "model(dict(input_ids=tokenizer('a film', return_tensors='pt').input_ids))"),
-            title=r"The tokenizer's whole output was given as the token ids: write `model\(\*\*\.\.\.\)`",
+            title=r"A whole dictionary was given as the token ids: write `model\(\*\*\.\.\.\)`",
             certainty=Certainty.CONFIRMED,
             fixes=(Try("spread-encoding"),),
         ),
@@ -124,11 +124,8 @@ class EncodingAsOneArgument(Rule):
             return None
         given, unknown = str(seen["variable"]), seen["unknown"]
         called = str(seen["called"])
-        subject = (
-            f"`{given}` is the tokenizer's whole output, given as"
-            if given
-            else "The tokenizer's whole output was given as"
-        )
+        whole = "a whole dictionary" if seen["kind"] == "dict" else "the tokenizer's whole output"
+        subject = f"`{given}` is {whole}, given as" if given else f"{whole[:1].upper()}{whole[1:]} was given as"
         remedy = f"write `{called}(**{given or '...'})`" if called else "spread it into arguments by `**`"
         if unknown:
             names = ", ".join(f"`{name}`" for name in unknown[:3])

@@ -9,7 +9,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import set_arguments
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.torch_build import TorchBuildProbe
+from tfdiag_ipython.probes.cuda_setup import CudaSetupProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TORCH, own
 from tfdiag_ipython.rules.trn._examples import NEEDS
@@ -46,7 +46,7 @@ class HalfPrecisionWithoutGpu(Rule):
         r"|(?P<accelerate>fp16) mixed precision requires a (?:GPU|device in)"
         r"|Your setup doesn't support (?P<brain>bf16)/gpu(?P<card>[^\n]{0,60}?Ampere)?"
     )
-    needs = (TorchBuildProbe,)
+    needs = (CudaSetupProbe,)
     fixes = (Offer("full-precision", Applicability.UNSAFE),)
     links = (Link("Mixed precision", "https://huggingface.co/docs/transformers/perf_train_gpu_one#mixed-precision"),)
     CASES = (
@@ -60,7 +60,7 @@ class HalfPrecisionWithoutGpu(Rule):
         Match(
             text="ValueError: Your setup doesn't support bf16/gpu. You need Ampere+ GPU with cuda>=11.0",
             certainty=Certainty.LIKELY,
-            title=r"bf16=True needs a GPU from Ampere on .A100, RTX 30., and torch sees none",
+            title=r"bf16=True needs a GPU from Ampere on .A100, RTX 30., and torch sees no such card",
         ),
         Match(
             text="ValueError: fp16 mixed precision requires a GPU (not 'cpu').",
@@ -81,17 +81,19 @@ class HalfPrecisionWithoutGpu(Rule):
     )
 
     def diagnose(self, failure: Failure, hit: Hit, evidence: Mapping[str, Evidence]) -> Diagnosis | None:
-        seen = evidence[TorchBuildProbe.name]
+        seen = evidence[CudaSetupProbe.name]
         if own(failure, TORCH):
             return None
         argument = "bf16" if hit["brain"] else "fp16"
         card = "a GPU from Ampere on (A100, RTX 30)" if hit["card"] else "a GPU"
         built = seen and not seen["build"]
-        found = f"this torch ({seen['version']}) is built for the CPU only" if built else "torch sees none"
+        none = "torch sees no such card" if hit["card"] else "torch sees none"  # there may be an older one
+        found = f"this torch ({seen['version']}) is built for the CPU only" if built else none
+        older = ", or on an older GPU with fp16=True" if hit["card"] else ""
         why = (
             "Install a torch that is built for your GPU, or train in full precision."
             if built
-            else "Choose a runtime with a GPU and restart, or train in full precision. `%tfdiag probe gpu` tells what this machine has."
+            else f"Choose a runtime with {card} and restart, or train in full precision{older}. `%tfdiag probe gpu` tells what this machine has."
         )
         fix = self.offer("full-precision", f"{argument}=False", "It trains in float32.", argument=argument)
         return self.found(
