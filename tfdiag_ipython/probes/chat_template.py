@@ -26,7 +26,7 @@ class ChatTemplateProbe(Probe):
 
     Facts: ``name`` (variable), ``kind`` (class), ``processor`` (it is one), ``within`` (its tokenizer has a template), ``place`` (as it
     was loaded), ``local`` (a folder), ``chats`` (the name says that it was trained on conversations), ``file`` (the template's file in that
-    place; empty: none, or the place is not known), ``known`` (the place could be looked at), ``others`` (variables whose tokenizer has one).
+    place; empty: none, or the place is not known), ``others`` (variables whose tokenizer has one).
     """
 
     name: ClassVar[str] = "chat-template"
@@ -61,7 +61,6 @@ class ChatTemplateProbe(Probe):
             "local": bool(place) and Path(place).is_dir(),
             "chats": bool(CHATS.search(place.rpartition("/")[2])),
             "file": file,
-            "known": known,
             "others": tuple(others[:3]),
         }
         told = f"{facts['kind']}, loaded from {place or 'no place'}"

@@ -52,11 +52,11 @@ class ModelCallProbe(Probe):
     Facts: ``model`` (class), ``called`` (the model as the call writes it), ``method`` (empty or ``generate``),
     ``writes`` (its class has ``generate``), ``encoder_decoder``, ``argument`` (the first
     of its inputs that is no tensor; else ``input_ids``), ``kind`` (its class: ``list``, ``str``, ``BatchEncoding`` …), ``holds`` (what a
-    list holds within: ``int``, ``str``, ``Tensor`` …), ``nested`` (it is a list of lists), ``lengths`` (of its rows, each once),
-    ``names`` (of all arguments), ``positional`` (how many come without a name), ``dimensions`` (of a tensor, by argument), ``size``, ``dtype``, ``keys`` (of a mapping), ``tensors`` (all its values are), ``unknown`` (keys that
+    list holds within: ``int``, ``str``, ``Tensor`` …), ``nested`` (it is a list of lists), ``rows`` (how many it has), ``lengths`` (of its rows, each once),
+    ``names`` (of all arguments), ``positional`` (how many come without a name), ``dimensions`` (of a tensor, by argument), ``size``, ``keys`` (of a mapping), ``tensors`` (all its values are), ``unknown`` (keys that
     the model does not take), ``variable`` (that the call takes the input from), ``spread`` (by ``**``), ``mapping`` (it holds the ids),
     ``tokenizer`` (variable whose call made it), ``asked`` (arguments of that call), ``ignored`` (one of them that is almost ``return_tensors``),
-    ``pads`` (the tokenizer has a padding token), ``own`` (the call stands in a cell), ``written`` (the call), ``inside`` (it stands in a function).
+    ``pads`` (the tokenizer has a padding token), ``written`` (the call), ``inside`` (it stands in a function).
     """
 
     name: ClassVar[str] = "model-call"
@@ -83,7 +83,6 @@ class ModelCallProbe(Probe):
             "positional": len(given.positional),
             "dimensions": {name: one.dim() for name, one in arguments.items() if _is_tensor(one)},
             "size": value.numel() if _is_tensor(value) else 0,
-            "dtype": str(value.dtype) if _is_tensor(value) else "",
         }
         facts |= _listed(value) | _mapped(value, given.model)
         facts |= _origin(given, argument, scene, torch)
@@ -160,7 +159,7 @@ def _mapped(value: Any, model: Any) -> dict[str, Any]:
 
 def _origin(given: Given, argument: str, scene: Scene, torch: Any) -> dict[str, Any]:
     """Where the program's call takes the input from, and the tokenizer's call that made it."""
-    nowhere: dict[str, Any] = {"called": "", "variable": "", "spread": False, "mapping": False, "own": False}
+    nowhere: dict[str, Any] = {"called": "", "variable": "", "spread": False, "mapping": False}
     nowhere |= {"tokenizer": "", "asked": (), "ignored": "", "pads": False, "written": "", "inside": False}
     if given.caller is None:
         return nowhere
@@ -170,11 +169,10 @@ def _origin(given: Given, argument: str, scene: Scene, torch: Any) -> dict[str, 
     values = FrameValues(frame.f_locals, frame.f_globals, torch)
     call = _call_of(given, given.caller, values)
     if call is None or any(isinstance(arg, ast.Starred) for arg in call.args):  # handed on: another call tells
-        return nowhere | {"own": True}
+        return nowhere
     expression, spread = _given_as(call, argument)
     variable, mapping = _variable(expression, spread)
     facts = nowhere | {
-        "own": True,
         "called": ast.unparse(call.func),
         "written": ast.unparse(call)[:MOST_WRITTEN],
         "inside": not CELL_BODY.fullmatch(frame.f_code.co_name),

@@ -33,9 +33,9 @@ class TokenizedTextProbe(Probe):
     """The outermost call of a tokenizer in the traceback: what came as text, from the frame that took it.
 
     Facts: ``tokenizer`` (as the call writes it), ``argument``, ``written`` (the text's expression in the call, where it is short), ``kind``
-    (class of what came), ``column`` (library whose column it is: ``pandas`` …), ``length``, ``odd`` (class of the first element that is
+    (class of what came), ``sequence`` (it is a text, a list or a tuple), ``column`` (library whose column it is: ``pandas`` …), ``length``, ``odd`` (class of the first element that is
     no text; empty where there is none), ``place`` (its index, ``1][2`` in lists of words), ``value`` (None, nan and numbers, as they print), ``odds`` (how many),
-    ``words`` (all elements are lists of words), ``others`` (the call has a pair or a second argument), ``own``.
+    ``words`` (all elements are lists of words), ``others`` (the call has a pair or a second argument).
     """
 
     name: ClassVar[str] = "tokenized-text"

@@ -20,11 +20,10 @@ MOST_COLUMNS = 40
 class TrainerProbe(Probe):
     """The Trainer whose method failed; nothing is called of the person's, and no row is read but of plain lists.
 
-    Facts: ``trainer`` (its class), ``variable`` and ``model_variable`` (names of the trainer and its model in the notebook), ``model`` (the
-    model's class), ``own`` (it is not of Transformers), ``wrapper`` (the class that wraps it, such as ``DataParallel``), ``parameters`` (of the
+    Facts: ``trainer`` (its class), ``model`` (the model's class), ``own`` (it is not of Transformers), ``wrapper`` (the class that wraps it, such as ``DataParallel``), ``parameters`` (of the
     ``forward`` that Trainer inspects), ``anything`` (that ``forward`` names no inputs, but takes ``*args, **kwargs``), ``labels`` (the label names that
     Trainer looks for), ``dataset`` (its name in the notebook), ``dataset_kind`` (``table`` for ``datasets.Dataset``, ``rows`` for a list of
-    dictionaries, else ``own``), ``dataset_class``, ``rows`` (its length, ``None`` where only its own code would tell), ``columns`` (name → ``text``,
+    dictionaries, else ``own``), ``dataset_class``, ``columns`` (name → ``text``,
     ``integer``, ``float``, ``list`` or ``other``), ``also_evaluated`` (the evaluation's data set is of the same kind and columns), ``evaluated_columns``, ``splits`` (names of several data sets for
     evaluation), ``measures`` (the name of `compute_metrics`), ``kept`` (plain attributes
     of an own data set: name → kind of its values), ``batch`` (the keys that reached the model; ``None`` where no frame shows them), ``collator``,
@@ -39,8 +38,7 @@ class TrainerProbe(Probe):
         if trainer is None:
             return Evidence(missing="no Trainer is at work in this traceback")
         held = vars(trainer)
-        wrapped = held.get("model")
-        model, wrapper = _inner(wrapped)
+        model, wrapper = _inner(held.get("model"))
         try:
             parameters = inspect.signature(type(model).forward).parameters
         except (AttributeError, TypeError, ValueError):
@@ -55,8 +53,6 @@ class TrainerProbe(Probe):
         labels = held.get("label_names")
         facts: dict[str, Any] = {
             "trainer": type(trainer).__name__,
-            "variable": variable_of(scene, trainer),
-            "model_variable": variable_of(scene, wrapped),
             "model": type(model).__name__,
             "own": not type(model).__module__.startswith("transformers."),
             "wrapper": wrapper,
@@ -66,7 +62,6 @@ class TrainerProbe(Probe):
             "dataset": variable_of(scene, dataset),
             "dataset_kind": kind,
             "dataset_class": type(dataset).__name__,
-            "rows": _length(dataset, kind),
             "columns": columns,
             "also_evaluated": evaluated is not None and columns_of(evaluated) == (kind, columns),
             "measures": getattr(measure, "__name__", type(measure).__name__) if measure is not None else "",
@@ -179,13 +174,6 @@ def _inner(model: Any) -> tuple[Any, str]:
     if kind.__name__ in ("DataParallel", "DistributedDataParallel") and kind.__module__.startswith("torch."):
         return model, kind.__name__
     return model, ""
-
-
-def _length(dataset: Any, kind: str) -> int | None:
-    try:
-        return len(dataset) if kind != "own" else None
-    except Exception:  # a stream has none
-        return None
 
 
 def _batch(scene: Scene) -> tuple[str, ...] | None:
