@@ -13,7 +13,7 @@ from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import FrameValues
 from tfdiag_ipython.probes._module_calls import in_cell, in_failing_cell
-from tfdiag_ipython.probes.model_call import outermost
+from tfdiag_ipython.probes.model_call import arguments_of, outermost
 
 LOSSES = (
     "cross_entropy",
@@ -50,20 +50,21 @@ class LossCallProbe(Probe):
             return Evidence(missing="the loss was given something else than tensors")
         facts: dict[str, Any] = {"loss": frame.function, "model": "", "problem": "", "classes": 0, "ids": ()}
         facts |= {"called": "", "written": "", "keyword": "", "place": -1, "scored": "", "first": -1, "here": False}
-        given = outermost(scene.exception)
-        if given is not None and not given.method:
-            held = given.arguments.get("labels")
+        given = outermost(scene.exception, torch)
+        if given is not None and not given.generates:
+            arguments = arguments_of(given)
+            held = arguments.get("labels")
             labels = held if _plain(held, torch) else labels
             inner = [
                 one.locals.get("logits")
                 for one in scene.find_frames("forward")
-                if one.locals.get("self") is given.model
+                if one.locals.get("self") is given.module
             ]
             scores = next((one for one in inner if one is not None and _plain(one, torch)), scores)
-            config = getattr(given.model, "__dict__", {}).get("config")
-            ids: Any = given.arguments.get("input_ids")
+            config = getattr(given.module, "__dict__", {}).get("config")
+            ids: Any = arguments.get("input_ids")
             facts |= {
-                "model": type(given.model).__name__,
+                "model": type(given.module).__name__,
                 "problem": str(getattr(config, "problem_type", None) or ""),
                 "classes": int(getattr(config, "num_labels", 0) or 0),
                 "ids": tuple(ids.shape) if _plain(ids, torch) else (),
