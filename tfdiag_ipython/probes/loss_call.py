@@ -12,7 +12,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import FrameValues
-from tfdiag_ipython.probes._module_calls import in_cell, in_failing_cell
+from tfdiag_ipython.probes._module_calls import in_cell, in_failing_cell, innermost_cell
 from tfdiag_ipython.probes.model_call import arguments_of, outermost
 
 LOSSES = (
@@ -71,7 +71,7 @@ class LossCallProbe(Probe):
             }
             facts |= _written(given.caller, labels, None, scene, torch)
         else:
-            facts |= _written(_caller(scene), labels, scores, scene, torch)
+            facts |= _written(innermost_cell(scene.exception), labels, scores, scene, torch)
         scene.deadline.check()
         facts |= {
             "scores": tuple(scores.shape),
@@ -90,16 +90,6 @@ def sized(shape: tuple[int, ...]) -> str:
 
 def _plain(value: Any, torch: Any) -> bool:
     return type(value) in (torch.Tensor, torch.nn.Parameter)
-
-
-def _caller(scene: Scene) -> TracebackType | None:
-    """The innermost frame of a cell."""
-    found = None
-    trace = scene.exception.__traceback__ if scene.exception is not None else None
-    while trace is not None:
-        found = trace if in_cell(trace) else found
-        trace = trace.tb_next
-    return found
 
 
 def _written(caller: TracebackType | None, labels: Any, scores: Any, scene: Scene, torch: Any) -> dict[str, Any]:
