@@ -18,8 +18,8 @@ from tfdiag_ipython.probes._module_calls import ModuleCall, in_cell, module_call
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids", "labels")
 """Arguments whose tensors have a row for each text."""
-_ENCODES = ("", ".__call__", ".encode", ".encode_plus", ".batch_encode_plus", ".pad")
-"""Calls of a tokenizer that take ``return_tensors=``."""
+ENDINGS = ("", ".__call__", ".encode", ".encode_plus", ".batch_encode_plus", ".pad")
+"""Ends of a tokenizer's calls that take ``return_tensors=``."""
 _READ = 64
 """Rows of a list that are looked at."""
 
@@ -234,7 +234,7 @@ def _assigned(name: str, scene: Scene, caller: TracebackType) -> ast.expr | None
 def _tokenizer_called(call: ast.Call, values: FrameValues) -> str:
     """The tokenizer, as it is written, that this call encodes with; empty for another call."""
     written = ast.unparse(call.func)
-    for ending in _ENCODES:
+    for ending in ENDINGS:
         inner: ast.expr = call.func
         if ending:
             if not isinstance(inner, ast.Attribute) or f".{inner.attr}" != ending:
