@@ -91,6 +91,8 @@ def path_in(outer: Any, inner: Any) -> str:
 
 
 def name_of(value: Any, scene: Scene) -> str:
-    """The notebook's name for an object; empty where it has none."""
+    """The notebook's name for an object; empty where it has none, and for None, for which many may stand."""
+    if value is None:
+        return ""
     found = (name for name, one in list(scene.namespace.items()) if one is value and not name.startswith("_"))
     return next(found, "")

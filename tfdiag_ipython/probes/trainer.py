@@ -11,7 +11,9 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._host_indices import is_batch
+from tfdiag_ipython.probes._module_calls import name_of
 from tfdiag_ipython.probes.auto_classes import accepting_classes
+from tfdiag_ipython.probes.model_call import is_tokenizer
 
 FILE = "transformers/trainer.py"
 MOST_COLUMNS = 40
@@ -59,7 +61,7 @@ class TrainerProbe(Probe):
             "parameters": named,
             "anything": not named,
             "labels": tuple(map(str, labels)) if isinstance(labels, (list, tuple)) else (),
-            "dataset": variable_of(scene, dataset),
+            "dataset": name_of(dataset, scene),
             "dataset_kind": kind,
             "dataset_class": type(dataset).__name__,
             "columns": columns,
@@ -72,7 +74,7 @@ class TrainerProbe(Probe):
             "collator": getattr(collator, "__name__", "") or type(collator).__name__,
             "own_collator": not str(getattr(collator, "__module__", "")).startswith("transformers."),
             "removes": bool(vars(args).get("remove_unused_columns", True)) if hasattr(args, "__dict__") else True,
-            "tokenizer": variable_of(scene, tokenizer),
+            "tokenizer": name_of(tokenizer, scene),
             "pads": _has(tokenizer, "pad_token"),
             "masks": _has(tokenizer, "mask_token"),
             "heads": accepting_classes(scene, str(getattr(type(config), "model_type", "") or "")),
@@ -102,11 +104,7 @@ def trainer_of(scene: Scene) -> Any:
 
 
 def variable_of(scene: Scene, value: Any) -> str:
-    """The name of a value in the notebook; empty where it has none, or for what many names may stand for."""
-    if value is None:
-        return ""
-    names = (name for name, held in list(scene.namespace.items()) if held is value and not name.startswith("_"))
-    return next(names, "")
+    return name_of(value, scene)
 
 
 def columns_of(dataset: Any) -> tuple[str, dict[str, str]]:
@@ -187,10 +185,7 @@ def _batch(scene: Scene) -> tuple[str, ...] | None:
 
 def _only_tokenizer(scene: Scene) -> Any:
     """The one tokenizer of the notebook; ``None`` where there are several."""
-    found: dict[int, Any] = {}
-    for value in list(scene.namespace.values()):
-        if any(base.__name__ == "PreTrainedTokenizerBase" for base in type(value).__mro__):
-            found[id(value)] = value
+    found = {id(value): value for value in list(scene.namespace.values()) if is_tokenizer(value)}
     return next(iter(found.values())) if len(found) == 1 else None
 
 
