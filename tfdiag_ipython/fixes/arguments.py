@@ -16,23 +16,17 @@ def with_behind(call: cst.Call, keyword: str, place: int, method: str) -> cst.Ca
     """
     import libcst as cst
 
-    args = []
-    for number, arg in enumerate(call.args):
-        name = arg.keyword.value if arg.keyword is not None else ""
-        wanted = name == keyword if keyword else number == place and not name and not arg.star
-        if keyword.startswith("**"):
-            wanted = arg.star == "**"
-        if not wanted:
-            args.append(arg)
-            continue
-        value = arg.value
+    args = list(call.args)
+    for number in _chosen(call, keyword, place):
+        value = args[number].value
         if not isinstance(value, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)):
             value = value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
         code = cst.Module([]).code_for_node(value)
         written = f"{code}{method}"
         if keyword.startswith("**"):
             written = f'{{**{code}, "{keyword[2:]}": {code}["{keyword[2:]}"]{method}}}'
-        args.append(arg.with_changes(value=cst.parse_expression(written)))
+        parsed = cst.parse_expression(f"({written})").with_changes(lpar=(), rpar=())  # it may stand on several lines
+        args[number] = args[number].with_changes(value=parsed)
     return call.with_changes(args=args)
 
 
@@ -40,13 +34,16 @@ def gives(call: cst.Call, keyword: str, place: int, written: str) -> bool:
     """Whether this argument of the call is written so (as ``ast.unparse`` has it, its first 60 characters): another call may give another."""
     import libcst as cst
 
-    for number, arg in enumerate(call.args):
-        name = arg.keyword.value if arg.keyword is not None else ""
-        if keyword.startswith("**"):
-            wanted = arg.star == "**"
-        else:
-            wanted = name == keyword if keyword else number == place and not name and not arg.star
-        if wanted:
-            code = cst.Module([]).code_for_node(arg.value)
-            return ast.unparse(ast.parse(f"({code})", mode="eval"))[:60] == written
-    return False
+    chosen = _chosen(call, keyword, place)
+    if not chosen:
+        return False
+    code = cst.Module([]).code_for_node(call.args[chosen[0]].value)
+    return ast.unparse(ast.parse(f"({code})", mode="eval"))[:60] == written
+
+
+def _chosen(call: cst.Call, keyword: str, place: int) -> list[int]:
+    """The places of the arguments that are meant; mostly one."""
+    if keyword.startswith("**"):
+        return [number for number, arg in enumerate(call.args) if arg.star == "**"]
+    names = [arg.keyword.value if arg.keyword is not None else arg.star for arg in call.args]
+    return [number for number, name in enumerate(names) if name == keyword and (keyword or number == place)]

@@ -35,11 +35,28 @@ def in_cell(trace: TracebackType) -> bool:
     return file.startswith("<cell") or CELL_FILE.match(file) is not None
 
 
+def innermost_cell(exception: BaseException | None) -> TracebackType | None:
+    """The innermost frame of a cell in the traceback."""
+    return next((trace for trace in reversed(_frames(exception)) if in_cell(trace)), None)
+
+
+def last(exception: BaseException | None) -> TracebackType | None:
+    """The frame that raised."""
+    return next(reversed(_frames(exception)), None)
+
+
+def _frames(exception: BaseException | None) -> list[TracebackType]:
+    frames = []
+    trace = exception.__traceback__ if exception is not None else None
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    return frames
+
+
 def in_failing_cell(trace: TracebackType | None, exception: BaseException | None) -> bool:
     """Whether this frame of the traceback stands in the cell that was run, not in a function that an earlier one made."""
-    outermost = exception.__traceback__ if exception is not None else None
-    while outermost is not None and not in_cell(outermost):
-        outermost = outermost.tb_next
+    outermost = next((one for one in _frames(exception) if in_cell(one)), None)
     if trace is None or outermost is None:
         return False
     return trace.tb_frame.f_code.co_filename == outermost.tb_frame.f_code.co_filename
@@ -74,6 +91,8 @@ def path_in(outer: Any, inner: Any) -> str:
 
 
 def name_of(value: Any, scene: Scene) -> str:
-    """The notebook's name for an object; empty where it has none."""
+    """The notebook's name for an object; empty where it has none, and for None, for which many may stand."""
+    if value is None:
+        return ""
     found = (name for name, one in list(scene.namespace.items()) if one is value and not name.startswith("_"))
     return next(found, "")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
+from tfdiag_ipython.probes._module_calls import name_of
 from tfdiag_ipython.probes.model_folder import folder_of
 
 CHATS = re.compile(
@@ -26,7 +27,7 @@ class ChatTemplateProbe(Probe):
 
     Facts: ``name`` (variable), ``kind`` (class), ``processor`` (it is one), ``within`` (its tokenizer has a template), ``place`` (as it
     was loaded), ``local`` (a folder), ``chats`` (the name says that it was trained on conversations), ``file`` (the template's file in that
-    place; empty: none, or the place is not known), ``known`` (the place could be looked at), ``others`` (variables whose tokenizer has one).
+    place; empty: none, or the place is not known), ``others`` (variables whose tokenizer has one).
     """
 
     name: ClassVar[str] = "chat-template"
@@ -38,7 +39,6 @@ class ChatTemplateProbe(Probe):
         owner: Any = frame.locals.get("self") if frame is not None else None
         if owner is None or "transformers" not in str(type(owner).__module__):
             return Evidence(missing="the frame of apply_chat_template() is gone")
-        space = [(name, value) for name, value in list(scene.namespace.items()) if not name.startswith("_")]
         members = getattr(owner, "__dict__", {})
         inner = members.get("tokenizer")
         place = str(members.get("name_or_path") or getattr(inner, "__dict__", {}).get("name_or_path") or "")
@@ -47,13 +47,14 @@ class ChatTemplateProbe(Probe):
         kept = ("PreTrainedTokenizerBase", "ProcessorMixin")
         others = [
             name
-            for name, value in space
+            for name, value in list(scene.namespace.items())
             if value is not owner
+            and not name.startswith("_")
             and any(base.__name__ in kept for base in type(value).__mro__)
             and getattr(value, "__dict__", {}).get("chat_template")
         ]
         facts = {
-            "name": next((name for name, value in space if value is owner), ""),
+            "name": name_of(owner, scene),
             "kind": type(owner).__name__,
             "processor": any(base.__name__ == "ProcessorMixin" for base in type(owner).__mro__),
             "within": bool(getattr(inner, "__dict__", {}).get("chat_template")),
@@ -61,7 +62,6 @@ class ChatTemplateProbe(Probe):
             "local": bool(place) and Path(place).is_dir(),
             "chats": bool(CHATS.search(place.rpartition("/")[2])),
             "file": file,
-            "known": known,
             "others": tuple(others[:3]),
         }
         told = f"{facts['kind']}, loaded from {place or 'no place'}"

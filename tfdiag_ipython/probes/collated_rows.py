@@ -22,7 +22,7 @@ class CollatedRowsProbe(Probe):
     """The frames between the data set and the program's function that asked for a column; no row is asked for again.
 
     Facts: ``columns`` (of the first row as the data set gave it), ``removed`` (columns that Trainer took away before the collator), ``function``
-    (of the program, which asked), ``line``, ``maps`` (the rows came from `Dataset.map`), ``row`` (what was asked, as it is written; empty: not known).
+    (of the program, which asked), ``row`` (what was asked, as it is written; empty: not known).
     """
 
     name: ClassVar[str] = "collated-rows"
@@ -62,8 +62,6 @@ class CollatedRowsProbe(Probe):
             "columns": columns,
             "removed": removed,
             "function": _function(frames),
-            "line": own.line,
-            "maps": maps,
             "row": row,
         }
         seen = [Observation("The data set's rows have", ", ".join(columns[:12]), "the first row of the batch")]

@@ -8,10 +8,11 @@ from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
-from tfdiag_ipython.failure import CELL_FILE, Failure
+from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.source import MOST_WRITTEN
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
+from tfdiag_ipython.probes._module_calls import innermost_cell
 from tfdiag_ipython.probes.model_call import is_model
 
 SETTINGS = (
@@ -42,7 +43,7 @@ class GenerationCallProbe(Probe):
     name: ClassVar[str] = "generation-call"
 
     def look(self, failure: Failure, scene: Scene) -> Evidence:
-        own: TracebackType | None = None
+        own = innermost_cell(scene.exception)
         below = False
         refused: dict[str, tuple[str, str]] = {}
         configuration: Any = None
@@ -51,9 +52,7 @@ class GenerationCallProbe(Probe):
         while trace is not None:
             code = trace.tb_frame.f_code
             file = code.co_filename.replace("\\", "/")
-            if CELL_FILE.match(code.co_filename) or file.startswith("<cell"):
-                own = trace
-            elif "/transformers/generation/" in file:
+            if "/transformers/generation/" in file:
                 below, names = True, trace.tb_frame.f_locals
                 found = names.get("self")
                 model = found if is_model(found) else model

@@ -14,7 +14,7 @@ from tfdiag_ipython.fixes.source import python_of
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import operands_at
 from tfdiag_ipython.probes._frame_values import FrameValues
-from tfdiag_ipython.probes._module_calls import ModuleCall, in_cell, module_calls, name_of, path_in
+from tfdiag_ipython.probes._module_calls import ModuleCall, in_cell, last, module_calls, name_of, path_in
 from tfdiag_ipython.probes.loss_call import sized
 
 
@@ -122,9 +122,7 @@ def makes_linear(node: ast.AST, attribute: str, takes: int) -> bool:
 
 
 def _operands(scene: Scene, torch: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    trace = scene.exception.__traceback__ if scene.exception is not None else None
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
+    trace = last(scene.exception)
     if trace is None or not in_cell(trace):
         return ()
     values = FrameValues(trace.tb_frame.f_locals, trace.tb_frame.f_globals, torch)

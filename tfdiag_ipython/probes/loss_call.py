@@ -12,8 +12,8 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import FrameValues
-from tfdiag_ipython.probes._module_calls import in_cell, in_failing_cell
-from tfdiag_ipython.probes.model_call import outermost
+from tfdiag_ipython.probes._module_calls import in_cell, in_failing_cell, innermost_cell
+from tfdiag_ipython.probes.model_call import arguments_of, outermost
 
 LOSSES = (
     "cross_entropy",
@@ -50,27 +50,28 @@ class LossCallProbe(Probe):
             return Evidence(missing="the loss was given something else than tensors")
         facts: dict[str, Any] = {"loss": frame.function, "model": "", "problem": "", "classes": 0, "ids": ()}
         facts |= {"called": "", "written": "", "keyword": "", "place": -1, "scored": "", "first": -1, "here": False}
-        given = outermost(scene.exception)
-        if given is not None and not given.method:
-            held = given.arguments.get("labels")
+        given = outermost(scene.exception, torch)
+        if given is not None and not given.generates:
+            arguments = arguments_of(given)
+            held = arguments.get("labels")
             labels = held if _plain(held, torch) else labels
             inner = [
                 one.locals.get("logits")
                 for one in scene.find_frames("forward")
-                if one.locals.get("self") is given.model
+                if one.locals.get("self") is given.module
             ]
             scores = next((one for one in inner if one is not None and _plain(one, torch)), scores)
-            config = getattr(given.model, "__dict__", {}).get("config")
-            ids: Any = given.arguments.get("input_ids")
+            config = getattr(given.module, "__dict__", {}).get("config")
+            ids: Any = arguments.get("input_ids")
             facts |= {
-                "model": type(given.model).__name__,
+                "model": type(given.module).__name__,
                 "problem": str(getattr(config, "problem_type", None) or ""),
                 "classes": int(getattr(config, "num_labels", 0) or 0),
                 "ids": tuple(ids.shape) if _plain(ids, torch) else (),
             }
             facts |= _written(given.caller, labels, None, scene, torch)
         else:
-            facts |= _written(_caller(scene), labels, scores, scene, torch)
+            facts |= _written(innermost_cell(scene.exception), labels, scores, scene, torch)
         scene.deadline.check()
         facts |= {
             "scores": tuple(scores.shape),
@@ -89,16 +90,6 @@ def sized(shape: tuple[int, ...]) -> str:
 
 def _plain(value: Any, torch: Any) -> bool:
     return type(value) in (torch.Tensor, torch.nn.Parameter)
-
-
-def _caller(scene: Scene) -> TracebackType | None:
-    """The innermost frame of a cell."""
-    found = None
-    trace = scene.exception.__traceback__ if scene.exception is not None else None
-    while trace is not None:
-        found = trace if in_cell(trace) else found
-        trace = trace.tb_next
-    return found
 
 
 def _written(caller: TracebackType | None, labels: Any, scores: Any, scene: Scene, torch: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.source import python_of
 from tfdiag_ipython.probe import Cell, Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
+from tfdiag_ipython.probes._module_calls import last
 
 TOKENIZER = re.compile(r"(?i)(?:^|[._])\w{0,40}(?:tokeni[sz]er|tok|processor)$")
 """How tokenizers are called in programs."""
@@ -28,9 +29,7 @@ class MissingTokenizerProbe(Probe):
     name: ClassVar[str] = "missing-tokenizer"
 
     def look(self, failure: Failure, scene: Scene) -> Evidence:
-        trace = scene.exception.__traceback__ if scene.exception is not None else None
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
+        trace = last(scene.exception)
         if trace is None:
             return Evidence(missing="the frame that failed is gone")
         frame = trace.tb_frame

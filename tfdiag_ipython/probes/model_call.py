@@ -5,45 +5,23 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
-from tfdiag_ipython.failure import CELL_BODY, CELL_FILE, Failure
+from tfdiag_ipython.failure import CELL_BODY, Failure
 from tfdiag_ipython.fixes.source import MOST_WRITTEN, python_of
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import UNKNOWN, FrameValues
+from tfdiag_ipython.probes._module_calls import ModuleCall, in_cell, module_calls
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids", "labels")
 """Arguments whose tensors have a row for each text."""
-_ENCODES = ("", ".__call__", ".encode", ".encode_plus", ".batch_encode_plus", ".pad")
-"""Calls of a tokenizer that take ``return_tensors=``."""
+ENDINGS = ("", ".__call__", ".encode", ".encode_plus", ".batch_encode_plus", ".pad")
+"""Ends of a tokenizer's calls that take ``return_tensors=``."""
 _READ = 64
 """Rows of a list that are looked at."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """The model of the outermost call and its arguments; ``method`` is empty or ``generate``."""
-
-    model: Any
-    method: str
-    positional: tuple[Any, ...]
-    named: Mapping[str, Any]
-    caller: TracebackType | None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments by name; the first positional one is the model's main input, mostly the ids (``inputs`` of ``generate``)."""
-        given = dict(self.named)
-        if self.positional:  # pictures and sound have names of their own
-            first = getattr(type(self.model), "main_input_name", "input_ids")
-            given[first if isinstance(first, str) else "input_ids"] = self.positional[0]
-        elif self.method and "inputs" in given:
-            given["input_ids"] = given.pop("inputs")
-        return given
 
 
 class ModelCallProbe(Probe):
@@ -52,64 +30,59 @@ class ModelCallProbe(Probe):
     Facts: ``model`` (class), ``called`` (the model as the call writes it), ``method`` (empty or ``generate``),
     ``writes`` (its class has ``generate``), ``encoder_decoder``, ``argument`` (the first
     of its inputs that is no tensor; else ``input_ids``), ``kind`` (its class: ``list``, ``str``, ``BatchEncoding`` …), ``holds`` (what a
-    list holds within: ``int``, ``str``, ``Tensor`` …), ``nested`` (it is a list of lists), ``lengths`` (of its rows, each once),
-    ``names`` (of all arguments), ``positional`` (how many come without a name), ``dimensions`` (of a tensor, by argument), ``size``, ``dtype``, ``keys`` (of a mapping), ``tensors`` (all its values are), ``unknown`` (keys that
+    list holds within: ``int``, ``str``, ``Tensor`` …), ``nested`` (it is a list of lists), ``rows`` (how many it has), ``lengths`` (of its rows, each once),
+    ``names`` (of all arguments), ``positional`` (how many come without a name), ``dimensions`` (of a tensor, by argument), ``size``, ``keys`` (of a mapping), ``tensors`` (all its values are), ``unknown`` (keys that
     the model does not take), ``variable`` (that the call takes the input from), ``spread`` (by ``**``), ``mapping`` (it holds the ids),
     ``tokenizer`` (variable whose call made it), ``asked`` (arguments of that call), ``ignored`` (one of them that is almost ``return_tensors``),
-    ``pads`` (the tokenizer has a padding token), ``own`` (the call stands in a cell), ``written`` (the call), ``inside`` (it stands in a function).
+    ``pads`` (the tokenizer has a padding token), ``written`` (the call), ``inside`` (it stands in a function).
     """
 
     name: ClassVar[str] = "model-call"
 
     def look(self, failure: Failure, scene: Scene) -> Evidence:
         torch = scene.module("torch")
-        given = outermost(scene.exception)
-        if torch is None or given is None:
+        given = outermost(scene.exception, torch) if torch is not None else None
+        if given is None:
             return Evidence(missing="no call of a model of Transformers is in this traceback")
-        arguments = given.arguments
+        arguments = arguments_of(given)
         odd = (name for name in INPUTS if not _is_tensor(arguments.get(name)) and arguments.get(name) is not None)
         argument = next(odd, "input_ids")
         value: Any = arguments.get(argument)
         scene.deadline.check()
         facts: dict[str, Any] = {
-            "model": type(given.model).__name__,
-            "method": given.method,
+            "model": type(given.module).__name__,
+            "method": "generate" if given.generates else "",
             "argument": argument,
-            "writes": hasattr(type(given.model), "generate"),
-            "encoder_decoder": getattr(given.model, "__dict__", {}).get("config", None) is not None
-            and given.model.__dict__["config"].__dict__.get("is_encoder_decoder") is True,
+            "writes": hasattr(type(given.module), "generate"),
+            "encoder_decoder": getattr(given.module, "__dict__", {}).get("config", None) is not None
+            and given.module.__dict__["config"].__dict__.get("is_encoder_decoder") is True,
             "kind": type(value).__name__,
             "names": tuple(sorted(name for name, one in arguments.items() if one is not None)),
-            "positional": len(given.positional),
+            "positional": len(given.args),
             "dimensions": {name: one.dim() for name, one in arguments.items() if _is_tensor(one)},
             "size": value.numel() if _is_tensor(value) else 0,
-            "dtype": str(value.dtype) if _is_tensor(value) else "",
         }
-        facts |= _listed(value) | _mapped(value, given.model)
+        facts |= _listed(value) | _mapped(value, given.module)
         facts |= _origin(given, argument, scene, torch)
         told = _told(facts, value)
-        source = f"the call of {facts['model']}{'.generate' if given.method else ''}"
+        source = f"the call of {facts['model']}{'.generate' if given.generates else ''}"
         return Evidence(MappingProxyType(facts), (Observation(f"`{argument}` is", told, source),))
 
 
-def outermost(exception: BaseException | None) -> Given | None:
+def outermost(exception: BaseException | None, torch: Any) -> ModuleCall | None:
     """The first call of one of Transformers' models on the way down."""
-    caller: TracebackType | None = None
-    trace = exception.__traceback__ if exception is not None else None
-    while trace is not None:
-        code, names = trace.tb_frame.f_code, trace.tb_frame.f_locals
-        file = code.co_filename.replace("\\", "/")
-        given, named = names.get("args"), names.get("kwargs")
-        if type(given) is tuple and type(named) is dict:
-            if file.endswith("torch/nn/modules/module.py") and code.co_name in ("_wrapped_call_impl", "_call_impl"):
-                if is_model(names.get("self")):
-                    return Given(names["self"], "", given, named, caller)
-            elif file.endswith("torch/utils/_contextlib.py") and given and is_model(given[0]):
-                function = names.get("func")
-                if getattr(function, "__name__", "") == "generate":
-                    return Given(given[0], "generate", given[1:], named, caller)
-        caller, trace = trace, trace.tb_next
-    return None
+    return next((call for call in module_calls(exception, torch) if is_model(call.module)), None)
+
+
+def arguments_of(call: ModuleCall) -> dict[str, Any]:
+    """The arguments by name; the first positional one is the model's main input, mostly the ids (``inputs`` of ``generate``)."""
+    given = dict(call.kwargs)
+    if call.args:  # pictures and sound have names of their own
+        first = getattr(type(call.module), "main_input_name", "input_ids")
+        given[first if isinstance(first, str) else "input_ids"] = call.args[0]
+    elif call.generates and "inputs" in given:
+        given["input_ids"] = given.pop("inputs")
+    return given
 
 
 def is_model(value: object) -> bool:
@@ -158,23 +131,20 @@ def _mapped(value: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def _origin(given: Given, argument: str, scene: Scene, torch: Any) -> dict[str, Any]:
+def _origin(given: ModuleCall, argument: str, scene: Scene, torch: Any) -> dict[str, Any]:
     """Where the program's call takes the input from, and the tokenizer's call that made it."""
-    nowhere: dict[str, Any] = {"called": "", "variable": "", "spread": False, "mapping": False, "own": False}
+    nowhere: dict[str, Any] = {"called": "", "variable": "", "spread": False, "mapping": False}
     nowhere |= {"tokenizer": "", "asked": (), "ignored": "", "pads": False, "written": "", "inside": False}
-    if given.caller is None:
+    if given.caller is None or not in_cell(given.caller):
         return nowhere
     frame = given.caller.tb_frame
-    if not CELL_FILE.match(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith("<cell"):
-        return nowhere
     values = FrameValues(frame.f_locals, frame.f_globals, torch)
     call = _call_of(given, given.caller, values)
     if call is None or any(isinstance(arg, ast.Starred) for arg in call.args):  # handed on: another call tells
-        return nowhere | {"own": True}
+        return nowhere
     expression, spread = _given_as(call, argument)
     variable, mapping = _variable(expression, spread)
     facts = nowhere | {
-        "own": True,
         "called": ast.unparse(call.func),
         "written": ast.unparse(call)[:MOST_WRITTEN],
         "inside": not CELL_BODY.fullmatch(frame.f_code.co_name),
@@ -203,14 +173,14 @@ def _origin(given: Given, argument: str, scene: Scene, torch: Any) -> dict[str, 
     return facts
 
 
-def _call_of(given: Given, caller: TracebackType, values: FrameValues) -> ast.Call | None:
+def _call_of(given: ModuleCall, caller: TracebackType, values: FrameValues) -> ast.Call | None:
     """The call of this model in the line of its caller."""
     found = []
     for node in calls_at(caller):
         func = node.func
-        if given.method:
-            func = func.value if isinstance(func, ast.Attribute) and func.attr == given.method else ast.Constant(None)
-        if values.read(func) is given.model:
+        if given.generates:
+            func = func.value if isinstance(func, ast.Attribute) and func.attr == "generate" else ast.Constant(None)
+        if values.read(func) is given.module:
             found.append(node)
     return found[0] if len(found) == 1 else None
 
@@ -264,7 +234,7 @@ def _assigned(name: str, scene: Scene, caller: TracebackType) -> ast.expr | None
 def _tokenizer_called(call: ast.Call, values: FrameValues) -> str:
     """The tokenizer, as it is written, that this call encodes with; empty for another call."""
     written = ast.unparse(call.func)
-    for ending in _ENCODES:
+    for ending in ENDINGS:
         inner: ast.expr = call.func
         if ending:
             if not isinstance(inner, ast.Attribute) or f".{inner.attr}" != ending:

@@ -8,10 +8,11 @@ from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
-from tfdiag_ipython.failure import CELL_FILE, Failure
+from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import FrameValues
+from tfdiag_ipython.probes._module_calls import in_cell
 from tfdiag_ipython.probes.model_call import is_tokenizer
 
 TAKERS = ("__call__", "encode", "encode_plus", "batch_encode_plus", "tokenize", "_encode_plus")
@@ -33,9 +34,9 @@ class TokenizedTextProbe(Probe):
     """The outermost call of a tokenizer in the traceback: what came as text, from the frame that took it.
 
     Facts: ``tokenizer`` (as the call writes it), ``argument``, ``written`` (the text's expression in the call, where it is short), ``kind``
-    (class of what came), ``column`` (library whose column it is: ``pandas`` …), ``length``, ``odd`` (class of the first element that is
+    (class of what came), ``sequence`` (it is a text, a list or a tuple), ``column`` (library whose column it is: ``pandas`` …), ``length``, ``odd`` (class of the first element that is
     no text; empty where there is none), ``place`` (its index, ``1][2`` in lists of words), ``value`` (None, nan and numbers, as they print), ``odds`` (how many),
-    ``words`` (all elements are lists of words), ``others`` (the call has a pair or a second argument), ``own``.
+    ``words`` (all elements are lists of words), ``others`` (the call has a pair or a second argument).
     """
 
     name: ClassVar[str] = "tokenized-text"
@@ -131,11 +132,9 @@ def _printed(value: Any) -> str:
 def _call(caller: TracebackType | None, argument: str, scene: Scene) -> dict[str, Any]:
     """The call of the tokenizer as a cell writes it."""
     facts: dict[str, Any] = {"tokenizer": "", "written": "", "others": False}
-    frame = caller.tb_frame if caller is not None else None
-    if caller is None or frame is None:
+    if caller is None or not in_cell(caller):
         return facts
-    if not CELL_FILE.match(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith("<cell"):
-        return facts
+    frame = caller.tb_frame
     torch = scene.module("torch")
     values = FrameValues(frame.f_locals, frame.f_globals, torch) if torch is not None else None
     calls = []

@@ -11,7 +11,9 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._host_indices import is_batch
+from tfdiag_ipython.probes._module_calls import name_of
 from tfdiag_ipython.probes.auto_classes import accepting_classes
+from tfdiag_ipython.probes.model_call import is_tokenizer
 
 FILE = "transformers/trainer.py"
 MOST_COLUMNS = 40
@@ -20,11 +22,10 @@ MOST_COLUMNS = 40
 class TrainerProbe(Probe):
     """The Trainer whose method failed; nothing is called of the person's, and no row is read but of plain lists.
 
-    Facts: ``trainer`` (its class), ``variable`` and ``model_variable`` (names of the trainer and its model in the notebook), ``model`` (the
-    model's class), ``own`` (it is not of Transformers), ``wrapper`` (the class that wraps it, such as ``DataParallel``), ``parameters`` (of the
+    Facts: ``trainer`` (its class), ``model`` (the model's class), ``own`` (it is not of Transformers), ``wrapper`` (the class that wraps it, such as ``DataParallel``), ``parameters`` (of the
     ``forward`` that Trainer inspects), ``anything`` (that ``forward`` names no inputs, but takes ``*args, **kwargs``), ``labels`` (the label names that
     Trainer looks for), ``dataset`` (its name in the notebook), ``dataset_kind`` (``table`` for ``datasets.Dataset``, ``rows`` for a list of
-    dictionaries, else ``own``), ``dataset_class``, ``rows`` (its length, ``None`` where only its own code would tell), ``columns`` (name → ``text``,
+    dictionaries, else ``own``), ``dataset_class``, ``columns`` (name → ``text``,
     ``integer``, ``float``, ``list`` or ``other``), ``also_evaluated`` (the evaluation's data set is of the same kind and columns), ``evaluated_columns``, ``splits`` (names of several data sets for
     evaluation), ``measures`` (the name of `compute_metrics`), ``kept`` (plain attributes
     of an own data set: name → kind of its values), ``batch`` (the keys that reached the model; ``None`` where no frame shows them), ``collator``,
@@ -39,8 +40,7 @@ class TrainerProbe(Probe):
         if trainer is None:
             return Evidence(missing="no Trainer is at work in this traceback")
         held = vars(trainer)
-        wrapped = held.get("model")
-        model, wrapper = _inner(wrapped)
+        model, wrapper = _inner(held.get("model"))
         try:
             parameters = inspect.signature(type(model).forward).parameters
         except (AttributeError, TypeError, ValueError):
@@ -55,18 +55,15 @@ class TrainerProbe(Probe):
         labels = held.get("label_names")
         facts: dict[str, Any] = {
             "trainer": type(trainer).__name__,
-            "variable": variable_of(scene, trainer),
-            "model_variable": variable_of(scene, wrapped),
             "model": type(model).__name__,
             "own": not type(model).__module__.startswith("transformers."),
             "wrapper": wrapper,
             "parameters": named,
             "anything": not named,
             "labels": tuple(map(str, labels)) if isinstance(labels, (list, tuple)) else (),
-            "dataset": variable_of(scene, dataset),
+            "dataset": name_of(dataset, scene),
             "dataset_kind": kind,
             "dataset_class": type(dataset).__name__,
-            "rows": _length(dataset, kind),
             "columns": columns,
             "also_evaluated": evaluated is not None and columns_of(evaluated) == (kind, columns),
             "measures": getattr(measure, "__name__", type(measure).__name__) if measure is not None else "",
@@ -77,7 +74,7 @@ class TrainerProbe(Probe):
             "collator": getattr(collator, "__name__", "") or type(collator).__name__,
             "own_collator": not str(getattr(collator, "__module__", "")).startswith("transformers."),
             "removes": bool(vars(args).get("remove_unused_columns", True)) if hasattr(args, "__dict__") else True,
-            "tokenizer": variable_of(scene, tokenizer),
+            "tokenizer": name_of(tokenizer, scene),
             "pads": _has(tokenizer, "pad_token"),
             "masks": _has(tokenizer, "mask_token"),
             "heads": accepting_classes(scene, str(getattr(type(config), "model_type", "") or "")),
@@ -107,11 +104,7 @@ def trainer_of(scene: Scene) -> Any:
 
 
 def variable_of(scene: Scene, value: Any) -> str:
-    """The name of a value in the notebook; empty where it has none, or for what many names may stand for."""
-    if value is None:
-        return ""
-    names = (name for name, held in list(scene.namespace.items()) if held is value and not name.startswith("_"))
-    return next(names, "")
+    return name_of(value, scene)
 
 
 def columns_of(dataset: Any) -> tuple[str, dict[str, str]]:
@@ -181,13 +174,6 @@ def _inner(model: Any) -> tuple[Any, str]:
     return model, ""
 
 
-def _length(dataset: Any, kind: str) -> int | None:
-    try:
-        return len(dataset) if kind != "own" else None
-    except Exception:  # a stream has none
-        return None
-
-
 def _batch(scene: Scene) -> tuple[str, ...] | None:
     for frame in scene.find_frames("compute_loss", "_prepare_inputs", file=FILE):
         inputs = frame.locals.get("inputs")
@@ -199,10 +185,7 @@ def _batch(scene: Scene) -> tuple[str, ...] | None:
 
 def _only_tokenizer(scene: Scene) -> Any:
     """The one tokenizer of the notebook; ``None`` where there are several."""
-    found: dict[int, Any] = {}
-    for value in list(scene.namespace.values()):
-        if any(base.__name__ == "PreTrainedTokenizerBase" for base in type(value).__mro__):
-            found[id(value)] = value
+    found = {id(value): value for value in list(scene.namespace.values()) if is_tokenizer(value)}
     return next(iter(found.values())) if len(found) == 1 else None
 
 

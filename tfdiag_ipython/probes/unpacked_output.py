@@ -6,13 +6,14 @@ import ast
 import linecache
 import re
 import textwrap
-from types import CodeType, MappingProxyType, TracebackType
+from types import CodeType, MappingProxyType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
-from tfdiag_ipython.failure import CELL_FILE, Failure
+from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._frame_values import FrameValues
+from tfdiag_ipython.probes._module_calls import innermost_cell
 from tfdiag_ipython.probes.model_call import is_model
 
 FIELDS = re.compile(
@@ -30,12 +31,7 @@ class UnpackedOutputProbe(Probe):
     name: ClassVar[str] = "unpacked-output"
 
     def look(self, failure: Failure, scene: Scene) -> Evidence:
-        own: TracebackType | None = None
-        trace = scene.exception.__traceback__ if scene.exception is not None else None
-        while trace is not None:
-            file = trace.tb_frame.f_code.co_filename
-            own = trace if CELL_FILE.match(file) or file.startswith("<cell") else own
-            trace = trace.tb_next
+        own = innermost_cell(scene.exception)
         torch = scene.module("torch")
         if own is None or torch is None:
             return Evidence(missing="no cell's frame is in this traceback")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
+from tfdiag_ipython.fixes.arguments import with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls, is_written
 from tfdiag_ipython.probe import Evidence, Scene
@@ -181,19 +182,12 @@ def _with_rows(call: cst.Call, names: tuple[str, ...], spread: str) -> cst.Call:
     """The call with a dimension put in front of these arguments, or of all that the variable spreads."""
     import libcst as cst
 
-    args = []
     for place, arg in enumerate(call.args):
-        name = arg.keyword.value if arg.keyword is not None else ("input_ids" if not place and not arg.star else "")
-        name = "input_ids" if name == "inputs" else name
+        keyword = arg.keyword.value if arg.keyword is not None else ""
+        name = "input_ids" if keyword == "inputs" or not (keyword or place) else keyword
         if spread and arg.star == "**" and dotted(arg.value) == spread:
             rows = cst.parse_expression(f"{{name: value[None] for name, value in {spread}.items()}}")
-            args.append(arg.with_changes(value=rows))
+            call = call.with_deep_changes(arg, value=rows)
         elif name in names and not arg.star:
-            value = arg.value
-            if not isinstance(value, (cst.Name, cst.Attribute, cst.Call, cst.Subscript)):
-                value = value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-            rows = cst.Call(cst.Attribute(value, cst.Name("unsqueeze")), [cst.Arg(cst.Integer("0"))])
-            args.append(arg.with_changes(value=rows))
-        else:
-            args.append(arg)
-    return call.with_changes(args=args)
+            call = with_behind(call, keyword, place, ".unsqueeze(0)")
+    return call

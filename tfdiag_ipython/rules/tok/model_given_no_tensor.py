@@ -10,7 +10,7 @@ from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import calls_to, dotted, transform, with_arguments, with_renamed
 from tfdiag_ipython.probe import Evidence, Scene
-from tfdiag_ipython.probes.model_call import ModelCallProbe
+from tfdiag_ipython.probes.model_call import ENDINGS, ModelCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules.tok._examples import BERT, DISTILBERT, GPT2, MODELING
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TEXTS = "texts = ['the film was good', 'a film was bad']\n"
 UNEQUAL = "texts = ['the film was good', 'a film']\n"
-ENDINGS = ("", ".__call__", ".encode", ".encode_plus", ".batch_encode_plus", ".pad")
 MADE = ("input_ids", "attention_mask", "token_type_ids")
 """What a tokenizer makes."""
 OWN = re.compile(r"transformers[/\\](?:models[/\\]|generation[/\\]utils|modeling_)")

@@ -94,7 +94,6 @@ class NoChatTemplate(Rule):
                     "local": False,
                     "chats": False,
                     "file": "",
-                    "known": False,
                     "others": ("chat_tokenizer",),
                 }
             },

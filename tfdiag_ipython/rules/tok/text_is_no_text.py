@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,8 +8,7 @@ from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, L
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
 from tfdiag_ipython.fixes.cells import edit_cells
-from tfdiag_ipython.fixes.source import dotted, edit_calls, with_arguments
-from tfdiag_ipython.migrate.edits import source_of
+from tfdiag_ipython.fixes.source import dotted, edit_calls, is_written, with_arguments
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.tokenized_text import TokenizedTextProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
@@ -243,10 +241,7 @@ class TextIsNoText(Rule):
 
 def _is(arg: cst.Arg, text: str) -> bool:
     """Whether the argument is this expression, however it is laid out."""
-    try:
-        return not arg.star and ast.unparse(ast.parse(source_of(arg.value), mode="eval")) == text
-    except SyntaxError:
-        return False
+    return not arg.star and is_written(arg.value, text)
 
 
 def _cure(kind: str, *, whole: bool = False) -> str:
