@@ -31,7 +31,7 @@ class DtypesProbe(Probe):
     parameters, the commonest first), ``parts`` (a module of each other dtype), ``ready`` (it has ``.dtype``: a model of Transformers),
     ``layer`` (path of the failing layer, empty for the model itself), ``layer_kind``, ``weight`` and ``given`` (dtypes; empty: not known),
     ``called`` (as written), ``casts`` (arguments of another floating dtype or of whole numbers: keyword, place, as written, dtype),
-    ``here`` (the call stands in the cell that failed), ``operands`` (of an operation in a cell: as written, dtype).
+    ``same`` (these are the very tensor that the layer was given; otherwise they only have its dtype), ``here`` (the call stands in the cell that failed), ``operands`` (of an operation in a cell: as written, dtype).
     """
 
     name: ClassVar[str] = "dtypes"
@@ -42,14 +42,13 @@ class DtypesProbe(Probe):
             return Evidence(missing="torch is not loaded")
         calls = list(itertools.islice(module_calls(scene.exception, torch), 500))
         facts: dict[str, Any] = {"model": "", "kind": "", "dtypes": (), "parts": {}, "ready": False, "layer": ""}
-        facts |= {"layer_kind": "", "weight": "", "given": "", "called": "", "casts": (), "here": False}
+        facts |= {"layer_kind": "", "weight": "", "given": "", "called": "", "casts": (), "same": False, "here": False}
         facts |= {"operands": () if calls else _operands(scene, torch)}
         if calls:
             given = str(_of_layer(calls[-1], calls[-1], torch).get("given", ""))
-            looked = ((call, _casts(call, given, scene, torch)) for call in calls)
             outer = _of_module(calls[0].module, scene)["dtypes"]
             mixed = len(outer) > 1 and given in outer
-            chosen, casts = (calls[0], {}) if mixed else next((pair for pair in looked if pair[1]), (calls[0], {}))
+            chosen, casts = (calls[0], {}) if mixed else _blamed(calls, given, scene, torch)
             scene.deadline.check()
             facts["here"] = bool(casts) and in_failing_cell(chosen.caller, scene.exception)
             facts |= _of_module(chosen.module, scene) | _of_layer(chosen, calls[-1], torch) | casts
@@ -61,6 +60,28 @@ class DtypesProbe(Probe):
 def dtype_of(value: Any, torch: Any) -> str:
     """``float32``; empty for what is none of PyTorch's own tensors."""
     return str(value.dtype).removeprefix("torch.") if type(value) in (torch.Tensor, torch.nn.Parameter) else ""
+
+
+def shares(value: Any, other: Any, torch: Any) -> bool:
+    """Whether two tensors are views of the same values; a cast makes a copy."""
+    if not dtype_of(value, torch) or not dtype_of(other, torch):
+        return False
+    if value.layout is not torch.strided or other.layout is not torch.strided:
+        return False  # a sparse one has no storage to ask for
+    pointer = value.untyped_storage().data_ptr()
+    return bool(pointer) and bool(pointer == other.untyped_storage().data_ptr())
+
+
+def _blamed(calls: list[ModuleCall], given: str, scene: Scene, torch: Any) -> tuple[ModuleCall, dict[str, Any]]:
+    """The outermost call that gave the layer its very tensor; where none did, the outermost that gave one of this dtype."""
+    first: tuple[ModuleCall, dict[str, Any]] = (calls[0], {})
+    for call in calls:
+        scene.deadline.check()
+        casts = _casts(call, calls[-1], given, scene, torch)
+        if casts.get("same"):
+            return call, casts
+        first = first if first[1] else (call, casts)
+    return first if first[1] else (calls[0], {})
 
 
 def _of_module(module: Any, scene: Scene) -> dict[str, Any]:
@@ -96,38 +117,52 @@ def _of_layer(outer: ModuleCall, inner: ModuleCall, torch: Any) -> dict[str, Any
     }
 
 
-def _casts(call: ModuleCall, given: str, scene: Scene, torch: Any) -> dict[str, Any]:
+def _casts(call: ModuleCall, inner: ModuleCall, given: str, scene: Scene, torch: Any) -> dict[str, Any]:
     """The call as the cell writes it and its arguments of another dtype than the module's; empty where there are none.
 
-    Only that counts which the failing layer was given; where this is not known, any floating dtype.
+    Only that dtype counts which the failing layer was given; where this is not known, any floating dtype. Of several arguments
+    only the very tensor of the layer is told, if it is among them.
     """
     if not call.own or call.caller is None:
         return {}
     frame = call.caller.tb_frame
     values = FrameValues(frame.f_locals, frame.f_globals, torch)
-    written = [node for node in calls_at(call.caller) if values.read(_callee(node, call)) is call.module]
+    written = [node for node in calls_at(call.caller) if values.read(callee(node, call)) is call.module]
     if len(written) != 1 or any(isinstance(value, ast.Starred) for value in written[0].args):
         return {}
     node = written[0]
     own = {str(one.dtype).removeprefix("torch.") for one in itertools.islice(call.module.parameters(), MOST_MODULES)}
-    found: list[tuple[str, int, str, str]] = []
+    found: list[tuple[tuple[str, int, str, str], Any]] = []
     expressions = {word.arg: word.value for word in node.keywords if word.arg}
     spread = [word.value for word in node.keywords if word.arg is None]
     for place, value in enumerate(call.args):
         if _other(value, own, given, torch) and place < len(node.args):
-            found.append(("", place, ast.unparse(node.args[place])[:60], dtype_of(value, torch)))
+            found.append((("", place, ast.unparse(node.args[place])[:60], dtype_of(value, torch)), value))
     for name, value in call.kwargs.items():
         if not _other(value, own, given, torch) or name.endswith(("labels", "mask", "ids")):
             continue
         if name in expressions:
-            found.append((name, -1, ast.unparse(expressions[name])[:60], dtype_of(value, torch)))
+            found.append(((name, -1, ast.unparse(expressions[name])[:60], dtype_of(value, torch)), value))
         elif len(spread) == 1 and isinstance(spread[0], ast.Name):
-            found.append((f"**{name}", -1, spread[0].id, dtype_of(value, torch)))
-    model = ast.unparse(_callee(node, call))
-    return {"called": ast.unparse(node.func), "model": model, "casts": tuple(found)} if found else {}
+            found.append(((f"**{name}", -1, spread[0].id, dtype_of(value, torch)), value))
+    got = _got(inner, torch) if given else None
+    same = [cast for cast, value in found if value is got] or [
+        cast for cast, value in found if shares(value, got, torch)
+    ]
+    casts = tuple(same) if len(same) == 1 else tuple(cast for cast, _ in found)
+    model = ast.unparse(callee(node, call))
+    facts = {"called": ast.unparse(node.func), "model": model, "casts": casts, "same": len(same) == 1}
+    return facts if found else {}
 
 
-def _callee(node: ast.Call, call: ModuleCall) -> ast.expr:
+def _got(inner: ModuleCall, torch: Any) -> Any:
+    """The tensor that the layer computes with; ``None`` where it has several, and is not one of PyTorch's, whose first is this one."""
+    tensors = [value for value in (*inner.args, *inner.kwargs.values()) if dtype_of(value, torch)]
+    own = type(inner.module).__module__.startswith("torch.nn.")
+    return tensors[0] if len(tensors) == 1 or (own and tensors) else None
+
+
+def callee(node: ast.Call, call: ModuleCall) -> ast.expr:
     """The module in ``model(…)`` or ``model.generate(…)``."""
     if not call.generates:
         return node.func

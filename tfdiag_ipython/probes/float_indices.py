@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Iterator
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar
 
 from tfdiag_ipython.diagnosis import Observation
-from tfdiag_ipython.failure import CELL_FILE, Failure
+from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fixes.source import MOST_WRITTEN
 from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import calls_at
-from tfdiag_ipython.probes._frame_values import FrameValues
-from tfdiag_ipython.probes.model_call import is_model
+from tfdiag_ipython.probes._frame_values import UNKNOWN, FrameValues
+from tfdiag_ipython.probes._module_calls import ModuleCall, in_cell, module_calls
+from tfdiag_ipython.probes.dtypes import callee, shares
 
 _MOST = 1_000_000
 """Values of a tensor on the CPU that are looked at."""
-_IDS = frozenset({"input_ids", "inputs", "input", "decoder_input_ids", "token_type_ids", "position_ids"})
-"""Arguments of a model of Transformers that go into an embedding."""
 
 
 class FloatIndicesProbe(Probe):
-    """The innermost cell's call in the traceback, and its only argument that may be ids and is a tensor of another type than int64 or int32.
+    """The innermost cell's call in the traceback, and its argument that is the very tensor that the embedding was given, or a view of it.
 
-    Facts: ``written`` (the argument), ``variable`` (a plain name; empty for another expression), ``called``, ``call`` (the whole of it), ``place`` (of a positional
-    argument; -1 for a named one), ``keyword``, ``dtype``, ``empty`` (no value), ``whole`` (all values are whole numbers; ``None``: not looked at),
-    ``one_hot`` (each row of as many values as the embedding has rows holds a single 1).
+    Facts: ``written`` (the argument), ``call`` (the whole of it), ``place`` (of a positional argument; -1 for a named one), ``keyword``,
+    ``dtype``, ``empty`` (no value), ``whole`` (all values are whole numbers; ``None``: not looked at), ``one_hot`` (each row of as many
+    values as the embedding has rows holds a single 1).
     """
 
     name: ClassVar[str] = "float-indices"
@@ -36,23 +34,25 @@ class FloatIndicesProbe(Probe):
         own: TracebackType | None = None
         trace = scene.exception.__traceback__ if scene.exception is not None else None
         while trace is not None:
-            file = trace.tb_frame.f_code.co_filename
-            own = trace if CELL_FILE.match(file) or file.startswith("<cell") else own
+            own = trace if in_cell(trace) else own
             trace = trace.tb_next
-        torch = scene.module("torch")
+        torch: Any = scene.module("torch")
         if own is None or torch is None:
             return Evidence(missing="no cell's frame is in this traceback")
+        frames = scene.find_frames("embedding", "embedding_bag", file="torch/nn/functional.py")
+        ids = frames[0].locals.get("input") if frames else None
+        made = next((one for one in module_calls(scene.exception, torch) if one.caller is own), None)
         values = FrameValues(own.tb_frame.f_locals, own.tb_frame.f_globals, torch)
-        found = list(_found(own, values, torch))
+        given = list(_given(own, made, values)) if values.is_tensor(ids) else []
+        found = [one for one in given if one[-1] is ids] or [one for one in given if shares(one[-1], ids, torch)]
         if len(found) != 1:
-            return Evidence(missing="no argument of the failing line alone is a tensor of another type")
-        call, place, keyword, node = found[0]
-        value = values.read(node)
+            return Evidence(missing="no argument of the failing line alone is the tensor that the embedding was given")
+        call, place, keyword, node, value = found[0]
+        if value.dtype in (torch.int64, torch.int32):
+            return Evidence(missing="the argument is of a type that an embedding takes")
         scene.deadline.check()
         facts = {
             "written": ast.unparse(node)[:60],
-            "variable": node.id if isinstance(node, ast.Name) else "",
-            "called": ast.unparse(call.func),
             "call": ast.unparse(call)[:MOST_WRITTEN],
             "place": place,
             "keyword": keyword,
@@ -65,32 +65,24 @@ class FloatIndicesProbe(Probe):
         return Evidence(MappingProxyType(facts), (seen,))
 
 
-def _found(own: TracebackType, values: FrameValues, torch: Any) -> Iterator[tuple[ast.Call, int, str, ast.expr]]:
-    """Such arguments of the calls in the failing expression that may be ids, with their place and name."""
-    functional = torch.nn.functional.embedding
+def _given(
+    own: TracebackType, made: ModuleCall | None, values: FrameValues
+) -> Iterator[tuple[ast.Call, int, str, ast.expr, Any]]:
+    """The arguments of the calls in the failing expression, with their place, name and value.
+
+    What a module was given is taken from its call, for ``ids.float()`` cannot be read from the frame; ``made`` is that call.
+    """
     for call in calls_at(own):
-        called = values.read(call.func)
-        names = _names(called)
-        given: list[tuple[int, str, ast.expr]] = [(place, "", value) for place, value in enumerate(call.args)]
-        given += [(-1, word.arg, word.value) for word in call.keywords if word.arg in _IDS and word.arg]
-        for place, keyword, node in given:
-            if names and (keyword or "".join(names[place : place + 1])) not in _IDS:
-                continue  # a mask, or vectors
-            if called is functional and place > 0:
-                continue  # the table of rows
-            value = values.read(node)
-            if values.is_tensor(value) and value.dtype not in (torch.int64, torch.int32):
-                yield call, place, keyword, node
-
-
-def _names(called: Any) -> tuple[str, ...]:
-    """The parameters of a model of Transformers by place; nothing for another callable."""
-    if not is_model(called):
-        return ()
-    try:
-        return tuple(inspect.signature(type(called).forward).parameters)[1:]
-    except (TypeError, ValueError):
-        return ()
+        exact = made is not None and values.read(callee(call, made)) is made.module
+        for place, node in enumerate(call.args):
+            if isinstance(node, ast.Starred):
+                break  # the places behind it are not known
+            given = made.args[place] if made is not None and exact and place < len(made.args) else UNKNOWN
+            yield call, place, "", node, values.read(node) if given is UNKNOWN else given
+        for word in call.keywords:
+            if word.arg:
+                given = made.kwargs.get(word.arg, UNKNOWN) if made is not None and exact else UNKNOWN
+                yield call, -1, word.arg, word.value, values.read(word.value) if given is UNKNOWN else given
 
 
 def _whole(value: Any, torch: Any) -> bool | None:

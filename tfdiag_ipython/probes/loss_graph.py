@@ -22,6 +22,8 @@ MAKERS = frozenset(
     {"torch.tensor", "torch.as_tensor", "torch.from_numpy", "torch.Tensor", "torch.FloatTensor", "np.array", "np.mean"}
 )
 """Calls that make a value of numbers, without a graph."""
+HANDED = frozenset({"pop", "get", "next"})
+"""Calls that give what was made before."""
 OFF = ("no_grad", "inference_mode")
 DEEPEST = 8
 
@@ -30,7 +32,7 @@ class LossGraphProbe(Probe):
     """The line that calls `backward`, how the loss came to be there, and the parameters of the model that made it; nothing is run.
 
     Facts: ``loss`` (the expression that `backward` starts from, empty where a Trainer does it), ``reason`` (``off``: gradients were off where
-    it was computed; ``off-here``: they are off where `backward` is called; ``disabled``: off for the whole program; ``cut``: an expression cut the graph;
+    it was computed; ``off-here``: they are off where `backward` is called, and ``sure`` says that the loss is computed there, too; ``disabled``: off for the whole program; ``cut``: an expression cut the graph;
     ``frozen``: no parameter of the model is trainable; ``checkpointed``: gradient checkpointing whose inputs need no gradient; empty where nothing
     was found), ``by`` (the expression or context that did it), ``where`` (cell or function and line), ``sure`` (the graph could come through nothing else), ``model`` (its name), ``parameters`` (their number),
     ``trainable`` (how many tensors of them are).
@@ -52,7 +54,7 @@ class LossGraphProbe(Probe):
         off = nearest.off() if nearest is not None and not nearest.on() else None
         trainer = trainer_of(scene)
         if off is not None:
-            facts.update(reason="off-here", by=off[0], where=off[1])
+            facts.update(reason="off-here", by=off[0], where=off[1], sure=_computed_there(places, nearest, off))
         elif not torch.is_grad_enabled():
             facts.update(reason="disabled", by="torch.set_grad_enabled(False)")
         loss = places[0].loss() if places else None
@@ -61,14 +63,15 @@ class LossGraphProbe(Probe):
         scene.deadline.check()
         if trainer is not None:
             facts.update(_of_model(scene, torch, vars(trainer).get("model"), facts["reason"]))
-        elif loss is not None and not facts["reason"]:
+        elif loss is not None and (not facts["reason"] or not facts["sure"]):
             values = FrameValues(frames[0].locals, frames[0].globals, torch)
             tracer = _Tracer(torch, values, [*_scopes(places[0], scene)], places[0].parameters)
             cut = tracer.follow(loss)
             if cut is not None:
                 facts.update(reason=cut[0], by=cut[1], where=cut[2], sure=tracer.sure)
             else:
-                facts.update(_of_model(scene, torch, tracer.model, ""))
+                model = _of_model(scene, torch, tracer.model, "")
+                facts.update(model, sure=facts["sure"] or "reason" in model)
         seen = []
         if facts["loss"]:
             seen.append(Observation(facts["loss"], "requires_grad=False, no grad_fn", places[0].label))
@@ -132,6 +135,45 @@ class _Place:
                     value = value.args[0]  # type: ignore[attr-defined]
                 return value
         return None
+
+    def computes(self, node: ast.expr, off: tuple[str, str] | None, line: int = 0, depth: int = 0) -> bool:
+        """Whether a step on the way to the value is made here, before the line, and under the same context where ``off`` is one."""
+        line = line or self.line
+        if depth > DEEPEST:
+            return False
+        node = _holder(node)
+        if not isinstance(node, ast.Name):
+            return _makes(node)
+        found = [one for one in _assignments(self.body, node.id) or () if one.lineno < line]
+        if not found:
+            return False
+        newest = found[-1]
+        inside = [one for one in _around(self.body, newest.lineno) if _switches_off(one) or _switches_on(one)]
+        here = not (inside and _switches_on(inside[-1])) if off is None else _off_at(self.body, newest.lineno) == off
+        return here and self.computes(newest.value, off, newest.lineno, depth + 1)
+
+
+def _holder(node: ast.expr) -> ast.expr:
+    """``out`` of ``out.losses[0]``: a member or an item was made when what holds it was."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node
+
+
+def _makes(node: ast.expr) -> bool:
+    """Whether an expression makes a value that gets a graph where gradients are on, and does not only hand one on."""
+    node = _holder(node)
+    if not isinstance(node, ast.Call):
+        return isinstance(node, (ast.BinOp, ast.UnaryOp))
+    called = ast.unparse(node.func)
+    return called not in MAKERS and called.rpartition(".")[2] not in HANDED | CUTS
+
+
+def _computed_there(places: list[_Place], nearest: _Place | None, off: tuple[str, str]) -> bool:
+    """Whether the loss is computed under what switches gradients off at its `backward`; where a library calls that, it also computes it."""
+    loss = places[0].loss()
+    whole = nearest is not places[0] or off[0].startswith("@")  # all of the function runs under it
+    return loss is None or places[0].computes(loss, None if whole else off)
 
 
 class _Tracer:
@@ -204,7 +246,7 @@ class _Tracer:
             if not found:
                 continue
             newest = found[-1]
-            off = _off_at(body, newest.lineno)
+            off = _off_at(body, newest.lineno) if _makes(newest.value) else None
             if off is not None:
                 return "off", off[0], f"{label}, {off[1]}" if number else off[1]
             scopes, self._scopes = self._scopes, [(body, newest.lineno, label), *self._scopes[number + 1 :]]

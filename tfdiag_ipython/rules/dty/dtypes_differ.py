@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
@@ -41,6 +42,15 @@ class Net(torch.nn.Module):
         return self.score(x)
 net = Net()
 """
+SCALED = """import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = torch.nn.Linear(2, 2)
+    def forward(self, x, scale):
+        return self.l(x.float()) * scale
+net = Net().half()
+"""
 
 
 class DtypesDiffer(Rule):
@@ -54,7 +64,8 @@ class DtypesDiffer(Rule):
     that was added to the model (an adapter, a head) has another dtype than the rest.
 
     *How tfdiag confirms it*
-    It reads the dtypes of the modules in the traceback, of the failing layer and of what the cell's call gave: no value is looked at.
+    It reads the dtypes of the modules in the traceback, of the failing layer and of what the cell's call gave, and whether an argument is
+    the very tensor that the layer was given: no value is looked at.
 
     *Fixes and their safety*
     `cast-input` (safe: the model computes in its own dtype anyway) casts the argument in the cell's call.
@@ -117,15 +128,42 @@ class DtypesDiffer(Rule):
         ),
         NoMatch(text="RuntimeError: expected scalar type Bool but found Float"),
         NoMatch(text="ValueError: columns must have the same dtype"),
-        Reproduce(
+        Reproduce(  # the layer's tensor is a sum of several: which of them has the dtype is not seen
             (
                 BERT + "model.half()",
                 "vectors = torch.ones(1, 2, 8)",
                 "out = model(inputs_embeds=vectors)  # soft prompt",
             ),
-            title=r"`vectors` is float32, and `model` is float16: write `vectors\.to\(model\.dtype\)`",
+            title=r"The layer `embeddings\.LayerNorm` of `model` is float16 and was given float32",
+            certainty=Certainty.LIKELY,
+            bare=True,
+        ),
+        Reproduce(  # the argument has the dtype, and the cast in `forward` is at fault
+            (SCALED, "net(torch.ones(1, 2).half(), torch.ones(1))"),
+            title=r"`x\.float\(\)` is float32, and `self\.l` is float16",
             certainty=Certainty.CONFIRMED,
-            fixes=(Try("cast-input"),),
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(  # the same in a file, which cannot be read like a cell
+            (
+                f"source = {SCALED!r}\nexec(compile(source, 'net.py', 'exec'))",
+                "net(torch.ones(1, 2).half(), torch.ones(1))",
+            ),
+            title="The layer `l` of `net` is float16 and was given float32: a step before it made that",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(  # and where no module tells what it was given
+            (
+                SCALED.replace("self.l(x.float())", "torch.nn.functional.linear(x.float(), self.l.weight)"),
+                "net(torch.ones(1, 2).half(), torch.ones(1))",
+            ),
+            title="^float32 and float16 met in one operation$",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
         ),
         Reproduce(
             (NET + "import numpy as np", "x = torch.from_numpy(np.ones((3, 2)))", "y = net(x / 2)"),
@@ -216,8 +254,12 @@ class DtypesDiffer(Rule):
             return None  # the same dtype on another device
         seen = evidence[DtypesProbe.name]
         fixes: tuple[Fix, ...] = ()
-        title, why = answer(seen)
-        certainty = Certainty.CONFIRMED if title else Certainty.LIKELY
+        guessed = (
+            bool(seen) and bool(seen["casts"]) and not seen["same"]
+        )  # an argument has the dtype, and may have nothing to do with it
+        known = Evidence(MappingProxyType({**seen.facts, "casts": ()}), seen.seen) if guessed else seen
+        title, why = answer(known)
+        certainty = Certainty.CONFIRMED if title and not guessed else Certainty.LIKELY
         if seen and seen["casts"]:
             fixes = self._cast(seen)
         if not title:
@@ -249,7 +291,10 @@ class DtypesDiffer(Rule):
                 "cast-input",
                 "Cast it in the call",
                 f"Writes `{method}` behind it in the call: the model computes in its own dtype.",
-                display=not seen["here"] or not DOTTED.fullmatch(seen["called"]) or (spread and len(places) > 1),
+                display=not seen["same"]
+                or not seen["here"]
+                or not DOTTED.fullmatch(seen["called"])
+                or (spread and len(places) > 1),
                 called=seen["called"],
                 places=places,
                 method=method,

@@ -13,20 +13,21 @@ from tfdiag_ipython.fixes.source import edit_calls, is_written
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.float_indices import FloatIndicesProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
+from tfdiag_ipython.rules.dty._names import dtype_named
 from tfdiag_ipython.rules.tok._examples import BERT
 
 if TYPE_CHECKING:
     import libcst as cst
 
-_CLASSES = {
-    "Float": "float32",
-    "Double": "float64",
-    "Half": "float16",
-    "BFloat16": "bfloat16",
-    "Int": "int32",
-    "Short": "int16",
-}
-_CLASSES |= {"Char": "int8", "Byte": "uint8", "Bool": "bool"}
+MIXED = """import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.l = torch.nn.Embedding(9, 2), torch.nn.Linear(2, 2)
+    def forward(self, ids, features):
+        return self.emb(ids.float()) + self.l(features)
+net = Net()
+"""
 
 
 class IndicesAreNoIntegers(Rule):
@@ -40,7 +41,8 @@ class IndicesAreNoIntegers(Rule):
     `torch.tensor` of floats; an empty list became a tensor, which is float where nothing says otherwise; on Windows numpy's integers were int32.
 
     *How tfdiag confirms it*
-    It reads the type of the tensor in the cell's call, and on the CPU whether its values are whole numbers.
+    It looks which argument of the cell's call is the very tensor that the embedding was given, reads its type, and on the CPU whether its
+    values are whole numbers.
 
     *Fixes and their safety*
     `make-long` (safe: the same whole numbers) writes `.long()` behind it in the call.
@@ -118,6 +120,22 @@ class IndicesAreNoIntegers(Rule):
             bare=True,
             needs=("torch", "transformers>=5"),
         ),
+        Reproduce(  # `features` is of floats as well, and the cast in a file's `forward` is at fault
+            (
+                f"source = {MIXED!r}\nexec(compile(source, 'net.py', 'exec'))\nids, features = torch.tensor([1]), torch.ones(1, 2)",
+                "net(ids, features)",
+            ),
+            title=r"The ids given to an embedding are float32, and it takes int64: write \.long\(\)",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(  # the same in a cell, where the cast is seen
+            (f"{MIXED}ids, features = torch.tensor([1]), torch.ones(1, 2)", "net(ids, features)"),
+            title=r"`ids\.float\(\)` is float32, and an embedding takes int64",
+            certainty=Certainty.CONFIRMED,
+            needs=("torch",),
+        ),
         Reproduce(
             (BERT + "import torch\nshares = torch.tensor([[0.5, 1.5]])", "model(shares)"),
             title=r"`shares` is float32 with fractions, and an embedding takes ids",
@@ -131,7 +149,7 @@ class IndicesAreNoIntegers(Rule):
         what = "An embedding looks rows up by their number."
         why = "Often a cast that was meant for features went over the ids, too, or they came as floats out of numpy."
         if not seen:
-            kind = _CLASSES.get(hit["kind"].removeprefix("CPU"), hit["kind"])
+            kind = dtype_named(hit["kind"])
             note = "Before the model or the embedding is called."
             return self.found(
                 f"The ids given to an embedding are {kind}, and it takes int64: write .long()",

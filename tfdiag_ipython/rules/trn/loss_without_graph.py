@@ -38,7 +38,7 @@ class LossWithoutGraph(Rule):
     detached; all parameters are frozen; or gradient checkpointing (`use_reentrant=True`) got the output of frozen embeddings, as with PEFT.
 
     *How tfdiag confirms it*
-    It follows the loss back through the assignments of the cell or function, looks for contexts around them, and counts the model's
+    It follows the loss back through the assignments of the cell or function, looks for contexts around them (one around `backward` alone cuts nothing), and counts the model's
     trainable parameters.
 
     *Fixes and their safety*
@@ -149,6 +149,43 @@ class LossWithoutGraph(Rule):
             bare=True,
             needs=("torch",),
         ),
+        Reproduce(  # gradients are off around `backward` alone, which cuts nothing
+            (LAYER, "loss = layer(x).sum().detach()", "with torch.no_grad():\n    loss.backward()"),
+            title=r"`layer\(x\).sum\(\).detach\(\)` cuts `loss` off from its graph \(cell 2, line 1\)",
+            certainty=Certainty.CONFIRMED,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(  # the loss comes from the caller
+            (
+                f"{LAYER}\n@torch.no_grad()\ndef step(l):\n    l.backward()",
+                "step(torch.tensor(layer(x).sum().item()))",
+            ),
+            title="The loss has no graph",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
+        Reproduce(
+            (
+                f"{LAYER}\ndef step(inputs):\n    loss = layer(inputs).sum()\n    loss.backward()",
+                "with torch.no_grad():\n    step(x)",
+            ),
+            title=r"`loss.backward\(\)` runs under `torch.no_grad\(\)`",
+            certainty=Certainty.CONFIRMED,
+            fixes=(Try("record-gradients"),),
+            needs=("torch",),
+        ),
+        Reproduce(  # out of a container, filled where it cannot be followed
+            (
+                f"{LAYER}\nlosses = [torch.tensor(1.0)]",
+                "with torch.no_grad():\n    loss = losses.pop()\n    loss.backward()",
+            ),
+            title="The loss has no graph",
+            certainty=Certainty.LIKELY,
+            bare=True,
+            needs=("torch",),
+        ),
         Reproduce(  # a parameter of the name that the notebook gives to another value
             (f"{LAYER}\nloss = torch.tensor(0.0)\ndef back(loss):\n    loss.backward()", "back((x * 2).sum())"),
             title="The loss has no graph",
@@ -195,7 +232,7 @@ class LossWithoutGraph(Rule):
         reason = seen["reason"] if seen else ""
         loss = f"`{seen['loss']}`" if seen and seen["loss"] else "the loss"
         where = f" ({seen['where']})" if seen and seen["where"] else ""
-        if reason in ("off", "off-here"):
+        if reason == "off" or (reason == "off-here" and seen["sure"]):  # `no_grad` around `backward` alone does no harm
             return self._off(seen, loss, where)
         if reason == "disabled":
             title = "Gradients are switched off for the whole program: no graph was recorded"
