@@ -1,4 +1,4 @@
-"""Numbers of bytes in words: files in decimal units, as listings and the Hub show them; memory in binary ones, as PyTorch does."""
+"""Sizes in words. Of bytes: files in decimal units, as listings and the Hub show them; memory in binary ones, as PyTorch does."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def memory_size(number: int | None) -> str:
         if number >= factor:
             return f"{number / factor:.2f}".rstrip("0").rstrip(".") + f" {unit}"
     return f"{number} bytes"
+
+
+def sized(shape: tuple[int, ...]) -> str:
+    """``8 × 128``, of a tensor's shape."""
+    return " × ".join(f"{size:,}" for size in shape) or "one number"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import libcst as cst
+
+DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+"""The name of a function as a call can be found by: ``nn.CrossEntropyLoss()`` in ``nn.CrossEntropyLoss()(x, y)`` is none."""
 
 
 def with_behind(call: cst.Call, keyword: str, place: int, method: str) -> cst.Call:

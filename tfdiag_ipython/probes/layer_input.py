@@ -15,7 +15,7 @@ from tfdiag_ipython.probe import Evidence, Probe, Scene
 from tfdiag_ipython.probes._failing_call import operands_at
 from tfdiag_ipython.probes._frame_values import FrameValues
 from tfdiag_ipython.probes._module_calls import ModuleCall, in_cell, last, module_calls, name_of, path_in
-from tfdiag_ipython.probes.loss_call import sized
+from tfdiag_ipython.sizes import sized
 
 
 class LayerInputProbe(Probe):

@@ -14,6 +14,7 @@ from tfdiag_ipython.probes._failing_call import calls_at
 from tfdiag_ipython.probes._frame_values import FrameValues
 from tfdiag_ipython.probes._module_calls import in_cell, in_failing_cell, innermost_cell
 from tfdiag_ipython.probes.model_call import arguments_of, outermost
+from tfdiag_ipython.sizes import sized
 
 LOSSES = (
     "cross_entropy",
@@ -81,11 +82,6 @@ class LossCallProbe(Probe):
             "whole": _whole(labels, torch),
         }
         return Evidence(MappingProxyType(facts), _observations(facts))
-
-
-def sized(shape: tuple[int, ...]) -> str:
-    """``8 × 128``."""
-    return " × ".join(f"{size:,}" for size in shape) or "one number"
 
 
 def _plain(value: Any, torch: Any) -> bool:

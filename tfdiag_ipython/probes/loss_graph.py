@@ -14,7 +14,8 @@ from tfdiag_ipython.failure import CELL_FILE, LIBRARY, Failure
 from tfdiag_ipython.fixes.source import python_of
 from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
 from tfdiag_ipython.probes._frame_values import UNKNOWN, FrameValues
-from tfdiag_ipython.probes.trainer import trainer_of, variable_of
+from tfdiag_ipython.probes._module_calls import name_of
+from tfdiag_ipython.probes.trainer import trainer_of
 
 CUTS = frozenset({"detach", "item", "numpy", "tolist", "argmax", "long", "int"})
 """Methods after which nothing of the graph is left."""
@@ -327,7 +328,7 @@ def _of_model(scene: Scene, torch: Any, model: Any, reason: str) -> dict[str, An
     if not issubclass(type(model), torch.nn.Module):
         return {}
     parameters = [one.requires_grad for one in model.parameters()]
-    name = variable_of(scene, model) or type(model).__name__
+    name = name_of(model, scene) or type(model).__name__
     facts: dict[str, Any] = {"model": name, "parameters": len(parameters), "trainable": sum(parameters)}
     if reason:
         return facts

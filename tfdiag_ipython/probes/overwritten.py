@@ -13,6 +13,7 @@ from tfdiag_ipython.diagnosis import Observation
 from tfdiag_ipython.failure import LIBRARY, Failure
 from tfdiag_ipython.fixes.source import python_of
 from tfdiag_ipython.probe import Evidence, LiveFrame, Probe, Scene
+from tfdiag_ipython.sizes import sized
 
 MESSAGE = re.compile(
     r"modified by an inplace operation(?:: \[(?P<type>[\w.]{1,60}) \[(?P<shape>[\d, ]{0,60})\]\]"
@@ -90,7 +91,7 @@ class OverwrittenProbe(Probe):
             self._tell(facts, label, _base(_target(node)), node, way, sure=False)
         seen = []
         if facts["variable"]:
-            sizes = "×".join(map(str, shape)) or "a number"
+            sizes = sized(shape)
             if facts["sure"]:
                 told_version = f"expected version {told['expected']}"
                 seen.append(Observation(facts["variable"], f"{sizes}, version {version}", told_version))

@@ -103,10 +103,6 @@ def trainer_of(scene: Scene) -> Any:
     return None
 
 
-def variable_of(scene: Scene, value: Any) -> str:
-    return name_of(value, scene)
-
-
 def columns_of(dataset: Any) -> tuple[str, dict[str, str]]:
     """How a data set holds its rows, and its columns with the kind of their values, without running code of the person's."""
     if type(dataset) in (list, tuple):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-"""The name of a function as a call can be found by: ``nn.CrossEntropyLoss()`` in ``nn.CrossEntropyLoss()(x, y)`` is none."""
 NAMES = {
     "half": "float16",
     "float": "float32",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.arguments import gives, with_behind
+from tfdiag_ipython.fixes.arguments import DOTTED, gives, with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.probe import Evidence, Scene
@@ -16,7 +16,6 @@ from tfdiag_ipython.probes.dtypes import DtypesProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import raised_by_hand
 from tfdiag_ipython.rules.dty._answers import answer, method_for, told
-from tfdiag_ipython.rules.dty._names import DOTTED
 
 if TYPE_CHECKING:
     import libcst as cst

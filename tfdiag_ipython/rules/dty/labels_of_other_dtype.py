@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.arguments import gives, with_behind
+from tfdiag_ipython.fixes.arguments import DOTTED, gives, with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.loss_call import LossCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import raised_by_hand
-from tfdiag_ipython.rules.dty._names import DOTTED, dtype_named
+from tfdiag_ipython.rules.dty._names import dtype_named
 
 if TYPE_CHECKING:
     import libcst as cst

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from tfdiag_ipython.probe import Evidence
-from tfdiag_ipython.probes.loss_call import sized
 from tfdiag_ipython.rule import Hit
+from tfdiag_ipython.sizes import sized
 
 ELSEWHERE = "Labels of tokens belong to a model …ForTokenClassification or …ForMaskedLM with its own collator, one label a text to …ForSequenceClassification."
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tfdiag_ipython.diagnosis import Applicability, Certainty, Diagnosis, Fix, Link
 from tfdiag_ipython.failure import Failure
 from tfdiag_ipython.fix import Plan
-from tfdiag_ipython.fixes.arguments import gives, with_behind
+from tfdiag_ipython.fixes.arguments import DOTTED, gives, with_behind
 from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.source import dotted, edit_calls
 from tfdiag_ipython.fixes.statements import insert_before_call
@@ -15,7 +15,6 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.loss_call import LossCallProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import TRANSFORMERS, passes, raised_by_hand
-from tfdiag_ipython.rules.dty._names import DOTTED
 from tfdiag_ipython.rules.shp._labels import Answer, of_loss, of_model, told
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from tfdiag_ipython.fixes.cells import edit_cells
 from tfdiag_ipython.fixes.layers import set_in_features
 from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.layer_input import LayerInputProbe
-from tfdiag_ipython.probes.loss_call import sized
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import raised_by_hand
+from tfdiag_ipython.sizes import sized
 
 _MODULE = re.compile(r"torch[/\\]nn[/\\]modules[/\\]")
 HEAD = """import torch

@@ -13,6 +13,7 @@ from tfdiag_ipython.probe import Evidence, Scene
 from tfdiag_ipython.probes.overwritten import MESSAGE, OverwrittenProbe
 from tfdiag_ipython.rule import Hit, Match, NoMatch, Offer, Reproduce, Rule, Try
 from tfdiag_ipython.rules._places import own
+from tfdiag_ipython.sizes import sized
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -70,7 +71,7 @@ class OverwrittenBeforeBackward(Rule):
             text="RuntimeError: one of the variables needed for gradient computation has been modified by an inplace operation: "
             "[torch.cuda.FloatTensor [16, 8]], which is output 0 of ReluBackward0, is at version 2; expected version 1 instead.",
             certainty=Certainty.LIKELY,
-            title="The output of Relu .16×8. was changed in its place before backward",
+            title="The output of Relu .16 × 8. was changed in its place before backward",
             fixes=("keep-forward-values",),
         ),
         Match(
@@ -189,7 +190,7 @@ class OverwrittenBeforeBackward(Rule):
             fix = self.offer("keep-forward-values", "broadcast_buffers=False", note)
             title = "DistributedDataParallel wrote its buffers in a second forward pass before this backward"
             return self._found(title, Certainty.LIKELY, seen, note, (fix,))
-        sizes = f" ({'×'.join(hit['shape'].replace(' ', '').split(','))})" if hit["shape"] else ""
+        sizes = f" ({sized(tuple(map(int, hit['shape'].split(','))))})" if hit["shape"] else ""
         what = output or (f"a {hit['type'].removeprefix('torch.')}" if hit["type"] else "a tensor that backward needs")
         title = f"{what[0].upper()}{what[1:]}{sizes} was changed in its place before backward"
         return self._found(title, Certainty.LIKELY, seen, _WHY, (self._keep(),))
